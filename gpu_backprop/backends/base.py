@@ -1,0 +1,58 @@
+"""The contract of a backend: where arrays live and what runs on them.
+
+A backend holds raw arrays (NumPy's or CuPy's) and a table `functions`: primitive name -> function over raw arrays.
+Every function is called as `function(*arrays, **attributes)`; an operand is an array, a Python scalar (weakly typed) or None,
+and the engine has already brought all floating operands to one dtype. Functions of primitives that give their result
+by `out` also take `out=` (an array of the result's shape and dtype, C-contiguous) and return it. A name that a backend
+has nothing better for is the array module's function of that name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = Any  # a NumPy or CuPy array
+
+
+class Functions(dict[str, Callable[..., Any]]):
+    """The backend's table of functions; an absent name is made once by `default(name)` and kept."""
+
+    def __init__(self, default: Callable[[str], Callable[..., Any]]):
+        super().__init__()
+        self._default = default
+
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        function = self[name] = self._default(name)
+        return function
+
+
+class Backend(ABC):
+    """One machine that arrays live on."""
+
+    name: str
+    xp: Any  # the array module
+    functions: Functions
+
+    @abstractmethod
+    def from_host(self, array: np.ndarray, copy: bool = True) -> Array:
+        """An array of this backend with the values of a host array; `copy=False` may share memory."""
+
+    @abstractmethod
+    def to_host(self, array: Array) -> np.ndarray:
+        """A host array with the values; shares memory where this backend's arrays are host arrays."""
+
+    @abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        """An uninitialised C-contiguous array."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait for all work; errors of asynchronous work surface here."""
+
+    @abstractmethod
+    def info(self) -> dict[str, Any]:
+        """What `gpu-backprop info` prints of this device."""
