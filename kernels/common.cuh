@@ -12,6 +12,7 @@ typedef unsigned long long u64;
 
 constexpr int BLOCK = 256;  // threads in every block of every kernel, as (256, 1) or (32, 8)
 constexpr int WARP = 32;
+constexpr int WARPS = BLOCK / WARP;
 constexpr u32 ALL_LANES = 0xffffffffu;
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -90,7 +91,7 @@ template <class I> __device__ inline I grid_start() { return I(blockIdx.x) * I(b
 template <class I> __device__ inline I grid_step() { return I(gridDim.x) * I(blockDim.x); }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// reductions in a fixed order: Op::State, Op::identity(), Op::combine(a, b) with a before b
+// reductions in a fixed order: Op::State, Op::identity(), Op::combine(a, b)
 
 template <class State> __device__ inline State shuffle(State state, int lane, bool down) {
     static_assert(sizeof(State) % 4 == 0, "a state is shuffled word by word");
@@ -113,14 +114,14 @@ template <class Op> __device__ inline typename Op::State warp_reduce(typename Op
 
 // Every thread of a (256, 1) block gets the block's result.
 template <class Op> __device__ inline typename Op::State block_reduce(typename Op::State state) {
-    __shared__ typename Op::State warps[BLOCK / WARP];
+    __shared__ typename Op::State warps[WARPS];
     state = warp_reduce<Op>(state);
     __syncthreads();  // somebody may still be reading `warps` from the call before
     if (threadIdx.x % WARP == 0) warps[threadIdx.x / WARP] = state;
     __syncthreads();
     state = warps[0];
 #pragma unroll
-    for (int warp = 1; warp < BLOCK / WARP; ++warp) state = Op::combine(state, warps[warp]);
+    for (int warp = 1; warp < WARPS; ++warp) state = Op::combine(state, warps[warp]);
     return state;
 }
 

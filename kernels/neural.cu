@@ -1,0 +1,268 @@
+// Softmax and its kin along the rows of (rows, n), softmax cross-entropy, dropout.
+//
+// A row belongs to a warp, in blocks of (32, 8), or to a block of (256, 1) when it is long. Each row is walked twice, once
+// to reduce it and once to write: DRAM sees it once (a row of 8,192 floats is 32 kB and still in cache the second time).
+
+#include "reducers.cuh"
+
+// f(i, count) for the packs of this thread's share of a row
+template <int N, class I, class F> __device__ inline void each_pack(I n, F f) {
+    for (I i = N * I(threadIdx.x); i < n; i += N * I(blockDim.x)) f(i, left<N>(i, n));
+}
+
+template <class I> __device__ inline I first_row() { return I(blockIdx.x) * blockDim.y + threadIdx.y; }
+template <class I> __device__ inline I row_step() { return I(gridDim.x) * blockDim.y; }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// softmax       out = exp(x - max(x)) / sum(exp(x - max(x)))       x (rows, n) in, out (rows, n) out
+// log_softmax   out = x - max(x) - log(sum(exp(x - max(x))))
+
+template <class T, class I> __device__ inline typename LogSum<Acc<T>>::State row_logsum(const T* x, I n) {
+    using A = Acc<T>;
+    constexpr int N = VECTOR<T>;
+    typename LogSum<A>::State state = LogSum<A>::identity();
+    each_pack<N>(n, [&](I i, int count) {
+        const Pack<T, N> pack = load<N>(x + i, count);
+        typename LogSum<A>::State part = LogSum<A>::identity();  // the maximum of the pack first: one rescaling a pack
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+            if (k < count) part.maximum = max_nan(part.maximum, widen(pack.value[k]));
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+            if (k < count) part.sum += LogSum<A>::scale(widen(pack.value[k]), part.maximum);
+        state = LogSum<A>::combine(state, part);
+    });
+    return row_reduce<LogSum<A>>(state);
+}
+
+// launcher: grid rows or fewer
+template <bool LOG, class T, class I>
+__global__ void __launch_bounds__(BLOCK) softmax_rows(I rows, I n, T* out, const T* x) {
+    using A = Acc<T>;
+    constexpr int N = VECTOR<T>;
+    for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
+        const typename LogSum<A>::State state = row_logsum(x + row * n, n);
+        const A sum = state.sum + (state.maximum - state.maximum);  // NaN where the maximum is infinite
+        const A log_sum = LOG ? log(sum) : sum;
+        each_pack<N>(n, [&](I i, int count) {
+            Pack<T, N> pack = load<N>(x + row * n + i, count);
+#pragma unroll
+            for (int k = 0; k < N; ++k) {
+                const A z = widen(pack.value[k]) - state.maximum;  // before log_sum: a large maximum must not eat digits
+                pack.value[k] = narrow<T>(LOG ? z - log_sum : exp(z) / sum);
+            }
+            store<N>(out + row * n + i, pack, count);
+        });
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// softmax_backward       dx = out * (g - sum(g * out))              g, out (rows, n) in, dx (rows, n) out
+// log_softmax_backward   dx = g - exp(out) * sum(g)
+// launcher: grid rows or fewer
+
+template <bool LOG, class T, class I>
+__global__ void __launch_bounds__(BLOCK) softmax_backward_rows(I rows, I n, T* dx, const T* g, const T* out) {
+    using A = Acc<T>;
+    constexpr int N = VECTOR<T>;
+    for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
+        const I at = row * n;
+        A sum = A(0);
+        each_pack<N>(n, [&](I i, int count) {
+            const Pack<T, N> grad = load<N>(g + at + i, count), saved = load<N>(out + at + i, count);
+#pragma unroll
+            for (int k = 0; k < N; ++k)
+                if (k < count) sum += LOG ? widen(grad.value[k]) : widen(grad.value[k]) * widen(saved.value[k]);
+        });
+        sum = row_reduce<Plus<A>>(sum);
+        each_pack<N>(n, [&](I i, int count) {
+            Pack<T, N> grad = load<N>(g + at + i, count);
+            const Pack<T, N> saved = load<N>(out + at + i, count);
+#pragma unroll
+            for (int k = 0; k < N; ++k) {
+                const A y = widen(saved.value[k]), dy = widen(grad.value[k]);
+                grad.value[k] = narrow<T>(LOG ? dy - exp(y) * sum : y * (dy - sum));
+            }
+            store<N>(dx + at + i, grad, count);
+        });
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// softmax_cross_entropy, as torch.nn.functional.cross_entropy defines it. For row i with label y (e: smoothing, c: classes):
+//
+//   loss[i] = (1 - e) weight[y] (lse - x[y]) + e / c * sum_j weight[j] (lse - x[j]);   0 where y == ignore_index
+//   total   = sum of weight[y] over the rows that count
+//   out     = loss, sum(loss) or sum(loss) / total
+//   dx[i,j] = scale_i (p[j] ((1 - e) weight[y] + e / c * sum(weight)) - [j == y] (1 - e) weight[y] - e / c * weight[j]),
+//             p = exp(x - lse), scale_i = g[i], g or g / total
+//
+// Forward: x (n, c) in once, lse (n,) out. Backward: x in, dx out: the probabilities are never stored. A label outside
+// [0, c) that is not ignore_index reads nothing: its row counts as ignored, and the fault word tells the backend.
+
+enum Reduction { NONE = 0, MEAN = 1, SUM = 2 };
+
+struct Smoothing {  // of double, so that both sides lay it out alike
+    double hit;     // 1 - e
+    double every;   // e / c
+};
+
+// fault = {1, label, row} of one bad label; whoever is first reports
+__device__ inline bool usable(long long label, long long classes, long long ignored, long long row, u64* fault) {
+    if (label == ignored) return false;
+    if (label >= 0 && label < classes) return true;
+    if (threadIdx.x == 0 && atomicCAS(fault, 0ull, 1ull) == 0) {
+        fault[1] = u64(label);
+        fault[2] = u64(row);
+    }
+    return false;
+}
+
+template <class A> struct RowSums {  // of weight and of weight * x
+    A weights, weighted;
+};
+template <class A> struct AddRowSums {
+    using State = RowSums<A>;
+    __device__ static State identity() { return {A(0), A(0)}; }
+    __device__ static State combine(State a, State b) { return {a.weights + b.weights, a.weighted + b.weighted}; }
+};
+
+template <class T, class I> __device__ inline RowSums<Acc<T>> row_sums(const T* x, const T* weight, I n) {
+    using A = Acc<T>;
+    RowSums<A> sums = {A(0), A(0)};
+    for (I i = threadIdx.x; i < n; i += blockDim.x) {
+        const A w = weight ? widen(weight[i]) : A(1);
+        sums.weights += w;
+        if (x) sums.weighted += w * widen(x[i]);
+    }
+    return row_reduce<AddRowSums<A>>(sums);
+}
+
+// launcher: grid rows or fewer, a function of the shape alone; partial (2 * blocks) sums and one ticket. out is loss (n,)
+// for NONE, else one number.
+template <class T, class I>
+__global__ void __launch_bounds__(BLOCK, 3) cross_entropy_rows(
+        I rows, I n, const T* x, const long long* labels, const T* weight, T* out, Acc<T>* lse, Acc<T>* total,
+        long long ignored, Smoothing smoothing, int reduction, Acc<T>* partial, u32* ticket, u64* fault) {
+    using A = Acc<T>;
+    __shared__ A losses[WARPS], weights[WARPS];
+    A loss_sum = A(0), weight_sum = A(0);
+    for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
+        const T* logits = x + row * n;
+        const typename LogSum<A>::State state = row_logsum(logits, n);
+        const A log_sum = LogSum<A>::value(state);
+        const long long label = labels[row];
+        A loss = A(0);
+        const bool counts = usable(label, n, ignored, row, fault);  // the same for all threads of the row
+        if (counts) {
+            const A w = weight ? widen(weight[label]) : A(1);
+            loss = A(smoothing.hit) * (w * (state.maximum - widen(logits[label]) + log(state.sum)));
+            if (smoothing.every != 0.0) {
+                const RowSums<A> sums = row_sums(logits, weight, n);
+                loss += A(smoothing.every) * (log_sum * sums.weights - sums.weighted);
+            }
+            weight_sum += w;
+        }
+        loss_sum += loss;
+        if (threadIdx.x == 0) {
+            lse[row] = log_sum;
+            if (reduction == NONE) out[row] = narrow<T>(loss);
+        }
+    }
+    // rows -> the block's sums -> partial -> the last block adds all partials, every step in a fixed order
+    if (threadIdx.x == 0) {
+        losses[threadIdx.y] = loss_sum;
+        weights[threadIdx.y] = weight_sum;
+    }
+    __syncthreads();
+    const int thread = threadIdx.y * blockDim.x + threadIdx.x;
+    if (thread == 0) {
+        for (int y = 1; y < int(blockDim.y); ++y) {
+            loss_sum += losses[y];
+            weight_sum += weights[y];
+        }
+        partial[2 * blockIdx.x] = loss_sum;
+        partial[2 * blockIdx.x + 1] = weight_sum;
+    }
+    if (!last_block(ticket, gridDim.x)) return;
+    loss_sum = weight_sum = A(0);
+    for (u32 block = thread; block < gridDim.x; block += BLOCK) {
+        loss_sum += partial[2 * block];
+        weight_sum += partial[2 * block + 1];
+    }
+    const RowSums<A> lanes = warp_reduce<AddRowSums<A>>({loss_sum, weight_sum});
+    __syncthreads();
+    if (thread % WARP == 0) {
+        losses[thread / WARP] = lanes.weights;
+        weights[thread / WARP] = lanes.weighted;
+    }
+    __syncthreads();
+    if (thread != 0) return;
+    for (int warp = 1; warp < WARPS; ++warp) {
+        losses[0] += losses[warp];
+        weights[0] += weights[warp];
+    }
+    *total = weights[0];
+    if (reduction != NONE) *out = narrow<T>(reduction == MEAN ? losses[0] / weights[0] : losses[0]);
+}
+
+// launcher: grid rows or fewer; g is (n,) for NONE, else one number
+template <class T, class I>
+__global__ void __launch_bounds__(BLOCK, 3) cross_entropy_backward_rows(
+        I rows, I n, const T* g, const T* x, const long long* labels, const T* weight, const Acc<T>* lse,
+        const Acc<T>* total, T* dx, long long ignored, Smoothing smoothing, int reduction, u64* fault) {
+    using A = Acc<T>;
+    constexpr int N = VECTOR<T>;
+    const A every = A(smoothing.every);
+    for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
+        const long long label = labels[row];
+        A scale = A(0), hit = A(0), mass = A(0);
+        const bool counts = usable(label, n, ignored, row, fault);
+        if (counts) {
+            scale = widen(g[reduction == NONE ? row : I(0)]);
+            if (reduction == MEAN) scale /= *total;
+            hit = A(smoothing.hit) * (weight ? widen(weight[label]) : A(1));
+            mass = hit;
+            if (every != A(0)) mass += every * row_sums(static_cast<const T*>(nullptr), weight, n).weights;
+        }
+        const A log_sum = lse[row];
+        each_pack<N>(n, [&](I i, int count) {
+            Pack<T, N> pack = load<N>(x + row * n + i, count);
+#pragma unroll
+            for (int k = 0; k < N; ++k) {
+                A d = exp(widen(pack.value[k]) - log_sum) * mass;
+                if (i + k == label) d -= hit;
+                if (every != A(0) && k < count) d -= every * (weight ? widen(weight[i + k]) : A(1));
+                pack.value[k] = narrow<T>(counts ? scale * d : A(0));
+            }
+            store<N>(dx + row * n + i, pack, count);
+        });
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// dropout: out[i] = x[i] * scale where word i of Philox(key, counter=offset) says keep, else 0; scale = 1 / (1 - p). No
+// mask is stored: the backward pass draws it again and applies it to the gradient. keep iff u = (word >> 11) 2^-53 >= p,
+// that is word >> 11 >= ceil(p 2^53) = threshold: the comparison of doubles without doubles.
+// x (n,) in, out (n,) out; grid-stride over packs of whole blocks of 4 words.
+
+template <class T, class I>
+__global__ void __launch_bounds__(BLOCK) dropout_flat(
+        I n, T* out, const T* x, Acc<T> scale, u64 threshold, u64 key0, u64 key1, u64 offset) {
+    using A = Acc<T>;
+    constexpr int N = VECTOR<T> > 4 ? VECTOR<T> : 4;
+    for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
+        const int count = left<N>(i, n);
+        Pack<T, N> pack = load<N>(x + i, count);
+#pragma unroll
+        for (int k = 0; k < N; k += 4) {
+            const Words words = philox(key0, key1, offset, u64(i + k) / 4);
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                const bool keep = words.word[j] >> 11 >= threshold;
+                pack.value[k + j] = narrow<T>(keep ? widen(pack.value[k + j]) * scale : A(0));
+            }
+        }
+        store<N>(out + i, pack, count);
+    }
+}

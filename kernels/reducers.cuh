@@ -1,0 +1,99 @@
+// What a reduction computes, apart from the memory it walks: a state, its identity, the state of one element, how two
+// states combine, and the result. Kernels combine in an order that is fixed but is not that of the indices, so combine
+// must be associative and commutative up to rounding. `divisor` is n for mean, n - correction for var. A is the
+// accumulation type, I the index type.
+#pragma once
+
+#include "common.cuh"
+
+template <class A, class I> struct Sum : Plus<A> {
+    using Result = void;  // void: the dtype of the input
+    __device__ static A element(A x, I) { return x; }
+    __device__ static A result(A sum, A) { return sum; }
+};
+
+template <class A, class I> struct Mean : Sum<A, I> {
+    __device__ static A result(A sum, A divisor) { return sum / divisor; }
+};
+
+template <class A, class I> struct Prod {
+    using State = A;
+    using Result = void;
+    __device__ static A identity() { return A(1); }
+    __device__ static A element(A x, I) { return x; }
+    __device__ static A combine(A a, A b) { return a * b; }
+    __device__ static A result(A product, A) { return product; }
+};
+
+template <class A, class I> struct Max {
+    using State = A;
+    using Result = void;
+    __device__ static A identity() { return -infinity<A>(); }
+    __device__ static A element(A x, I) { return x; }
+    __device__ static A combine(A a, A b) { return max_nan(a, b); }
+    __device__ static A result(A x, A) { return x; }
+};
+
+template <class A, class I> struct Min : Max<A, I> {
+    __device__ static A identity() { return infinity<A>(); }
+    __device__ static A combine(A a, A b) { return min_nan(a, b); }
+};
+
+// The first of equal values, or the first NaN: what np.argmax gives. Index -1 marks "no element yet".
+template <class A, class I, int SIGN> struct ArgExtremum {
+    struct State {
+        A value;
+        I index;
+    };
+    using Result = long long;
+    __device__ static State identity() { return {A(0), I(-1)}; }
+    __device__ static State element(A x, I index) { return {x, index}; }
+    __device__ static State combine(State a, State b) {
+        if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
+        const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+        if (a_nan || b_nan) return !b_nan || (a_nan && a.index < b.index) ? a : b;
+        if (a.value == b.value) return a.index < b.index ? a : b;
+        return (SIGN > 0 ? a.value > b.value : a.value < b.value) ? a : b;
+    }
+    __device__ static long long result(State state, A) { return state.index; }
+};
+template <class A, class I> struct ArgMax : ArgExtremum<A, I, 1> {};
+template <class A, class I> struct ArgMin : ArgExtremum<A, I, -1> {};
+
+// log(sum(exp(x))) in one pass: the maximum so far, and the sum of exp(x - maximum), rescaled when the maximum grows
+// (Milakov and Gimelshein, 2018)
+template <class A> struct LogSum {
+    struct State {
+        A maximum, sum;
+    };
+    __device__ static A scale(A from, A to) { return from == to ? A(1) : exp(from - to); }  // equal: inf - inf is NaN
+    __device__ static State identity() { return {-infinity<A>(), A(0)}; }
+    __device__ static State combine(State a, State b) {
+        const A maximum = max_nan(a.maximum, b.maximum);
+        return {maximum, a.sum * scale(a.maximum, maximum) + b.sum * scale(b.maximum, maximum)};
+    }
+    __device__ static A value(State state) { return state.maximum + log(state.sum); }
+};
+template <class A, class I> struct LogSumExp : LogSum<A> {
+    using Result = void;
+    using State = typename LogSum<A>::State;
+    __device__ static State element(A x, I) { return {x, A(1)}; }
+    __device__ static A result(State state, A) { return LogSum<A>::value(state); }
+};
+
+// Mean and sum of squared deviations of two parts give those of the whole (Chan, Golub and LeVeque, 1979): no
+// cancellation when the mean is large
+template <class A, class I> struct Var {
+    struct State {
+        A count, mean, squares;
+    };
+    using Result = void;
+    __device__ static State identity() { return {A(0), A(0), A(0)}; }
+    __device__ static State element(A x, I) { return {A(1), x, A(0)}; }
+    __device__ static State combine(State a, State b) {
+        if (b.count == A(0)) return a;
+        const A count = a.count + b.count, share = b.count / count, difference = b.mean - a.mean;
+        return {count, fma(difference, share, a.mean), a.squares + b.squares + difference * difference * a.count * share};
+    }
+    __device__ static A result(State state, A divisor) { return state.squares / divisor; }
+};
