@@ -14,6 +14,10 @@ class ShapeError(GpuBackpropError, ValueError):
     """Shapes, axes or lengths that do not fit the operation."""
 
 
+class ShapeIndexError(ShapeError, IndexError):
+    """An index outside an array: also an IndexError, so that iteration and `except IndexError` work."""
+
+
 class DTypeError(GpuBackpropError, TypeError):
     """A dtype (or kind of object) that the operation does not take."""
 

@@ -1,0 +1,145 @@
+"""Devices: names for backends, the default device, and moving the default for a while."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..backends.base import Backend, Functions
+from .errors import DeviceError
+
+
+class Device:
+    """A place that arrays live on: "cpu", "cuda", "cuda:1" or "emulated".
+
+    One object a name, so that devices compare by identity; equal to their names. As a context manager it is the
+    default device of this thread inside the block.
+    """
+
+    __slots__ = ("array_type", "backend", "functions", "name")
+
+    name: str
+    backend: Backend
+    functions: Functions
+    array_type: type
+
+    def __init__(self, name: str, backend: Backend):
+        self.name = name
+        self.backend = backend
+        self.functions = backend.functions
+        self.array_type = backend.xp.ndarray
+
+    def __repr__(self) -> str:
+        return f"device({self.name!r})"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, str) and self.name == _canonical(other))
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __reduce__(self) -> tuple[Callable[..., Device], tuple[str]]:
+        return device, (self.name,)
+
+    def __enter__(self) -> Device:
+        _local.stack.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _local.stack.pop()
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Device] = []
+
+
+_local = _Local()
+_known: dict[str, Device] = {}
+_default: Device | None = None
+_lock = threading.Lock()
+
+
+def _canonical(name: str) -> str:
+    return "cuda" if name == "cuda:0" else name
+
+
+def _make_backend(name: str) -> Backend:
+    if name == "cpu":
+        from ..backends import cpu
+
+        return cpu.CpuBackend()
+    if name == "emulated":
+        from ..backends import emulated
+
+        return emulated.backend()
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and (index == "" or index.isdigit()):
+        from ..backends import cuda
+
+        return cuda.cuda_backend(int(index or 0))
+    raise DeviceError(f'device: {name!r} is not a device; use "cpu", "cuda", "cuda:1" or "emulated"')
+
+
+def device(spec: Any) -> Device:
+    """The device that `spec` (a name or a Device) stands for, ready to use.
+
+    Raises DeviceError when the name is unknown, or when CuPy, the driver, the GPU or the host compiler is missing.
+    """
+    if isinstance(spec, Device):
+        return spec
+    if not isinstance(spec, str):
+        raise DeviceError(f'device: {spec!r} is not a device; use "cpu", "cuda", "cuda:1" or "emulated"')
+    name = _canonical(spec)
+    found = _known.get(name)
+    if found is None:
+        with _lock:
+            found = _known.get(name)
+            if found is None:
+                found = _known[name] = Device(name, _make_backend(name))
+    return found
+
+
+def default_device() -> Device:
+    """The device of new arrays: CUDA when CuPy finds a usable GPU, else the CPU; GPU_BACKPROP_DEVICE overrides."""
+    global _default
+    if _local.stack:
+        return _local.stack[-1]
+    if _default is None:
+        name = os.environ.get("GPU_BACKPROP_DEVICE")
+        if not name:
+            from ..backends import cuda
+
+            name = "cuda" if cuda.cuda_status()[0] else "cpu"
+        _default = device(name)
+    return _default
+
+
+def set_default_device(spec: Any) -> None:
+    """Make `spec` the device of new arrays, in all threads."""
+    global _default
+    _default = device(spec)
+
+
+def resolve(spec: Any) -> Device:
+    """`spec` as a Device; None stands for the default device."""
+    return default_device() if spec is None else device(spec)
+
+
+def devices() -> list[str]:
+    """The names of the devices that can be used here."""
+    from ..backends import cuda, emulated
+
+    count = cuda.cuda_status()[0]
+    names = ["cpu", *("cuda" if i == 0 else f"cuda:{i}" for i in range(count))]
+    return [*names, "emulated"] if emulated.available()[0] else names
+
+
+def synchronize(spec: Any = None) -> None:
+    """Wait until all work on a device (the default one unless named) is done; its errors surface here."""
+    resolve(spec).backend.synchronize()

@@ -1,0 +1,562 @@
+"""The tape: what was computed, and the walk back along it.
+
+`apply` runs a primitive and, when someone upstream needs a gradient, records a Node. There is no global list: a Node is
+kept alive by the Tensors and Nodes that came out of it, and knows the Nodes that its inputs came from. `walk` visits
+Nodes in reverse order of recording and hands each one's gradient to the rules of its primitive.
+
+A Node holds what its rules named (input Tensors, the output's array, residuals), never its own output Tensor: so there
+are no reference cycles, and a forward pass that is thrown away is gone at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+from ..ops import movement
+from ..ops.primitive import Primitive, Spec, Tail
+from . import dtypes
+from .errors import DeviceError, DTypeError, GpuBackpropError, ShapeError, ShapeIndexError, TapeError
+from .tensor import Tensor, as_operands
+
+_new = object.__new__
+_sequence = count()
+
+
+class _Modes(threading.local):
+    """What differs from thread to thread."""
+
+    grad = True  # record?
+    scope = ""  # the module that is running, for pictures
+    watch: Callable[[str, Any, Sequence[Any], bool], None] | None = None  # sees every result (debug.py)
+
+
+modes = _Modes()
+
+
+class Node:
+    """One recorded operation.
+
+    edges: for each input the Node it came from, the leaf Tensor itself, or None where no gradient is wanted.
+    saved: pairs (value, version) for the inputs, output and residuals that `primitive.plan(mask)` lists;
+        None once the walk has freed them.
+    specs: shape and dtype of each input that is a Tensor.
+    """
+
+    __slots__ = (
+        *("attrs", "device", "edges", "hooks", "mask", "primitive", "retained"),
+        *("saved", "scope", "sequence", "spec", "specs", "unsaved"),
+    )
+
+    primitive: Primitive
+    attrs: dict[str, Any]
+    edges: tuple[Node | Tensor | None, ...]
+    mask: int
+    saved: tuple[Any, ...] | None
+    specs: tuple[Spec | None, ...]
+    spec: Spec
+    device: Any
+    sequence: int
+    scope: str
+    hooks: list[Callable[[Any], Any]] | None
+    retained: weakref.ref[Tensor] | None
+    unsaved: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return f"<node {self.sequence} {self.primitive.name}>"
+
+
+class _Pick(Primitive):
+    """Chooses one output of a primitive with several; the walk gathers their gradients in the parent's slots."""
+
+
+PICK = _Pick("pick", "outputs", None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# recording
+
+
+def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
+    """Run a primitive on Tensors (and Python scalars, or None for an optional input), recording it if need be."""
+    arrays = []
+    mask = 0
+    bit = 1
+    device: Any = None
+    dtype: Any = None
+    odd = False
+    for x in inputs:
+        if isinstance(x, Tensor):
+            array = x.array
+            arrays.append(array)
+            if device is None:
+                device = x.device
+                dtype = array.dtype
+            else:
+                if x.device is not device:
+                    raise _mixed_devices(primitive, inputs)
+                if array.dtype is not dtype:
+                    odd = True
+            if x.requires_grad:
+                mask |= bit
+        elif x is None:
+            arrays.append(None)
+        else:
+            arrays.append(x)
+            odd = True
+        bit <<= 1
+    if device is None or (primitive.promotes and (odd or (primitive.promotes == "float" and dtype.kind != "f"))):
+        coerced = _coerce(primitive, inputs)
+        if coerced is not inputs:
+            return apply(primitive, *coerced, **attrs)
+    try:
+        result = (primitive.forward or device.functions[primitive.name])(*arrays, **attrs)
+    except (ValueError, TypeError, IndexError) as error:
+        raise _explain(primitive, inputs, error) from error
+    residuals: tuple[Any, ...] = ()
+    if primitive.residuals:
+        result, *residuals = result  # type: ignore[assignment]
+    elif type(result) is tuple:
+        return _record_many(primitive, inputs, attrs, mask if modes.grad else 0, device, result)
+    if type(result) is not device.array_type:
+        result = device.backend.xp.asarray(result)
+    out = _new(Tensor)
+    out.array = result
+    out.device = device
+    out.node = out._grad = out.cell = out.extra = None
+    out.requires_grad = False
+    if primitive.gives == "view":
+        _share_version(inputs[0], out)
+    if mask and modes.grad and not primitive.no_gradient and result.dtype.kind not in "biu":
+        out.requires_grad = True
+        out.node = _record(primitive, inputs, attrs, mask, out, residuals)
+    if modes.watch is not None:
+        modes.watch(primitive.name, out, inputs, False)
+    return out
+
+
+def _record(
+    primitive: Primitive, inputs: Sequence[Any], attrs: dict[str, Any], mask: int, out: Tensor, residuals: Sequence[Any]
+) -> Node:
+    """The Node of an operation whose inputs of the bits in `mask` need a gradient."""
+    node = _new(Node)
+    node.primitive = primitive
+    node.attrs = attrs
+    node.mask = mask
+    node.device = out.device
+    node.sequence = next(_sequence)
+    node.scope = modes.scope
+    node.hooks = node.retained = None
+    node.spec = Spec(out.array.shape, out.array.dtype)
+    edges: list[Any] = []
+    specs: list[Any] = []
+    for x in inputs:
+        if isinstance(x, Tensor):
+            edges.append((x.node or x) if x.requires_grad else None)
+            specs.append(Spec(x.array.shape, x.array.dtype))
+        else:
+            edges.append(None)
+            specs.append(None)
+    node.edges = tuple(edges)
+    node.specs = tuple(specs)
+    keep, keep_out, keep_residuals = primitive.saves.get(mask) or primitive.plan(mask)
+    saved: list[Any] = []
+    for i in keep:
+        x = inputs[i]
+        saved.append((x, x.cell[0] if isinstance(x, Tensor) and x.cell is not None else 0))
+    if keep_out:
+        # The output's array and version cell, not the Tensor, whose node is this one.
+        out.cell = out.cell or [0]
+        saved.append(((out.array, out.cell), out.cell[0]))
+    saved += [(residuals[i], 0) for i in keep_residuals]
+    if primitive.rest and not primitive.variadic:
+        saved += [(x, x.cell[0] if x.cell is not None else 0) for x in inputs[len(primitive.input_names) :]]
+    node.saved = tuple(saved)
+    # Constants that no rule needs are remembered weakly: a listing of the tape shows them while they live.
+    unsaved = ()
+    for i, edge in enumerate(edges):
+        if edge is None and i not in keep:
+            x = inputs[i]
+            unsaved += ((i, weakref.ref(x) if isinstance(x, Tensor) else x),)  # type: ignore[assignment]
+    node.unsaved = unsaved
+    return node
+
+
+def _record_many(
+    primitive: Primitive, inputs: Sequence[Any], attrs: dict[str, Any], mask: int, device: Any, results: tuple[Any, ...]
+) -> tuple[Tensor, ...]:
+    """The Tensors of a primitive with several outputs; on the tape each is a PICK of one Node."""
+    outs = tuple(Tensor(r if type(r) is device.array_type else device.backend.xp.asarray(r), device) for r in results)
+    if mask and not primitive.no_gradient:
+        node = _record(primitive, inputs, attrs, mask, outs[0], ())
+        node.attrs = {**attrs, "outputs": tuple(Spec(o.shape, o.dtype) for o in outs)}
+        for i, out in enumerate(outs):
+            if dtypes.is_floating(out.dtype):
+                pick = _record(PICK, (), {"i": i}, 0, out, ())
+                pick.edges = (node,)
+                pick.specs = (Spec(out.shape, out.dtype),)
+                out.node = pick
+                out.requires_grad = True
+    if modes.watch is not None:
+        for out in outs:
+            modes.watch(primitive.name, out, inputs, False)
+    return outs
+
+
+def transfer(x: Tensor, device: Any) -> Tensor:
+    """A copy of `x` on another device, recorded; the gradient goes back the same way."""
+    out = Tensor(device.backend.from_host(x.device.backend.to_host(x.array)), device)
+    if x.requires_grad and modes.grad:
+        out.requires_grad = True
+        out.node = _record(movement.transfer, (x,), {"source": x.device}, 1, out, ())
+    return out
+
+
+def _share_version(base: Tensor, view: Tensor) -> None:
+    if base.cell is None:
+        base.cell = [0]
+    view.cell = base.cell
+
+
+def _coerce(primitive: Primitive, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs with foreign objects made Tensors and, from `promotes_from` on, brought to one dtype."""
+    inputs = as_operands(primitive.name, inputs)
+    if not primitive.promotes:
+        return inputs
+    start = primitive.promotes_from
+    operands = [x for x in inputs[start:] if x is not None]
+    if not any(isinstance(x, Tensor) for x in operands):
+        return inputs
+    target = dtypes.result_type(*operands)
+    if primitive.promotes == "float" and not dtypes.is_floating(target):
+        target = dtypes.get_default_dtype()
+    cast = tuple(x.astype(target) if isinstance(x, Tensor) and x.array.dtype != target else x for x in inputs[start:])
+    if all(a is b for a, b in zip(cast, inputs[start:])):
+        return inputs
+    return inputs[:start] + cast
+
+
+def _describe(inputs: Iterable[Any]) -> str:
+    return ", ".join(f"{x.dtype}{list(x.shape)}" if isinstance(x, Tensor) else repr(x) for x in inputs)
+
+
+def _explain(primitive: Primitive, inputs: Sequence[Any], error: Exception) -> Exception:
+    """An array module's error as one of ours, naming the operation and what it received."""
+    if isinstance(error, GpuBackpropError):
+        return error
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    message = f"{primitive.name}({_describe(inputs)}): {reason}"
+    if "broadcast" in message:
+        message += "; make the shapes equal, or 1 where they differ"
+    if isinstance(error, IndexError):
+        return ShapeIndexError(message)
+    return DTypeError(message) if isinstance(error, TypeError) else ShapeError(message)
+
+
+def _mixed_devices(primitive: Primitive, inputs: Sequence[Any]) -> DeviceError:
+    names = sorted({x.device.name for x in inputs if isinstance(x, Tensor)})
+    return DeviceError(f"{primitive.name}: operands on {' and '.join(names)}; move one with t.to({names[0]!r})")
+
+
+@contextmanager
+def set_grad_mode(enabled: bool) -> Iterator[None]:
+    """Recording on or off in this thread inside the block; also a decorator."""
+    before = modes.grad
+    modes.grad = enabled
+    try:
+        yield
+    finally:
+        modes.grad = before
+
+
+def no_grad() -> Any:
+    """Nothing is recorded in this thread inside the block. `with gb.no_grad():`, or `@gb.no_grad()` on a function."""
+    return set_grad_mode(False)
+
+
+def enable_grad() -> Any:
+    """Recording is on in this thread inside the block, also within no_grad."""
+    return set_grad_mode(True)
+
+
+def is_grad_enabled() -> bool:
+    """True when operations of this thread are recorded."""
+    return modes.grad
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# walking back
+
+
+def walk(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    *,
+    targets: Sequence[Tensor] | None = None,
+    create_graph: bool = False,
+    retain_graph: bool = False,
+    observe: Callable[[Node, Tensor], None] | None = None,
+) -> list[Tensor | None]:
+    """Pull gradients back from outputs, visiting Nodes in reverse order of recording.
+
+    With `targets`, returns the gradient for each of them (None where there is no path) and touches no `.grad`;
+    without, adds to the `.grad` of every leaf. `create_graph` records the walk itself. `observe` sees every Node with
+    its gradient.
+    """
+    found: dict[Any, Tensor] = {}
+    wanted = None if targets is None else {t.node or t for t in targets}
+    useful = None if wanted is None else _leading_to(wanted, outputs)
+    pending: dict[Node, Any] = {}
+    heap: list[tuple[int, Node]] = []
+    late: dict[Tensor, Tensor] = {}
+    before = modes.grad
+    modes.grad = create_graph
+
+    def deliver(edge: Any, gradient: Tensor) -> None:
+        if edge.__class__ is Node:
+            if edge in pending:
+                pending[edge] = pending[edge] + gradient
+            else:
+                pending[edge] = gradient
+                heappush(heap, (-edge.sequence, edge))
+        elif wanted is not None:
+            if edge in wanted:
+                found[edge] = found[edge] + gradient if edge in found else gradient
+        elif edge.extra is not None and "hooks" in edge.extra:
+            late[edge] = late[edge] + gradient if edge in late else gradient
+        else:
+            edge.deposit(gradient, create_graph)
+
+    try:
+        for output, gradient in zip(outputs, gradients):
+            if output.requires_grad:
+                deliver(output.node or output, gradient)
+        while heap:
+            node = heappop(heap)[1]
+            g = pending.pop(node)
+            if node.hooks is not None:
+                for hook in node.hooks:
+                    replaced = hook(g)
+                    g = g if replaced is None else replaced
+            if node.retained is not None and wanted is None:
+                tensor = node.retained()
+                if tensor is not None:
+                    tensor.deposit(g, create_graph)
+            if observe is not None:
+                observe(node, g)
+            if wanted is not None and node in wanted:
+                found[node] = g
+            if useful is not None and node not in useful:
+                continue
+            if node.saved is None:
+                raise TapeError(
+                    f"backward: the tape of {node.primitive.name!r} was freed by an earlier backward; "
+                    "pass retain_graph=True to that one, or run the forward pass again"
+                )
+            primitive = node.primitive
+            if primitive is PICK:
+                _gather(node, g, pending, heap)
+            elif primitive.__class__ is not Primitive or primitive.unfused is not None:
+                for edge, gradient in zip(node.edges, pull(node, g, create_graph)):
+                    if edge is not None and gradient is not None:
+                        deliver(edge, gradient)
+            else:
+                values = _unpack(node)
+                values["g"] = g if g.__class__ is not list else _dense(g, node)
+                for i, edge in enumerate(node.edges):
+                    if edge is None or (useful is not None and edge not in useful):
+                        continue
+                    if primitive.variadic:
+                        rule, needs = primitive.rules[0], primitive.needs[0]
+                        values["i"] = i
+                    else:
+                        rule, needs = primitive.rules[i], primitive.needs[i]
+                    if rule is None:
+                        continue
+                    spec = node.specs[i]
+                    needed = [values[name] for name in needs]
+                    if wanted is None and rule.__class__ is Tail and not create_graph and _write(rule, needed, edge):
+                        continue
+                    gradient = rule(*needed)
+                    if modes.watch is not None:
+                        modes.watch(primitive.name, gradient, needed, True)
+                    deliver(edge, fit(gradient, spec))
+            if not (retain_graph or create_graph):
+                node.saved = None
+                node.edges = node.unsaved = ()
+        for leaf, gradient in late.items():
+            for hook in leaf.extra["hooks"]:  # type: ignore[index]
+                replaced = hook(gradient)
+                gradient = gradient if replaced is None else replaced
+            leaf.deposit(gradient, create_graph)
+    finally:
+        modes.grad = before
+    return [] if targets is None else [found.get(t.node or t) for t in targets]
+
+
+def fit(gradient: Tensor, spec: Any) -> Tensor:
+    """A gradient in the shape and dtype of the input it belongs to: broadcasting and promotion are undone here."""
+    shape, dtype = spec
+    array = gradient.array
+    if array.shape != shape:
+        lead = array.ndim - len(shape)
+        axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and array.shape[i + lead] != 1))
+        gradient = gradient.sum(axis=axes, keepdims=True).reshape(shape) if axes else gradient.reshape(shape)
+    return gradient if gradient.array.dtype is dtype or gradient.array.dtype == dtype else gradient.astype(dtype)
+
+
+def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
+    """Compute a leaf's first gradient straight into its place in an optimiser's flat buffer, if it has one."""
+    if leaf.__class__ is Node or leaf._grad is not None or leaf.extra is None:
+        return False
+    buffer = leaf.extra.get("grad_buffer")
+    if buffer is None or "hooks" in leaf.extra:
+        return False
+    inputs = rule.arguments(*needed)
+    if any(isinstance(x, Tensor) and x.array.dtype != buffer.array.dtype for x in inputs):
+        return False
+    arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+    buffer.device.functions[rule.primitive.name](*arrays, out=buffer.array, **rule.attrs)
+    buffer.bump()
+    leaf._grad = buffer
+    if modes.watch is not None:
+        modes.watch(rule.primitive.name, buffer, needed, True)
+    return True
+
+
+def _unpack(node: Node) -> dict[str, Any]:
+    """What the rules of a Node may name, with what was saved checked against later writes."""
+    primitive = node.primitive
+    values: dict[str, Any] = dict(node.attrs)
+    for name, spec in zip(primitive.input_names, node.specs):
+        values[f"{name}_spec"] = spec
+    values["specs"] = node.specs
+    keep, keep_out, keep_residuals = primitive.plan(node.mask)
+    saved = iter(node.saved)  # type: ignore[arg-type]
+    for i in keep:
+        values[primitive.input_names[i]] = _intact(node, *next(saved))
+    if keep_out:
+        (array, cell), version = next(saved)
+        if cell[0] != version:
+            raise _overwritten(node, "output")
+        out = Tensor(array, node.device)
+        out.cell = cell
+        out.node = node
+        out.requires_grad = True
+        values["out"] = out
+    for i in keep_residuals:
+        values[primitive.residuals[i]] = Tensor(next(saved)[0], node.device)
+    if primitive.rest and not primitive.variadic:
+        values[primitive.rest] = [_intact(node, *pair) for pair in saved]
+    return values
+
+
+def _intact(node: Node, value: Any, version: int) -> Any:
+    """A saved input, unless it was written to since."""
+    if isinstance(value, Tensor) and value.cell is not None and value.cell[0] != version:
+        raise _overwritten(node, f"input of shape {list(value.shape)}")
+    return value
+
+
+def _overwritten(node: Node, what: str) -> TapeError:
+    return TapeError(
+        f"backward: the {what} of {node.primitive.name!r} was changed in place after it was recorded; "
+        "write to a copy (t.copy()), or run backward first"
+    )
+
+
+def _gather(pick: Node, g: Tensor, pending: dict[Node, Any], heap: list[tuple[int, Node]]) -> None:
+    """Put the gradient of one output into the slots of the Node with several outputs."""
+    (node,) = pick.edges
+    slots = pending.get(node)  # type: ignore[arg-type]
+    if slots is None:
+        slots = pending[node] = [None] * len(node.attrs["outputs"])  # type: ignore[index,union-attr]
+        heappush(heap, (-node.sequence, node))  # type: ignore[union-attr,arg-type]
+    slots[pick.attrs["i"]] = g
+
+
+def _dense(slots: list[Any], node: Node) -> tuple[Tensor, ...]:
+    """The gradients of all outputs of a Node, zeros where none arrived."""
+    xp = node.device.backend.xp
+    return tuple(
+        Tensor(xp.zeros(spec.shape, spec.dtype), node.device) if g is None else g
+        for g, spec in zip(slots, node.attrs["outputs"])
+    )
+
+
+def pull(node: Node, g: Tensor, create_graph: bool) -> list[Tensor | None]:
+    """The gradients of a fused primitive's inputs, through its unfused form."""
+    primitive = node.primitive
+    if primitive.unfused is None:
+        return primitive.pull(node, g, create_graph)  # type: ignore[attr-defined]
+    values = _unpack(node)
+    inputs = [values[name] for name in primitive.input_names]
+    with enable_grad():
+        stems = [x.stem() if edge is not None else x for x, edge in zip(inputs, node.edges)]
+        out = primitive.unfused(*stems, **node.attrs)
+    targets = [s for s, edge in zip(stems, node.edges) if edge is not None]
+    gradients = iter(walk([out], [fit(g, (out.shape, out.dtype))], targets=targets, create_graph=create_graph))
+    result: list[Tensor | None] = []
+    for spec, edge in zip(node.specs, node.edges):
+        gradient = next(gradients) if edge is not None else None
+        result.append(None if gradient is None else fit(gradient, spec))
+    return result
+
+
+def _leading_to(wanted: set[Any], outputs: Sequence[Tensor]) -> set[Any]:
+    """The Nodes (and leaves) below `outputs` from which a wanted one can be reached."""
+    useful = set(wanted)
+    for node in reversed(nodes(outputs)):
+        if any(edge in useful for edge in node.edges if edge is not None):
+            useful.add(node)
+    return useful
+
+
+def nodes(outputs: Iterable[Tensor]) -> list[Node]:
+    """All Nodes below `outputs`, in reverse order of recording."""
+    seen = {t.node for t in outputs if t.node is not None}
+    stack = list(seen)
+    while stack:
+        for edge in stack.pop().edges:
+            if edge.__class__ is Node and edge not in seen:
+                seen.add(edge)  # type: ignore[arg-type]
+                stack.append(edge)  # type: ignore[arg-type]
+    return sorted(seen, key=lambda node: -node.sequence)
+
+
+def backward(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> None:
+    """Add d(sum of outputs * gradients)/d(leaf) to the `.grad` of every leaf below `outputs`."""
+    seeds = []
+    for output, gradient in zip(outputs, gradients):
+        if not output.requires_grad:
+            raise TapeError(
+                "backward: the result does not depend on anything that requires grad; "
+                "make an input with requires_grad=True, and run outside gb.no_grad()"
+            )
+        if gradient is None:
+            if output.array.size != 1:
+                raise TapeError(
+                    f"backward: a result of shape {list(output.shape)} is not a scalar; "
+                    "reduce it first (t.sum()), or pass gradient= of the same shape"
+                )
+            gradient = Tensor(output.device.backend.xp.ones(output.shape, output.dtype), output.device)
+        elif gradient.shape != output.shape:
+            raise ShapeError(
+                f"backward: gradient of shape {list(gradient.shape)} for a result of shape {list(output.shape)}; "
+                "they must be equal"
+            )
+        seeds.append(fit(gradient, (output.shape, output.dtype)))
+    walk(outputs, seeds, retain_graph=retain_graph, create_graph=create_graph)
+
+
+Primitive.__call__ = apply  # type: ignore[method-assign,assignment]

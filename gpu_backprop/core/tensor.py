@@ -1,0 +1,736 @@
+"""Tensor: an array on a device, its gradient, and its place on the tape."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..ops import elementwise as ew
+from ..ops import indexing, linalg, movement, reduction
+from . import devices, dtypes
+from .errors import DataError, DeviceError, DTypeError, ShapeError, ShapeIndexError, TapeError
+
+_new = object.__new__
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed.
+
+    Made by `gb.tensor` and the creation functions, and by every operation. Arithmetic, comparison and indexing
+    follow NumPy; gradients flow through all of them to the Tensors made with `requires_grad=True`.
+    """
+
+    __slots__ = ("__weakref__", "_grad", "array", "cell", "device", "extra", "node", "requires_grad")
+    __array_priority__ = 1000  # NumPy hands arithmetic with an ndarray on its left to us
+
+    array: Any  # the raw array of the device's backend
+    device: devices.Device
+    node: Any  # tape.Node that made it; None for a leaf
+    requires_grad: bool
+    _grad: Tensor | None
+    cell: list[int] | None  # counts in-place writes; shared with views, made when first wanted
+    extra: dict[str, Any] | None  # hooks, grad_buffer
+
+    def __init__(self, array: Any, device: devices.Device):
+        self.array = array
+        self.device = device
+        self.node = self._grad = self.cell = self.extra = None
+        self.requires_grad = False
+
+    # what it is ------------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def size(self) -> int:
+        return self.array.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.array.nbytes
+
+    def __len__(self) -> int:
+        if not self.array.ndim:
+            raise DTypeError("len: a scalar array has no length; use t.item() for its value")
+        return self.array.shape[0]
+
+    def __repr__(self) -> str:
+        return _representation(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and not self.ndim else format(str(self), spec)
+
+    __hash__ = object.__hash__
+
+    # values in Python ------------------------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array: on the CPU the same memory (read-only when grad is required), else a copy."""
+        host = self.device.backend.to_host(self.array)
+        if self.requires_grad:
+            host = host.view()
+            host.flags.writeable = False
+        return host
+
+    def item(self) -> Any:
+        """The one value of a Tensor of size 1, as a Python number."""
+        if self.array.size != 1:
+            raise ShapeError(f"item: shape {list(self.shape)} holds {self.size} values; use t.numpy() or t.tolist()")
+        return self.device.backend.to_host(self.array).item()
+
+    def tolist(self) -> Any:
+        """The values as nested Python lists."""
+        return self.device.backend.to_host(self.array).tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.device.name.startswith("cuda"):
+            raise DTypeError(
+                f"numpy.asarray: this Tensor is on {self.device}; call t.numpy() to copy it to the CPU, "
+                "or run with GPU_BACKPROP_DEVICE=cpu"
+            )
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise ShapeError(f"bool: shape {list(self.shape)} holds {self.size} values; use t.any() or t.all()")
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise DTypeError(f"index: a Tensor of {self.dtype} is not an integer; use t.astype(gb.int64)")
+        return int(self.item())
+
+    # moving and casting ----------------------------------------------------------------------------------------------
+
+    def to(self, target: Any) -> Tensor:
+        """This Tensor on another device ("cuda", a Device) or in another dtype; itself if it is there already."""
+        if isinstance(target, devices.Device) or (isinstance(target, str) and _is_device_name(target)):
+            device = devices.device(target)
+            if device is self.device:
+                return self
+            from . import tape
+
+            return tape.transfer(self, device)
+        return self.astype(target, copy=False)
+
+    def astype(self, dtype: Any, copy: bool = True) -> Tensor:
+        """A copy in another dtype; with `copy=False` itself if it has the dtype already."""
+        dtype = dtypes.as_dtype(dtype)
+        return self if not copy and dtype == self.array.dtype else movement.astype(self, dtype=dtype)
+
+    def copy(self) -> Tensor:
+        """A copy with its own memory, recorded."""
+        return movement.copy(self)
+
+    def detach(self) -> Tensor:
+        """The same memory, off the tape."""
+        out = Tensor(self.array, self.device)
+        if self.cell is None:
+            self.cell = [0]
+        out.cell = self.cell
+        return out
+
+    def stem(self) -> Tensor:
+        """A Tensor of the same values that a gradient can be asked for: on the tape if this one is, else a new leaf."""
+        if self.requires_grad:
+            return movement.alias(self)
+        out = self.detach()
+        out.requires_grad_()
+        return out
+
+    # gradients -------------------------------------------------------------------------------------------------------
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` left here; None until written. A non-leaf keeps one after `retain_grad()`."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise DTypeError(f"grad: a {type(value).__name__} is not a Tensor; assign a Tensor or None")
+            if value.shape != self.shape:
+                raise ShapeError(f"grad: shape {list(value.shape)} for a Tensor of shape {list(self.shape)}")
+            if value.device is not self.device:
+                raise DeviceError(f"grad: a gradient on {value.device} for a Tensor on {self.device}; use g.to(t.device)")
+        self._grad = value
+
+    @property
+    def is_leaf(self) -> bool:
+        """True when no recorded operation made it."""
+        return self.node is None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for gradients of this leaf (or, with False, no longer)."""
+        if requires_grad and not dtypes.is_floating(self.dtype):
+            raise DTypeError(f"requires_grad: {self.dtype} has no gradients; use t.astype(gb.float32)")
+        if self.node is not None and not requires_grad:
+            raise TapeError("requires_grad: a computed Tensor cannot be taken off the tape; use t.detach()")
+        self.requires_grad = bool(requires_grad)
+        return self
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the derivative of this Tensor with respect to every leaf below it to the leaf's `.grad`.
+
+        gradient: what this Tensor's own gradient is, of its shape; may be left out for a scalar (then 1).
+        retain_graph: keep the tape for another backward. create_graph: record the backward pass, for second
+        derivatives. Raises TapeError when nothing was recorded, the tape was freed, or a saved value was overwritten.
+        """
+        from . import tape
+
+        if gradient is not None and not isinstance(gradient, Tensor):
+            gradient = tensor(gradient, dtype=self.dtype, device=self.device)
+        tape.backward([self], [gradient], retain_graph, create_graph)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this computed Tensor in `.grad` when backward passes it."""
+        if not self.requires_grad:
+            raise TapeError("retain_grad: this Tensor does not require grad; nothing will flow through it")
+        if self.node is not None:
+            self.node.retained = weakref.ref(self)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook(gradient)` when backward has this Tensor's whole gradient; what it returns replaces it.
+
+        Returns a function that removes the hook.
+        """
+        if not self.requires_grad:
+            raise TapeError("register_hook: this Tensor does not require grad; nothing will flow through it")
+        if self.node is not None:
+            if self.node.hooks is None:
+                self.node.hooks = []
+            hooks = self.node.hooks
+        else:
+            self.extra = self.extra or {}
+            hooks = self.extra.setdefault("hooks", [])
+        hooks.append(hook)
+        return lambda: hooks.remove(hook) if hook in hooks else None
+
+    def deposit(self, gradient: Tensor, create_graph: bool) -> None:
+        """Add a gradient to `.grad` (the walk calls this).
+
+        The first write goes into the optimiser's flat buffer if there is one; else the Tensor is kept, copied if its
+        memory is also someone else's.
+        """
+        if create_graph:
+            self._grad = gradient if self._grad is None else self._grad + gradient
+            return
+        buffer = self.extra.get("grad_buffer") if self.extra else None
+        if self._grad is None:
+            if buffer is not None:
+                buffer.array[...] = gradient.array
+                buffer.bump()
+                self._grad = buffer
+            else:
+                shared = gradient.array.base is not None or gradient.cell is not None or gradient.requires_grad
+                self._grad = Tensor(gradient.array.copy() if shared else gradient.array, self.device)
+                gradient.cell = self._grad.cell = gradient.cell or [0]  # a second leaf that is handed it will copy
+        elif self._grad is buffer:
+            add = self.device.functions["add"]
+            add(buffer.array, gradient.array, out=buffer.array)
+            buffer.bump()
+        else:
+            self._grad = (self._grad + gradient).detach()
+
+    # in-place writes -------------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """How often the memory was written to in place, through this Tensor or a view of it."""
+        return 0 if self.cell is None else self.cell[0]
+
+    def bump(self) -> None:
+        """Count an in-place write."""
+        if self.cell is None:
+            self.cell = [1]
+        else:
+            self.cell[0] += 1
+
+    def copy_(self, source: Any) -> Tensor:
+        """Overwrite the values in place (off the tape) with those of `source`, broadcast to this shape."""
+        from . import tape
+
+        if self.requires_grad and tape.modes.grad:
+            raise TapeError("copy_: this Tensor requires grad; write inside `with gb.no_grad():`, or use gb.where")
+        value = source if isinstance(source, Tensor) else tensor(source, device=self.device)
+        self.array[...] = value.to(self.device).array.astype(self.dtype, copy=False)
+        self.bump()
+        return self
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        from . import tape
+
+        if tape.modes.grad and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+            raise TapeError(
+                "item assignment: a Tensor that requires grad cannot be written in place; "
+                "use gb.where(mask, new, t), or write inside `with gb.no_grad():`"
+            )
+        template, arrays = split_index(self, index)
+        raw = _operand(value, self.device) if not isinstance(value, (int, float)) else value
+        if isinstance(raw, Tensor):
+            if raw.device is not self.device:
+                raise DeviceError(f"item assignment: a value on {raw.device} into a Tensor on {self.device}; use v.to(t.device)")
+            raw = raw.array
+        try:
+            self.array[indexing.fill(template, tuple(a.array for a in arrays))] = raw
+        except IndexError as error:
+            raise ShapeIndexError(f"item assignment: {error} (Tensor of shape {list(self.shape)})") from error
+        except (ValueError, TypeError) as error:
+            raise ShapeError(f"item assignment: {error} (Tensor of shape {list(self.shape)})") from error
+        self.bump()
+
+    # indexing --------------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, index: Any) -> Tensor:
+        template, arrays = split_index(self, index)
+        if arrays:
+            return indexing.gather(self, *arrays, index=template)
+        return indexing.view(self, index=template)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise DTypeError("iter: a scalar array cannot be iterated over; use t.item()")
+        return (self[i] for i in range(self.shape[0]))
+
+    # shape -----------------------------------------------------------------------------------------------------------
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape; one length may be -1."""
+        target = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        return movement.reshape(self, shape=tuple(int(n) for n in target))
+
+    def broadcast_to(self, shape: tuple[int, ...]) -> Tensor:
+        """A read-only view with axes of length 1 (and new leading axes) repeated."""
+        return self if self.array.shape == tuple(shape) else movement.broadcast_to(self, shape=tuple(shape))
+
+    def permute_dims(self, axes: tuple[int, ...]) -> Tensor:
+        """A view with the axes in another order."""
+        n = self.ndim
+        order = tuple(a % n if n and -n <= a < n else a for a in axes)
+        if sorted(order) != list(range(n)):
+            raise ShapeError(f"permute_dims: axes {tuple(axes)} do not name each of the {n} axes of {list(self.shape)} once")
+        return movement.permute_dims(self, axes=order)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """A view with the axes reversed, or in the order given."""
+        if not axes:
+            return movement.permute_dims(self, axes=tuple(range(self.ndim))[::-1])
+        return self.permute_dims(axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes)
+
+    @property
+    def T(self) -> Tensor:
+        """The axes reversed."""
+        return self.transpose()
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes exchanged."""
+        if self.ndim < 2:
+            raise ShapeError(f"mT: shape {list(self.shape)} has no two axes to exchange")
+        return linalg.mT(self)
+
+    def flatten(self) -> Tensor:
+        """All elements in one axis."""
+        return movement.copy(self.reshape(-1))
+
+    def ravel(self) -> Tensor:
+        """All elements in one axis, a view where possible."""
+        return self.reshape(-1)
+
+    def squeeze(self, axis: Any = None) -> Tensor:
+        """Without axes of length 1: those named, or all."""
+        axes = reduction.normalize_axis("squeeze", axis, self.ndim)
+        if axis is None:
+            axes = tuple(i for i in axes if self.shape[i] == 1)
+        elif any(self.shape[i] != 1 for i in axes):
+            raise ShapeError(f"squeeze: axis {axis} of shape {list(self.shape)} is not of length 1")
+        return self.reshape(tuple(n for i, n in enumerate(self.shape) if i not in axes))
+
+    # reductions ------------------------------------------------------------------------------------------------------
+
+    def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+        """The sum over `axis`; small integers and bools add up as int64 (unsigned as uint64)."""
+        return reduction.reduce(reduction.sum, _accumulating(self, dtype), axis, keepdims)
+
+    def prod(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+        """The product over `axis`; small integers and bools multiply as int64 (unsigned as uint64)."""
+        return reduction.reduce(reduction.prod, _accumulating(self, dtype), axis, keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The arithmetic mean over `axis`."""
+        return reduction.reduce(reduction.mean, self, axis, keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The largest value over `axis`; NaN if there is one."""
+        return reduction.reduce(reduction.max, self, axis, keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The smallest value over `axis`; NaN if there is one."""
+        return reduction.reduce(reduction.min, self, axis, keepdims)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """True where some value over `axis` is not zero."""
+        return reduction.reduce(reduction.any, self, axis, keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """True where no value over `axis` is zero."""
+        return reduction.reduce(reduction.all, self, axis, keepdims)
+
+    def argmax(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Index of the first largest value along `axis` (in C order over all when None)."""
+        return reduction.arg_reduce(reduction.argmax, self, axis, keepdims)
+
+    def argmin(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Index of the first smallest value along `axis` (in C order over all when None)."""
+        return reduction.arg_reduce(reduction.argmin, self, axis, keepdims)
+
+    def var(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+        """The variance over `axis`: squared deviations from the mean, summed over n - correction."""
+        return reduction.reduce(reduction.var, self, axis, keepdims, correction=float(correction))
+
+    def std(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+        """The standard deviation over `axis`: the square root of `var`."""
+        return ew.sqrt(self.var(axis, correction, keepdims))
+
+    # operators -------------------------------------------------------------------------------------------------------
+
+    def __pos__(self) -> Tensor:
+        return self.copy()
+
+    def __neg__(self) -> Tensor:
+        return ew.negative(self)
+
+    def __abs__(self) -> Tensor:
+        return ew.abs(self)
+
+    def __invert__(self) -> Tensor:
+        return ew.bitwise_invert(self)
+
+    def __add__(self, other: Any) -> Tensor:
+        return ew.add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return ew.add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return ew.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return ew.subtract(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return ew.multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return ew.multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return ew.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return ew.divide(other, self)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return ew.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return ew.floor_divide(other, self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return ew.remainder(self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return ew.remainder(other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return ew.square(self) if other.__class__ is int and other == 2 else ew.pow(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return ew.pow(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return matmul(other, self)
+
+    def __eq__(self, other: Any) -> Any:
+        return ew.equal(self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return ew.not_equal(self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return ew.less(self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return ew.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return ew.greater(self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return ew.greater_equal(self, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return ew.bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> Tensor:
+        return ew.bitwise_and(other, self)
+
+    def __or__(self, other: Any) -> Tensor:
+        return ew.bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> Tensor:
+        return ew.bitwise_or(other, self)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return ew.bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return ew.bitwise_xor(other, self)
+
+    def __lshift__(self, other: Any) -> Tensor:
+        return ew.bitwise_left_shift(self, other)
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return ew.bitwise_left_shift(other, self)
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return ew.bitwise_right_shift(self, other)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return ew.bitwise_right_shift(other, self)
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return _in_place(ew.add, self, other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return _in_place(ew.subtract, self, other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return _in_place(ew.multiply, self, other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return _in_place(ew.divide, self, other)
+
+
+def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
+    """`x op= other`: written in place when nothing is being recorded, else the functional result.
+
+    Inside `no_grad` a leaf is written in place too, as training loops written by hand expect.
+    """
+    from . import tape
+
+    y = other if isinstance(other, (int, float)) else _operand(other, x.device)
+    if tape.modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
+        return primitive(x, y)
+    with tape.no_grad():
+        result = primitive(x, y)
+    if result.shape != x.shape or result.dtype != x.dtype:
+        raise ShapeError(
+            f"in-place {primitive.name}: a result of {result.dtype}{list(result.shape)} does not fit into "
+            f"{x.dtype}{list(x.shape)}; write t = t {primitive.name} other, or cast first"
+        )
+    x.array[...] = result.array
+    x.bump()
+    return x
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# helpers of the methods
+
+
+def matmul(x: Any, y: Any) -> Tensor:
+    """The matrix product, vectors and batches included; see array_api.linear_algebra.matmul."""
+    x, y = as_operands("matmul", (x, y))
+    if not (isinstance(x, Tensor) and isinstance(y, Tensor)) or not x.ndim or not y.ndim:
+        raise ShapeError("matmul: an operand is a scalar; use * instead")
+    left = x.reshape((1, *x.shape)) if x.ndim == 1 else x
+    right = y.reshape((*y.shape, 1)) if y.ndim == 1 else y
+    if left.shape[-1] != right.shape[-2]:
+        raise ShapeError(
+            f"matmul: {list(x.shape)} @ {list(y.shape)}: the last axis of the left ({left.shape[-1]}) "
+            f"and the {'only' if y.ndim == 1 else 'second last'} axis of the right ({right.shape[-2]}) must be equal"
+        )
+    out = linalg.matmul(left, right)
+    if x.ndim == 1:
+        out = out.reshape((*out.shape[:-2], out.shape[-1]))
+    return out.reshape(out.shape[:-1]) if y.ndim == 1 else out
+
+
+def _accumulating(x: Tensor, dtype: Any) -> Tensor:
+    if dtype is not None:
+        return x.astype(dtype, copy=False)
+    kind = x.dtype.kind
+    if kind in "bi":
+        return x.astype(dtypes.int64, copy=False)
+    return x.astype(dtypes.uint64, copy=False) if kind == "u" else x
+
+
+def split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
+    """An index as a template with Holes and the index arrays that go into them (see ops/indexing.py)."""
+    arrays: list[Tensor] = []
+    template: list[Any] = []
+    for part in index if isinstance(index, tuple) else (index,):
+        if part is None or part is Ellipsis or isinstance(part, (int, np.integer)) and not isinstance(part, bool):
+            template.append(part if part is None or part is Ellipsis else int(part))
+        elif isinstance(part, slice):
+            template.append(slice(*(None if v is None else v.__index__() for v in (part.start, part.stop, part.step))))
+        else:
+            array = part if isinstance(part, Tensor) else _index_array(part, x.device)
+            if array.dtype.kind not in "biu":
+                raise DTypeError(f"index: an array of {array.dtype} cannot index; use integers, bools or slices")
+            template.append(indexing.Hole(len(arrays)))
+            arrays.append(array)
+    return tuple(template), arrays
+
+
+def _index_array(part: Any, device: devices.Device) -> Tensor:
+    if isinstance(part, (list, tuple)) and not part:
+        return tensor(part, dtype=dtypes.int64, device=device)
+    if isinstance(part, (list, tuple, np.ndarray, bool, np.bool_)) or hasattr(part, "__array_interface__"):
+        return tensor(part, device=device)
+    raise ShapeIndexError(f"index: {part!r} cannot index; use integers, slices, None, ..., masks or integer arrays")
+
+
+def _is_device_name(name: str) -> bool:
+    return name in ("cpu", "emulated") or name.partition(":")[0] == "cuda"
+
+
+def _representation(t: Tensor) -> str:
+    values = np.array2string(t.device.backend.to_host(t.array), separator=", ", prefix="tensor(")
+    notes = []
+    if t.dtype not in (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_):
+        notes.append(f"dtype={t.dtype}")
+    if t.device.name != "cpu":
+        notes.append(f"device='{t.device}'")
+    if t.node is not None:
+        notes.append(f"from={t.node.primitive.name}")
+    elif t.requires_grad:
+        notes.append("requires_grad=True")
+    return f"tensor({', '.join([values, *notes])})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# making Tensors
+
+
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with its own copy of `data`: a number, nested lists, a NumPy or CuPy array, or a Tensor.
+
+    Python floats get the default float dtype (float32), integers int64; arrays keep their dtype. The device is the
+    data's own for arrays on a GPU and for Tensors, else the default one. Raises ShapeError for ragged lists and
+    DTypeError for strings, objects and complex numbers.
+    """
+    out = _make(data, dtype, device, copy=True)
+    return out.requires_grad_() if requires_grad else out
+
+
+def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
+    """`obj` as a Tensor; shares memory with an array on the same device unless `copy` is True."""
+    if isinstance(obj, Tensor) and not copy:
+        out = obj if device is None else obj.to(devices.device(device))
+        return out if dtype is None else out.astype(dtype, copy=False)
+    return _make(obj, dtype, device, copy=bool(copy))
+
+
+def _make(data: Any, dtype: Any, device: Any, copy: bool) -> Tensor:
+    target = None if dtype is None else dtypes.as_dtype(dtype)
+    if isinstance(data, Tensor):
+        place = data.device if device is None else devices.device(device)
+        moved = data.detach().to(place)
+        out = moved.astype(target or moved.dtype, copy=copy and place is data.device)
+        return out
+    if hasattr(data, "__cuda_array_interface__"):
+        return _make(_wrap_cuda(data), dtype, device, copy)
+    host = _host_array(data, target)
+    place = devices.resolve(device)
+    fresh = host is not data and host.base is None and not isinstance(data, np.ndarray)
+    return Tensor(place.backend.from_host(host, copy=copy and not fresh), place)
+
+
+def _wrap_cuda(data: Any) -> Tensor:
+    """A CuPy array (or another array in GPU memory) as a Tensor that shares its memory."""
+    import cupy
+
+    array = cupy.asarray(data)
+    dtypes.as_dtype(array.dtype)
+    return Tensor(array, devices.device(f"cuda:{array.device.id}"))
+
+
+def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
+    """`data` as a NumPy array of a supported dtype, without a copy if it is one already."""
+    if isinstance(data, (list, tuple)) and data and _holds_tensors(data):
+        data = _lists(data)
+    try:
+        host = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"tensor: the nested lists are ragged ({error}); make all rows equally long") from None
+    except OverflowError:
+        raise DataError("tensor: an integer does not fit into 64 bits; use floats") from None
+    if host.dtype.kind not in "biuf" and not dtypes.is_bfloat16(host.dtype):
+        raise DTypeError(f"tensor: data of dtype {host.dtype} cannot be a Tensor; give numbers or bools")
+    if target is None:
+        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array_interface__")
+        target = dtypes.get_default_dtype() if host.dtype.kind == "f" and not is_array else dtypes.as_dtype(host.dtype)
+    return host if host.dtype == target and host.dtype.isnative else host.astype(target)
+
+
+def _holds_tensors(data: Any) -> bool:
+    first = data[0]
+    return isinstance(first, Tensor) or (isinstance(first, (list, tuple)) and bool(first) and _holds_tensors(first))
+
+
+def _lists(data: Any) -> Any:
+    return data.tolist() if isinstance(data, Tensor) else [_lists(d) for d in data] if isinstance(data, (list, tuple)) else data
+
+
+def _operand(x: Any, device: devices.Device) -> Tensor:
+    """A foreign operand as a Tensor: a NumPy scalar goes where the others are, an array stays where it is."""
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, np.ndarray):
+        return _make(x, None, device if x.ndim == 0 else "cpu", copy=False)
+    return _make(x, None, device, copy=False)
+
+
+def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs of an operation with everything but Tensors, Python numbers and None made a Tensor.
+
+    With no Tensor among them, numbers become Tensors too.
+    """
+    device = next((x.device for x in inputs if isinstance(x, Tensor)), None)
+    if device is not None and all(isinstance(x, (Tensor, int, float)) or x is None for x in inputs):
+        return inputs
+    place = device or devices.default_device()
+    try:
+        made = tuple(
+            x if isinstance(x, (Tensor, type(None))) or (type(x) in (bool, int, float)) else _operand(x, place)
+            for x in inputs
+        )
+        if not any(isinstance(x, Tensor) for x in made):
+            made = tuple(x if x is None else _operand(x, place) for x in made)
+    except DTypeError as error:
+        raise DTypeError(f"{name}: {error}") from None
+    return made

@@ -1,0 +1,198 @@
+"""Elementwise primitives and their gradients, one row each, alphabetical inside a group.
+
+Sources: the derivative rules of elementary calculus; activations as PyTorch defines them. `g` is the gradient of the
+output (see primitive.py for what a rule may name). Activations have their gradient as a primitive of its own, so that
+it is one pass on every backend; that one differentiates through its unfused form where no closed rule is shorter.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .primitive import Primitive, Rule
+
+
+def _unary(name: str, rule: Rule | None = None) -> Primitive:
+    return Primitive(name, "x", rule, promotes="float", gives="out")
+
+
+def _exact(name: str, rule: Rule | None = None) -> Primitive:
+    """A function that integers have too."""
+    return Primitive(name, "x", rule, gives="out")
+
+
+def _binary(name: str, *rules: Rule | None, promotes: str = "same") -> Primitive:
+    return Primitive(name, "x y", *rules, promotes=promotes, gives="out")
+
+
+# arithmetic ----------------------------------------------------------------------------------------------------------
+
+add = _binary("add", lambda g: g, lambda g: g)
+divide = _binary("divide", lambda g, y: g / y, lambda g, x, y: -g * x / (y * y), promotes="float")
+floor_divide = _binary("floor_divide")
+multiply = _binary("multiply", lambda g, y: g * y, lambda g, x: g * x)
+negative = _exact("negative", lambda g: -g)
+pow = _binary(
+    "pow",
+    lambda g, x, y: g * (y * x ** (y - 1) if _is_scalar(y) else y * x ** where(equal(y, 0), 1, y - 1)),
+    # x^y log x, which is 0 at x = 0 where the power is
+    lambda g, x, y, out: g * out * log(where(equal(x, 0), 1, x) if not _is_scalar(x) else math.log(x) if x > 0 else 0.0),
+)
+reciprocal = _unary("reciprocal", lambda g, out: -g * out * out)
+remainder = _binary("remainder", lambda g: g, lambda g, x, y: -g * floor(x / y))
+square = _exact("square", lambda g, x: g * (x * 2))
+subtract = _binary("subtract", lambda g: g, lambda g: -g)
+
+# exponentials and logarithms -----------------------------------------------------------------------------------------
+
+exp = _unary("exp", lambda g, out: g * out)
+expm1 = _unary("expm1", lambda g, out: g * (out + 1))
+log = _unary("log", lambda g, x: g / x)
+log10 = _unary("log10", lambda g, x: g / (x * math.log(10)))
+log1p = _unary("log1p", lambda g, x: g / (x + 1))
+log2 = _unary("log2", lambda g, x: g / (x * math.log(2)))
+logaddexp = _binary(
+    "logaddexp", lambda g, x, out: g * exp(x - out), lambda g, y, out: g * exp(y - out), promotes="float"
+)
+sqrt = _unary("sqrt", lambda g, out: g / (out * 2))
+
+# trigonometric and hyperbolic ----------------------------------------------------------------------------------------
+
+acos = _unary("acos", lambda g, x: -g / sqrt(1 - x * x))
+acosh = _unary("acosh", lambda g, x: g / sqrt(x * x - 1))
+asin = _unary("asin", lambda g, x: g / sqrt(1 - x * x))
+asinh = _unary("asinh", lambda g, x: g / sqrt(x * x + 1))
+atan = _unary("atan", lambda g, x: g / (x * x + 1))
+atan2 = _binary(
+    "atan2",
+    lambda g, x, y: g * y / (x * x + y * y),
+    lambda g, x, y: -g * x / (x * x + y * y),
+    promotes="float",
+)
+atanh = _unary("atanh", lambda g, x: g / (1 - x * x))
+cos = _unary("cos", lambda g, x: -g * sin(x))
+cosh = _unary("cosh", lambda g, x: g * sinh(x))
+hypot = _binary("hypot", lambda g, x, out: g * x / out, lambda g, y, out: g * y / out, promotes="float")
+sin = _unary("sin", lambda g, x: g * cos(x))
+sinh = _unary("sinh", lambda g, x: g * cosh(x))
+tan = _unary("tan", lambda g, out: g * (out * out + 1))
+tanh = _unary("tanh", lambda g, out: tanh_backward(g, out))
+tanh_backward = Primitive(
+    "tanh_backward", "g_ out_",
+    lambda g, out_: tanh_backward(g, out_),
+    lambda g, g_, out_: g * g_ * out_ * -2,
+    gives="out",
+)  # fmt: skip
+
+# rounding, signs and order -------------------------------------------------------------------------------------------
+
+abs = _exact("abs", lambda g, x: g * sign(x))
+ceil = _exact("ceil", lambda g: g * 0)
+copysign = _binary("copysign", lambda g, x, y: g * (sign(x) * copysign(1, y)), lambda g, y: g * y * 0, promotes="float")
+floor = _exact("floor", lambda g: g * 0)
+# the gradient of a tie is shared evenly
+maximum = _binary("maximum", lambda g, x, y: g * _share(x, y), lambda g, x, y: g * _share(y, x))
+minimum = _binary("minimum", lambda g, x, y: g * _share(y, x), lambda g, x, y: g * _share(x, y))
+nextafter = _binary("nextafter", promotes="float")
+round = _exact("round", lambda g: g * 0)
+sign = _exact("sign", lambda g: g * 0)
+trunc = _exact("trunc", lambda g: g * 0)
+clip = Primitive(
+    "clip", "x lo hi",
+    lambda g, x, lo, hi: where(logical_and(greater_equal(x, lo), less_equal(x, hi)), g, 0),
+    lambda g, x, lo, hi: where(logical_and(less(x, lo), less_equal(lo, hi)), g, 0),
+    lambda g, x, lo, hi: where(logical_or(greater(x, hi), greater(lo, hi)), g, 0),
+    promotes="same", gives="out",
+)  # fmt: skip
+where = Primitive(
+    "where", "condition x y",
+    None,
+    lambda g, condition: where(condition, g, 0),
+    lambda g, condition: where(condition, 0, g),
+    promotes="same", promotes_from=1, gives="out",
+)  # fmt: skip
+
+# without a gradient --------------------------------------------------------------------------------------------------
+
+equal, greater, greater_equal, less, less_equal, not_equal = map(
+    _binary, ("equal", "greater", "greater_equal", "less", "less_equal", "not_equal")
+)
+logical_and, logical_or, logical_xor = (Primitive(f"logical_{n}", "x y", gives="out") for n in ("and", "or", "xor"))
+bitwise_and, bitwise_or, bitwise_xor, bitwise_left_shift, bitwise_right_shift = (
+    _binary(f"bitwise_{n}") for n in ("and", "or", "xor", "left_shift", "right_shift")
+)
+bitwise_invert, isfinite, isinf, isnan, logical_not, signbit = map(
+    _exact, ("bitwise_invert", "isfinite", "isinf", "isnan", "logical_not", "signbit")
+)
+
+# activations ---------------------------------------------------------------------------------------------------------
+
+relu = _exact("relu", lambda g, out: relu_backward(g, out))
+relu_backward = Primitive("relu_backward", "g_ out_", lambda g, out_: relu_backward(g, out_), None, gives="out")
+
+sigmoid = _unary("sigmoid", lambda g, out: sigmoid_backward(g, out))
+sigmoid_backward = Primitive(
+    "sigmoid_backward", "g_ out_",
+    lambda g, out_: sigmoid_backward(g, out_),
+    lambda g, g_, out_: g * g_ * (1 - out_ * 2),
+    gives="out",
+)  # fmt: skip
+
+leaky_relu = _unary("leaky_relu", lambda g, x, negative_slope: leaky_relu_backward(g, x, negative_slope=negative_slope))
+leaky_relu_backward = Primitive(
+    "leaky_relu_backward", "g_ x",
+    lambda g, x, negative_slope: leaky_relu_backward(g, x, negative_slope=negative_slope),
+    None,
+    gives="out",
+)  # fmt: skip
+
+elu = _unary("elu", lambda g, x, alpha: elu_backward(g, x, alpha=alpha))
+elu_backward = Primitive(
+    "elu_backward", "g_ x", gives="out",
+    unfused=lambda g_, x, alpha: g_ * where(greater(x, 0), 1, exp(minimum(x, 0)) * alpha),
+)  # fmt: skip
+
+gelu = _unary("gelu", lambda g, x, approximate: gelu_backward(g, x, approximate=approximate))
+gelu_backward = Primitive(
+    "gelu_backward", "g_ x", gives="out",
+    unfused=lambda g_, x, approximate: g_ * (_gelu_slope_tanh(x) if approximate == "tanh" else _gelu_slope_erf(x)),
+)  # fmt: skip
+
+silu = _unary("silu", lambda g, x: silu_backward(g, x))
+silu_backward = Primitive(
+    "silu_backward", "g_ x", gives="out",
+    unfused=lambda g_, x: g_ * sigmoid(x) * (1 + x * sigmoid(-x)),
+)  # fmt: skip
+
+softplus = _unary("softplus", lambda g, x, beta, threshold: softplus_backward(g, x, beta=beta, threshold=threshold))
+softplus_backward = Primitive(
+    "softplus_backward", "g_ x", gives="out",
+    unfused=lambda g_, x, beta, threshold: g_ * where(greater(x * beta, threshold), 1, sigmoid(x * beta)),
+)  # fmt: skip
+
+erf = _unary("erf", lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
+
+
+def _is_scalar(x: object) -> bool:
+    return isinstance(x, (int, float))
+
+
+def _share(x, y):
+    """1 where x > y, a half where they are equal, 0 where x < y; a NaN takes part of the gradient like a maximum."""
+    return where(greater(x, y), 1.0, where(equal(x, y), 0.5, 0.0)) if not _is_scalar(x) else _share_scalar(x, y)
+
+
+def _share_scalar(x, y):
+    return where(less(y, x), 1.0, where(equal(y, x), 0.5, 0.0))
+
+
+def _gelu_slope_erf(x):
+    """Phi(x) + x phi(x): the standard normal distribution and its density (Hendrycks & Gimpel, arXiv:1606.08415)."""
+    return (erf(x * math.sqrt(0.5)) + 1) * 0.5 + x * exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+
+
+def _gelu_slope_tanh(x):
+    """The derivative of x/2 (1 + tanh(c (x + 0.044715 x^3))), c = sqrt(2 / pi)."""
+    c = math.sqrt(2 / math.pi)
+    t = tanh((x + x * x * x * 0.044715) * c)
+    return (t + 1) * 0.5 + x * (1 - t * t) * (x * x * (3 * 0.044715) + 1) * (0.5 * c)

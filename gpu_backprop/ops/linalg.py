@@ -1,0 +1,36 @@
+"""Matrix products. Operands have at least two axes here; array_api handles vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .primitive import Primitive, tail
+from .reduction import sum
+
+
+def mT(x: Any) -> Any:
+    """The last two axes exchanged."""
+    n = x.ndim
+    return x.permute_dims((*range(n - 2), n - 1, n - 2))
+
+
+def _rows(x: Any) -> Any:
+    """All axes but the last as one."""
+    return x if x.ndim == 2 else x.reshape((-1, x.shape[-1]))
+
+
+matmul = Primitive(
+    "matmul", "x y",
+    lambda g, y: matmul(g, mT(y)),
+    lambda g, x: matmul(mT(x), g),
+    promotes="same", gives="out",
+)  # fmt: skip
+
+# x (..., in) @ weight (out, in)^T + bias (out,), as torch.nn.Linear lays it out
+linear = Primitive(
+    "linear", "x weight bias",
+    lambda g, weight: matmul(g, weight),
+    tail(matmul, lambda g, x: (mT(_rows(g)), _rows(x))),
+    tail(sum, lambda g: (_rows(g),), axis=(0,), keepdims=False),
+    promotes="same", gives="out",
+)  # fmt: skip

@@ -1,0 +1,136 @@
+"""Reductions and their gradients. A primitive takes `axis` as a tuple of axes counted from the front."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.errors import ShapeError
+from .elementwise import equal, exp
+from .primitive import Primitive
+
+
+def spread(value: Any, shape: tuple[int, ...], axis: tuple[int, ...] | int | None, keepdims: bool) -> Any:
+    """A reduced value given back its reduced axes, each of length 1, ready to broadcast to `shape`."""
+    if keepdims:
+        return value
+    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    return value.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
+
+
+def _pull_sum(g, x_spec, axis, keepdims):
+    return spread(g, x_spec.shape, axis, keepdims).broadcast_to(x_spec.shape)
+
+
+def _pull_mean(g, x_spec, axis, keepdims):
+    return spread(g * (1.0 / count_reduced(x_spec.shape, axis)), x_spec.shape, axis, keepdims).broadcast_to(x_spec.shape)
+
+
+def _pull_extremum(g, x, out, axis, keepdims):
+    """Ties share the gradient evenly."""
+    ties = equal(x, spread(out, x.shape, axis, keepdims)).astype(g.dtype)
+    count = sum(ties, axis=axis, keepdims=True)
+    return spread(g, x.shape, axis, keepdims) * ties / count
+
+
+def _pull_prod(g, x, axis, keepdims):
+    """d prod / d x_i is the product of the others, which is right with any number of zeros too."""
+    others = prod_of_others(x, axis=axis)
+    return spread(g, x.shape, axis, keepdims) * others
+
+
+def _prod_of_others_unfused(x, axis):
+    """Products of all elements before and of all after each, along the reduced axes laid out as one.
+
+    Built from slices and products by doubling, so that it differentiates, zeros included.
+    """
+    rest = tuple(i for i in range(x.ndim) if i not in axis)
+    order = rest + axis
+    inverse = tuple(order.index(i) for i in range(x.ndim))
+    moved = x.permute_dims(order)
+    shape = moved.shape
+    n = 1
+    for i in axis:
+        n *= x.shape[i]
+    flat = moved.reshape((*shape[: len(rest)], n))
+    before, after, step = _shift(flat, 1, 1), _shift(flat, -1, 1), 1
+    while step < n:
+        before = before * _shift(before, step, 1)
+        after = after * _shift(after, -step, 1)
+        step *= 2
+    return (before * after).reshape(shape).permute_dims(inverse)
+
+
+def _shift(x, by: int, fill: float):
+    """x moved by `by` places along its last axis (right when positive), `fill` moving in."""
+    from .movement import concat
+
+    n = x.shape[-1]
+    width = by if by > 0 else -by
+    if width >= n:
+        return x * 0 + fill
+    pad = x[..., :width] * 0 + fill
+    return concat(pad, x[..., :-width], axis=x.ndim - 1) if by > 0 else concat(x[..., width:], pad, axis=x.ndim - 1)
+
+
+def _pull_var(g, x, axis, correction, keepdims):
+    n = count_reduced(x.shape, axis)
+    centred = x - mean(x, axis=axis, keepdims=True)
+    return spread(g, x.shape, axis, keepdims) * centred * (2.0 / (n - correction) if n != correction else float("nan"))
+
+
+def count_reduced(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
+    """How many elements are reduced to one; at least 1."""
+    n = 1
+    for i in axis:
+        n *= shape[i]
+    return n or 1
+
+
+all = Primitive("all", "x")
+any = Primitive("any", "x")
+argmax = Primitive("argmax", "x")
+argmin = Primitive("argmin", "x")
+logsumexp = Primitive(
+    "logsumexp", "x",
+    lambda g, x, out, axis, keepdims: spread(g, x.shape, axis, keepdims) * exp(x - spread(out, x.shape, axis, keepdims)),
+    promotes="float", gives="out",
+)  # fmt: skip
+max = Primitive("max", "x", _pull_extremum, gives="out")
+mean = Primitive("mean", "x", _pull_mean, promotes="float", gives="out")
+min = Primitive("min", "x", _pull_extremum, gives="out")
+prod = Primitive("prod", "x", _pull_prod, gives="out")
+prod_of_others = Primitive("prod_of_others", "x", unfused=_prod_of_others_unfused)
+sum = Primitive("sum", "x", _pull_sum, gives="out")
+var = Primitive("var", "x", _pull_var, promotes="float")
+
+
+def normalize_axis(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """`axis` (None, an int or a tuple of ints, negative from the back) as a sorted tuple of axes from the front."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    result = set()
+    for a in axes:
+        a = a.__index__()
+        if not -ndim <= a < ndim:
+            raise ShapeError(f"{name}: axis {a} of an array with {ndim} axes; use {-ndim} to {ndim - 1}")
+        result.add(a % ndim)
+    if len(result) != len(axes):
+        raise ShapeError(f"{name}: axis {tuple(axes)} names an axis twice; name each once")
+    return tuple(sorted(result))
+
+
+def reduce(primitive: Primitive, x: Any, axis: Any = None, keepdims: bool = False, **attrs: Any) -> Any:
+    """Apply a reduction over `axis`, which may be None, an int or a tuple."""
+    shape = x.shape
+    axes = tuple(range(len(shape))) if axis is None else normalize_axis(primitive.name, axis, len(shape))
+    return primitive(x, axis=axes, keepdims=bool(keepdims), **attrs)
+
+
+def arg_reduce(primitive: Primitive, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """argmax or argmin over one axis, or over all elements in C order when axis is None."""
+    if axis is not None:
+        (axis,) = normalize_axis(primitive.name, axis, x.ndim)
+    if (x.size if axis is None else x.shape[axis]) == 0:
+        raise ShapeError(f"{primitive.name}: no element to choose from in shape {list(x.shape)}; give at least one")
+    return primitive(x, axis=axis, keepdims=bool(keepdims))
