@@ -33,6 +33,7 @@ class _Modes(threading.local):
 
     grad = True  # record?
     scope = ""  # the module that is running, for pictures
+    generator: Any = None  # of random numbers (random.py), made when first used
     watch: Callable[[str, Any, Sequence[Any], bool], None] | None = None  # sees every result (debug.py)
 
 
@@ -350,7 +351,8 @@ def walk(
             if observe is not None:
                 observe(node, g)
             if wanted is not None and node in wanted:
-                found[node] = g
+                found[node] = g  # what was asked for is where the walk ends
+                continue
             if useful is not None and node not in useful:
                 continue
             if node.saved is None:

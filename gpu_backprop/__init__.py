@@ -1,0 +1,115 @@
+"""NumPy-style arrays with gradients: on NVIDIA GPUs through CuPy and hand-written CUDA kernels, on the CPU through NumPy.
+
+    import gpu_backprop as gb
+
+    x = gb.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    (x * x).sum().backward()
+    x.grad  # tensor([2., 4., 6.])
+"""
+
+from __future__ import annotations
+
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+from . import random
+from .array_api.constants import e, inf, nan, newaxis, pi
+from .array_api.creation_functions import (
+    arange,
+    asarray,
+    empty,
+    empty_like,
+    eye,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    zeros,
+    zeros_like,
+)
+from .array_api.data_type_functions import astype, can_cast, finfo, iinfo, isdtype, result_type
+from .array_api.elementwise_functions import *  # noqa: F403  (a table of primitives; see its __all__)
+from .array_api.indexing_functions import take
+from .array_api.linear_algebra_functions import matmul, matrix_transpose, tensordot, vecdot
+from .array_api.manipulation_functions import (
+    broadcast_to,
+    concat,
+    expand_dims,
+    flip,
+    permute_dims,
+    reshape,
+    squeeze,
+    stack,
+)
+from .array_api.searching_functions import argmax, argmin, where
+from .array_api.statistical_functions import logsumexp, max, mean, min, prod, std, sum, var
+from .array_api.utility_functions import all, any
+from .core import debug, errors
+from .core.devices import Device, default_device, device, devices, set_default_device, synchronize
+from .core.dtypes import (
+    bool_ as bool,
+)
+from .core.dtypes import (
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    set_default_dtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from .core.errors import (
+    CaptureError,
+    CheckpointError,
+    DataError,
+    DeviceError,
+    DTypeError,
+    GpuBackpropError,
+    KernelError,
+    ShapeError,
+    TapeError,
+)
+from .core.gradients import checkpoint, grad, gradcheck, hvp, jvp, primitive, value_and_grad, vjp
+from .core.tape import enable_grad, is_grad_enabled, no_grad
+from .core.tensor import Tensor, tensor
+from .random import manual_seed
+
+if _TYPE_CHECKING:
+    from . import data, nn, optim, train, viz
+    from .backends import emulated
+    from .nn.serialization import load, save
+
+__version__ = "0.1.0"
+
+_LAZY_MODULES = {
+    **{name: f".{name}" for name in ("data", "nn", "optim", "train", "viz")},
+    "emulated": ".backends.emulated",
+}
+_LAZY_NAMES = {"load": ".nn.serialization", "save": ".nn.serialization"}
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LAZY_MODULES:
+        value = _importlib.import_module(_LAZY_MODULES[name], __name__)
+    elif name in _LAZY_NAMES:
+        value = getattr(_importlib.import_module(_LAZY_NAMES[name], __name__), name)
+    elif name == "bfloat16":
+        from .core.dtypes import bfloat16
+
+        value = bfloat16()
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(n for n in {*globals(), *_LAZY_MODULES, *_LAZY_NAMES, "bfloat16"} if not n.startswith("_"))

@@ -1,0 +1,120 @@
+"""https://data-apis.org/array-api/latest/API_specification/creation_functions.html"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..core import devices, dtypes
+from ..core.errors import DataError, ShapeError
+from ..core.tensor import Tensor, asarray
+
+__all__ = [
+    *("arange", "asarray", "empty", "empty_like", "eye", "full", "full_like"),
+    *("linspace", "ones", "ones_like", "zeros", "zeros_like"),
+]
+
+
+def _shape(name: str, shape: Any) -> tuple[int, ...]:
+    lengths = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    lengths = tuple(n.__index__() for n in lengths)
+    if any(n < 0 for n in lengths):
+        raise ShapeError(f"{name}: shape {lengths} has a negative length; use lengths of at least 0")
+    return lengths
+
+
+def _make(name: str, shape: Any, value: Any, dtype: Any, device: Any) -> Tensor:
+    place = devices.resolve(device)
+    target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    array = place.backend.empty(_shape(name, shape), target)
+    if value is not None:
+        array[...] = value
+    return Tensor(array, place)
+
+
+def _like(name: str, x: Tensor, value: Any, dtype: Any, device: Any) -> Tensor:
+    x = asarray(x)
+    return _make(name, x.shape, value, x.dtype if dtype is None else dtype, x.device if device is None else device)
+
+
+def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Values start, start + step, ... below stop; integers give int64, floats the default float dtype."""
+    if stop is None:
+        start, stop = 0, start
+    if step == 0:
+        raise DataError("arange: step=0 never reaches the end; use another step")
+    values = np.arange(start, stop, step)
+    if dtype is None:
+        dtype = dtypes.get_default_dtype() if values.dtype.kind == "f" else dtypes.int64
+    place = devices.resolve(device)
+    return Tensor(place.backend.from_host(values.astype(dtypes.as_dtype(dtype)), copy=False), place)
+
+
+def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """An array of `shape` with whatever values the memory held."""
+    return _make("empty", shape, None, dtype, device)
+
+
+def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """An uninitialised array of the shape, dtype and device of `x`."""
+    return _like("empty_like", x, None, dtype, device)
+
+
+def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones on diagonal `k` of an (n_rows, n_cols) matrix, zeros elsewhere."""
+    rows, cols = _shape("eye", (n_rows, n_rows if n_cols is None else n_cols))
+    values = np.eye(rows, cols, k=k)
+    place = devices.resolve(device)
+    target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    return Tensor(place.backend.from_host(values.astype(target), copy=False), place)
+
+
+def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """An array of `shape` filled with one value, of the value's kind of dtype unless told."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    if dtype is None:
+        kinds = {bool: dtypes.bool_, int: dtypes.int64, float: dtypes.get_default_dtype()}
+        dtype = kinds.get(type(fill_value)) or np.asarray(fill_value).dtype
+    return _make("full", shape, fill_value, dtype, device)
+
+
+def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """`fill_value` in the shape, dtype and device of `x`."""
+    return _like("full_like", x, fill_value, dtype, device)
+
+
+def linspace(
+    start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
+) -> Tensor:
+    """`num` evenly spaced values from start to stop."""
+    if num < 0:
+        raise DataError(f"linspace: num={num} is negative; use at least 0")
+    if not (math.isfinite(start) and math.isfinite(stop)):
+        raise DataError(f"linspace: start={start} and stop={stop} must be finite")
+    values = np.linspace(start, stop, num, endpoint=endpoint)
+    place = devices.resolve(device)
+    target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    return Tensor(place.backend.from_host(values.astype(target), copy=False), place)
+
+
+def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """An array of `shape` filled with ones."""
+    return _make("ones", shape, 1, dtype, device)
+
+
+def ones_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones in the shape, dtype and device of `x`."""
+    return _like("ones_like", x, 1, dtype, device)
+
+
+def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """An array of `shape` filled with zeros."""
+    return _make("zeros", shape, 0, dtype, device)
+
+
+def zeros_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Zeros in the shape, dtype and device of `x`."""
+    return _like("zeros_like", x, 0, dtype, device)

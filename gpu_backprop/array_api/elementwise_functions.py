@@ -1,0 +1,70 @@
+"""https://data-apis.org/array-api/latest/API_specification/elementwise_functions.html
+
+Each is the primitive of the same name; operands broadcast and promote, Python numbers take the array's dtype.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core import dtypes
+from ..core.errors import DTypeError
+from ..core.tensor import Tensor, as_operands, asarray
+from ..ops import elementwise as ew
+from ..ops.primitive import Primitive
+
+_UNARY = (
+    *("abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "cos", "cosh", "exp", "expm1"),
+    *("floor", "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2", "logical_not", "negative", "reciprocal"),
+    *("round", "sign", "signbit", "sin", "sinh", "sqrt", "square", "tan", "tanh", "trunc"),
+)
+_BINARY = (
+    *("add", "atan2", "bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor"),
+    *("copysign", "divide", "equal", "floor_divide", "greater", "greater_equal", "hypot", "less", "less_equal"),
+    *("logaddexp", "logical_and", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "nextafter"),
+    *("not_equal", "pow", "remainder", "subtract"),
+)
+__all__ = [*_UNARY, *_BINARY, "clip", "positive"]
+
+
+def _unary(primitive: Primitive) -> Any:
+    def function(x: Any, /) -> Tensor:
+        return primitive(x)
+
+    return _named(function, primitive)
+
+
+def _binary(primitive: Primitive) -> Any:
+    def function(x1: Any, x2: Any, /) -> Tensor:
+        return primitive(x1, x2)
+
+    return _named(function, primitive)
+
+
+def _named(function: Any, primitive: Primitive) -> Any:
+    function.__name__ = function.__qualname__ = primitive.name
+    function.__module__ = "gpu_backprop"
+    function.__doc__ = f"Elementwise {primitive.name.replace('_', ' ')}; see the array API standard."
+    return function
+
+
+globals().update({name: _unary(getattr(ew, name)) for name in _UNARY})
+globals().update({name: _binary(getattr(ew, name)) for name in _BINARY})
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
+    """`x` with values below `min` raised to it and above `max` lowered to it; either bound may be None."""
+    x, lo, hi = as_operands("clip", (x, min, max))
+    for bound in (lo, hi):
+        if isinstance(bound, float) and not dtypes.is_floating(x.dtype):
+            raise DTypeError(f"clip: a float bound {bound} for an array of {x.dtype}; cast one of them")
+    if lo is None and hi is None:
+        return x.copy()
+    if lo is None:
+        return ew.minimum(x, hi)
+    return ew.maximum(x, lo) if hi is None else ew.clip(x, lo, hi)
+
+
+def positive(x: Any, /) -> Tensor:
+    """A copy of `x`."""
+    return asarray(x).copy()

@@ -1,0 +1,51 @@
+"""https://data-apis.org/array-api/latest/API_specification/linear_algebra_functions.html"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..core.errors import ShapeError
+from ..core.tensor import Tensor, as_operands, asarray, matmul
+from ..ops.reduction import normalize_axis
+
+__all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]
+
+
+def matrix_transpose(x: Tensor, /) -> Tensor:
+    """The last two axes exchanged."""
+    return asarray(x).mT
+
+
+def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
+    """Sums of products over pairs of axes: the last `axes` of x1 with the first of x2, or the two lists given."""
+    x1, x2 = as_operands("tensordot", (x1, x2))
+    if isinstance(axes, int):
+        if not 0 <= axes <= min(x1.ndim, x2.ndim):
+            raise ShapeError(f"tensordot: axes={axes} for shapes {list(x1.shape)} and {list(x2.shape)}")
+        left, right = tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes))
+    else:
+        left, right = (tuple(_front("tensordot", a, x.ndim) for a in side) for side, x in zip(axes, (x1, x2)))
+    if [x1.shape[i] for i in left] != [x2.shape[i] for i in right]:
+        raise ShapeError(
+            f"tensordot: axes {left} of {list(x1.shape)} and {right} of {list(x2.shape)} differ in length; "
+            "pair axes of equal length"
+        )
+    free1 = tuple(i for i in range(x1.ndim) if i not in left)
+    free2 = tuple(i for i in range(x2.ndim) if i not in right)
+    k = math.prod(x1.shape[i] for i in left)
+    a = x1.permute_dims(free1 + left).reshape((math.prod(x1.shape[i] for i in free1), k))
+    b = x2.permute_dims(right + free2).reshape((k, math.prod(x2.shape[i] for i in free2)))
+    return matmul(a, b).reshape((*(x1.shape[i] for i in free1), *(x2.shape[i] for i in free2)))
+
+
+def _front(name: str, axis: int, ndim: int) -> int:
+    return normalize_axis(name, axis, ndim)[0]
+
+
+def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
+    """The sum of products along `axis`, which both must have; the other axes broadcast."""
+    x1, x2 = as_operands("vecdot", (x1, x2))
+    if x1.shape[axis] != x2.shape[axis]:
+        raise ShapeError(f"vecdot: axis {axis} of {list(x1.shape)} and {list(x2.shape)} differ in length")
+    return (x1 * x2).sum(axis=axis)
