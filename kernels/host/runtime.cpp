@@ -1,0 +1,541 @@
+// The runtime of the emulator: threads on fibres, barriers of a block, meetings of a warp, deadlocks told by name.
+//
+// One block runs at a time. Its threads are started in the launch's order; a thread runs until it ends or has to wait, then the next
+// that can run goes on: one that was released, else one not yet started. A block barrier opens when every live thread of the block has
+// come; a warp operation when every live lane of its mask has come with the same mask. If nobody can run and not everybody has ended,
+// the launch fails and says who waits where.
+//
+// A fibre is started by ucontext and switched by _setjmp and _longjmp, which make no system call.
+
+#include "runtime.h"
+
+#include <algorithm>
+#include <array>
+#include <csetjmp>
+#include <csignal>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <link.h>
+#include <mutex>
+#include <numeric>
+#include <string>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+#include <vector>
+
+#include "asan.h"
+
+namespace gb {
+
+Position position;
+
+namespace {
+
+constexpr int warp_size = 32, max_threads = 1024;
+constexpr size_t stack_bytes = 128 * 1024, guard_page_bytes = 4096;
+
+struct Fibre {
+    jmp_buf context;
+    char* stack = nullptr;
+    bool started = false;
+    int thread = -1;        // the CUDA thread that it carries
+    bool assigned = false;  // a thread was given to it by the fibre that woke it
+    asan::Stack asan;
+};
+
+struct Thread {
+    Fibre* fibre;
+    bool waits_for_block;
+    WarpOperation operation;
+    uint32_t mask;
+    uint64_t value, result;
+    int source;
+    Site site;
+};
+
+struct Warp {
+    uint32_t present, exited, arrived;  // lanes
+};
+
+struct Grid {
+    Launch launch;
+    void (*body)(const void*);
+    const void* arguments;
+    Shared shared;
+    uint64_t blocks, next_block, random;
+    uint64_t block_step, block_offset;  // shuffled blocks: (i * step + offset) mod blocks
+    int threads, live, started;
+    int at_barrier, votes, vote_result;
+    Thread* first_at_barrier;
+    unsigned generation = 0;
+    int order[max_threads];
+    Thread thread[max_threads];
+    Warp warp[max_threads / warp_size];
+    int ready[max_threads], ready_head, ready_count;
+    std::vector<char> dynamic_shared;
+} grid;
+
+std::vector<Fibre*> all_fibres, idle_fibres;
+Fibre main_fibre, *current = &main_fibre;
+std::string error;
+std::mutex one_launch;
+
+// ---------------------------------------------------------------------------------------------------------------------- fibres
+
+void fibre_main() {
+    asan::arrived(nullptr, main_fibre.asan);
+    for (;;) grid.body(grid.arguments);
+}
+
+[[noreturn]] void jump(Fibre* to) {
+    if (to->started) _longjmp(to->context, 1);
+    to->started = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = to->stack;
+    context.uc_stack.ss_size = stack_bytes;
+    context.uc_link = nullptr;
+    makecontext(&context, fibre_main, 0);
+    setcontext(&context);
+    __builtin_unreachable();
+}
+
+void switch_to(Fibre* to) {
+    Fibre* self = current;
+    current = to;
+    if (_setjmp(self->context) == 0) {
+        asan::leave(self->asan, to->asan);
+        jump(to);
+    }
+    asan::arrived(&self->asan, main_fibre.asan);
+}
+
+Fibre* idle_fibre() {
+    if (idle_fibres.empty()) {
+        auto fibre = new Fibre;
+        void* memory = mmap(nullptr, guard_page_bytes + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) fail("no memory for the stacks of the block's threads");
+        mprotect(memory, guard_page_bytes, PROT_NONE);  // stacks grow down: running off one faults
+        fibre->stack = static_cast<char*>(memory) + guard_page_bytes;
+        fibre->asan.bottom = fibre->stack;
+        fibre->asan.bytes = stack_bytes;
+        all_fibres.push_back(fibre);
+        return fibre;
+    }
+    Fibre* fibre = idle_fibres.back();
+    idle_fibres.pop_back();
+    return fibre;
+}
+
+// ------------------------------------------------------------------------------------------------------------------ scheduling
+
+uint64_t random_below(uint64_t n) {  // xorshift64*, of the launch's seed
+    grid.random ^= grid.random >> 12;
+    grid.random ^= grid.random << 25;
+    grid.random ^= grid.random >> 27;
+    return (grid.random * 0x2545F4914F6CDD1Dull >> 16) % n;
+}
+
+bool shuffled() { return grid.launch.order == int(Order::shuffled); }
+
+void set_position(int thread) {
+    const uint32_t x = grid.launch.block[0], y = grid.launch.block[1];
+    const auto t = uint32_t(thread);
+    position.linear_thread = thread;
+    position.thread = y == 1 && grid.launch.block[2] == 1 ? uint3{t, 0, 0} : uint3{t % x, t / x % y, t / x / y};
+}
+
+void make_ready(int thread) { grid.ready[(grid.ready_head + grid.ready_count++) % max_threads] = thread; }
+
+int take_ready() {
+    int* head = &grid.ready[grid.ready_head];
+    if (shuffled()) std::swap(*head, grid.ready[(grid.ready_head + random_below(grid.ready_count)) % max_threads]);
+    grid.ready_head = (grid.ready_head + 1) % max_threads;
+    --grid.ready_count;
+    return *head;
+}
+
+bool start_rather_than_resume() {
+    if (grid.started == grid.threads) return false;
+    return grid.ready_count == 0 || (shuffled() && random_below(2));
+}
+
+bool begin_block() {
+    if (grid.next_block == grid.blocks) return false;
+    uint64_t index = grid.next_block++;
+    if (grid.launch.order == int(Order::reversed)) index = grid.blocks - 1 - index;
+    if (shuffled()) {
+        index = uint64_t((__uint128_t(index) * grid.block_step + grid.block_offset) % grid.blocks);
+        for (int i = grid.threads - 1; i > 0; --i) std::swap(grid.order[i], grid.order[random_below(i + 1)]);
+    }
+    const uint32_t *sizes = grid.launch.grid;
+    position.block = {uint32_t(index % sizes[0]), uint32_t(index / sizes[0] % sizes[1]), uint32_t(index / sizes[0] / sizes[1])};
+
+    const auto fill = [](char* to, size_t bytes) {
+        for (size_t i = 0; i < bytes; i += sizeof poison) std::memcpy(to + i, &poison, std::min(sizeof poison, bytes - i));
+    };
+    fill(grid.shared.begin, grid.shared.bytes);
+    fill(position.dynamic_shared, grid.launch.dynamic_shared);
+
+    grid.live = grid.threads;
+    grid.started = grid.at_barrier = grid.votes = grid.ready_head = grid.ready_count = 0;
+    for (int first = 0; first < grid.threads; first += warp_size) {
+        const int lanes = std::min(warp_size, grid.threads - first);
+        grid.warp[first / warp_size] = {lanes == warp_size ? ~0u : (1u << lanes) - 1, 0, 0};
+    }
+    return true;
+}
+
+[[noreturn]] void fail_deadlocked();
+
+// Gives the processor away until this fibre's thread is released.
+void suspend() {
+    if (start_rather_than_resume()) {
+        Fibre* fibre = idle_fibre();
+        fibre->thread = grid.order[grid.started++];
+        fibre->assigned = true;
+        set_position(fibre->thread);
+        switch_to(fibre);
+    } else if (grid.ready_count > 0) {
+        const int thread = take_ready();
+        if (grid.thread[thread].fibre == current) return;
+        set_position(thread);
+        switch_to(grid.thread[thread].fibre);
+    } else {
+        fail_deadlocked();
+    }
+}
+
+// In the order in which the launch wants threads to run.
+template <class F>
+void for_threads_of_warp(int warp, uint32_t lanes, F f) {
+    const bool reversed = grid.launch.order == int(Order::reversed);
+    for (; lanes; ) {
+        const int lane = reversed ? 31 - __builtin_clz(lanes) : __builtin_ctz(lanes);
+        lanes &= ~(1u << lane);
+        f(warp * warp_size + lane, lane);
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------------- waiting
+
+bool open_barrier() {
+    if (grid.live == 0 || grid.at_barrier < grid.live) return false;
+    grid.vote_result = grid.votes;
+    grid.at_barrier = grid.votes = 0;
+    for (int i = 0; i < grid.started; ++i) {
+        Thread& thread = grid.thread[grid.order[i]];
+        if (!thread.waits_for_block) continue;
+        thread.waits_for_block = false;
+        make_ready(grid.order[i]);
+    }
+    return true;
+}
+
+bool same_place(const Site& a, const Site& b) { return a.line == b.line && !std::strcmp(a.file, b.file) && !std::strcmp(a.name, b.name); }
+
+// Lets the lanes of a mask go on if all of them have come; `except` runs already.
+bool complete(int warp_index, uint32_t mask, int except) {
+    Warp& warp = grid.warp[warp_index];
+    Thread* lane = grid.thread + warp_index * warp_size;
+    const uint32_t participants = mask & warp.present & ~warp.exited;
+    if (!participants || (warp.arrived & participants) != participants) return false;
+    const Thread& leader = lane[__builtin_ctz(participants)];
+    for (uint32_t rest = participants; rest; rest &= rest - 1) {
+        const Thread& other = lane[__builtin_ctz(rest)];
+        if (other.mask != mask) return false;
+        if (!same_place(other.site, leader.site))
+            fail("lanes of warp %d with mask 0x%08x meet at different operations: %s at %s:%d and %s at %s:%d", warp_index, mask, leader.site.name,
+                 leader.site.file, leader.site.line, other.site.name, other.site.file, other.site.line);
+    }
+    warp.arrived &= ~participants;
+    uint64_t ballot = 0;
+    for (uint32_t rest = participants; rest; rest &= rest - 1)
+        if (lane[__builtin_ctz(rest)].value) ballot |= 1u << __builtin_ctz(rest);
+    for_threads_of_warp(warp_index, participants, [&](int index, int) {
+        Thread& self = grid.thread[index];
+        switch (self.operation) {
+            case WarpOperation::sync: break;
+            case WarpOperation::ballot: self.result = ballot; break;
+            case WarpOperation::shuffle: self.result = participants >> self.source & 1 ? lane[self.source].value : poison; break;
+            case WarpOperation::match:
+                self.result = 0;
+                for (uint32_t rest = participants; rest; rest &= rest - 1)
+                    if (lane[__builtin_ctz(rest)].value == self.value) self.result |= 1u << __builtin_ctz(rest);
+        }
+        if (index != except) make_ready(index);
+    });
+    return true;
+}
+
+void thread_ends(int thread) {
+    const int warp_index = thread / warp_size;
+    Warp& warp = grid.warp[warp_index];
+    warp.exited |= 1u << thread % warp_size;
+    --grid.live;
+    if (grid.at_barrier) open_barrier();
+    uint32_t rest = warp.arrived;  // lanes that waited for this one among others
+    while (rest) {
+        const uint32_t mask = grid.thread[warp_index * warp_size + __builtin_ctz(rest)].mask;
+        complete(warp_index, mask, -1);
+        rest &= warp.arrived & ~mask;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------- errors
+
+std::string describe(const Site& site) {
+    const char* folder = std::strrchr(site.file, '/');
+    return std::string(site.name) + " (" + (folder ? folder + 1 : site.file) + ":" + std::to_string(site.line) + ")";
+}
+
+std::string lanes_text(uint32_t lanes) {
+    char text[32];
+    if (lanes == ~0u) return "all lanes";
+    std::snprintf(text, sizeof text, "lanes 0x%08x", lanes);
+    return text;
+}
+
+std::string describe_warp(int index) {
+    const Warp& warp = grid.warp[index];
+    std::string text;
+    uint32_t rest = warp.present & ~warp.exited;
+    while (rest) {
+        const Thread& leader = grid.thread[index * warp_size + __builtin_ctz(rest)];
+        uint32_t group = 0;
+        for (uint32_t others = rest; others; others &= others - 1) {
+            const Thread& other = grid.thread[index * warp_size + __builtin_ctz(others)];
+            if (other.waits_for_block == leader.waits_for_block && same_place(other.site, leader.site) && (leader.waits_for_block || other.mask == leader.mask))
+                group |= 1u << __builtin_ctz(others);
+        }
+        text += (text.empty() ? "" : ", ") + lanes_text(group) + " at " + describe(leader.site);
+        if (!leader.waits_for_block) text += " for " + lanes_text(leader.mask);
+        rest &= ~group;
+    }
+    if (warp.exited) text += (text.empty() ? "" : ", ") + lanes_text(warp.exited) + " ended";
+    return text;
+}
+
+void fail_deadlocked() {
+    const int warps = (grid.threads + warp_size - 1) / warp_size;
+    std::string text;
+    for (int first = 0; first < warps;) {
+        const std::string what = describe_warp(first);
+        int last = first;
+        while (last + 1 < warps && describe_warp(last + 1) == what) ++last;
+        text += (text.empty() ? "" : "; ") + (first == last ? "warp " + std::to_string(first) : "warps " + std::to_string(first) + "-" + std::to_string(last));
+        text += ": " + what;
+        first = last + 1;
+    }
+    fail("no thread can go on, each waits for others: %s", text.c_str());
+}
+
+// Whether the guard zones are as they were. If not, the error is "damaged", the region's number and the offsets of the first and
+// last changed byte from the array's start; the launcher makes a sentence of it. The zones are mended for the next launch.
+void check_guards(const Launch& launch) {
+    static const auto pattern = [] {
+        std::array<uint64_t, guard_bytes / 8 + 1> words;
+        words.fill(poison);
+        return words;
+    }();
+    auto regions = reinterpret_cast<const char*>(&launch + 1) + launch.slot_bytes;
+    for (uint32_t i = 0; i < launch.regions; ++i) {
+        Region region;
+        std::memcpy(&region, regions + i * sizeof region, sizeof region);
+        for (char* zone : {region.low - guard_bytes, region.high}) {
+            auto whole = reinterpret_cast<const char*>(pattern.data()) + reinterpret_cast<uintptr_t>(zone) % 8;
+            if (std::memcmp(zone, whole, guard_bytes) == 0) continue;
+            size_t first = 0, last = guard_bytes - 1;
+            while (zone[first] == whole[first]) ++first;
+            while (zone[last] == whole[last]) --last;
+            std::memcpy(zone, whole, guard_bytes);
+            const auto offset = zone - region.low;
+            if (error.empty())
+                error = "damaged " + std::to_string(i) + " " + std::to_string(offset + long(first)) + " " + std::to_string(offset + long(last));
+        }
+    }
+}
+
+struct Signals {  // a kernel that runs off its memory is an error of the launch, not the end of the process
+    static constexpr int numbers[] = {SIGSEGV, SIGBUS, SIGFPE};
+    struct sigaction before[3];
+
+    static void handle(int number, siginfo_t* info, void*) {
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, number);
+        sigprocmask(SIG_UNBLOCK, &set, nullptr);
+        if (current == &main_fibre) raise(SIGABRT);
+        if (number == SIGFPE) fail("an integer is divided by zero");
+        auto address = static_cast<char*>(info->si_addr);
+        if (address >= current->stack - guard_page_bytes && address < current->stack) fail("a thread needs more than %zu bytes of stack", stack_bytes);
+        fail("a thread reads or writes address %p, which is no memory", static_cast<void*>(address));
+    }
+
+    Signals() {
+        static thread_local char* stack = nullptr;
+        stack_t old;
+        if (!stack && sigaltstack(nullptr, &old) == 0 && (old.ss_flags & SS_DISABLE)) {
+            stack = new char[64 * 1024];
+            const stack_t mine{stack, 0, 64 * 1024};
+            sigaltstack(&mine, nullptr);
+        }
+        struct sigaction action {};
+        action.sa_sigaction = handle;
+        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        for (int i = 0; i < 3; ++i) sigaction(numbers[i], &action, &before[i]);
+    }
+    ~Signals() {
+        for (int i = 0; i < 3; ++i) sigaction(numbers[i], &before[i], nullptr);
+    }
+};
+
+}  // namespace
+
+void fail(const char* format, ...) {
+    char text[4096];
+    va_list arguments;
+    va_start(arguments, format);
+    std::vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    const uint3 b = position.block, t = position.thread;
+    char where[160];
+    std::snprintf(where, sizeof where, "block (%u, %u, %u), thread (%u, %u, %u): ", b.x, b.y, b.z, t.x, t.y, t.z);
+    error = std::string(where) + text;
+    for (Thread& thread : grid.thread) thread.waits_for_block = false;
+    idle_fibres = all_fibres;  // whatever they were doing is given up: they start afresh
+    for (Fibre* fibre : all_fibres) fibre->started = fibre->assigned = false, fibre->thread = -1;
+    asan::leave_for_good(main_fibre.asan);
+    current = &main_fibre;
+    _longjmp(main_fibre.context, 1);
+}
+
+bool next_thread() {
+    Fibre* self = current;
+    if (self->assigned) return self->assigned = false, true;
+    if (self->thread >= 0) thread_ends(self->thread);
+    self->thread = -1;
+    const unsigned generation = grid.generation;
+    for (;;) {
+        if (start_rather_than_resume()) {
+            self->thread = grid.order[grid.started++];
+            set_position(self->thread);
+            return true;
+        }
+        if (grid.ready_count == 0 && grid.live > 0) fail_deadlocked();
+        if (grid.ready_count == 0 && begin_block()) continue;
+        idle_fibres.push_back(self);
+        if (grid.ready_count > 0) {
+            const int thread = take_ready();
+            set_position(thread);
+            switch_to(grid.thread[thread].fibre);
+        } else {
+            switch_to(&main_fibre);
+        }
+        if (generation != grid.generation) return false;  // woken for another launch: leave this kernel first
+        if (self->assigned) return self->assigned = false, true;
+    }
+}
+
+int count_in_block(bool predicate, Site site) {
+    const int index = position.linear_thread;
+    Thread& self = grid.thread[index];
+    self.fibre = current;
+    self.site = site;
+    self.waits_for_block = true;
+    if (grid.at_barrier == 0) {
+        grid.first_at_barrier = &self;
+    } else if (!same_place(grid.first_at_barrier->site, site)) {
+        const Site other = grid.first_at_barrier->site;
+        fail("threads of the block meet at different barriers: %s at %s:%d and %s at %s:%d", other.name, other.file, other.line, site.name, site.file, site.line);
+    }
+    ++grid.at_barrier;
+    grid.votes += predicate;
+    open_barrier();  // if it opens, everyone is ready, this thread too, and goes on in the launch's order
+    suspend();
+    return grid.vote_result;
+}
+
+void wait_for_block(Site site) { count_in_block(false, site); }
+
+uint64_t wait_for_warp(WarpOperation operation, uint32_t mask, uint64_t value, int source, Site site) {
+    const int index = position.linear_thread, lane = index % warp_size, warp = index / warp_size;
+    Thread& self = grid.thread[index];
+    if (!(mask >> lane & 1)) fail("lane %d calls %s at %s:%d with mask 0x%08x, which does not name it", lane, site.name, site.file, site.line, mask);
+    self.fibre = current;
+    self.waits_for_block = false;
+    self.operation = operation;
+    self.mask = mask;
+    self.value = value;
+    self.source = source;
+    self.site = site;
+    grid.warp[warp].arrived |= 1u << lane;
+    if (!complete(warp, mask, index)) suspend();
+    return self.result;
+}
+
+Shared shared_memory(const void* variable) {
+    struct Search {
+        uintptr_t address;
+        Shared found;
+    } search{reinterpret_cast<uintptr_t>(variable), {nullptr, 0}};
+    dl_iterate_phdr(
+        [](dl_phdr_info* info, size_t, void* data) {
+            auto search = static_cast<Search*>(data);
+            for (int i = 0; i < info->dlpi_phnum; ++i) {
+                const auto& header = info->dlpi_phdr[i];
+                const auto begin = reinterpret_cast<uintptr_t>(info->dlpi_tls_data);
+                if (header.p_type == PT_TLS && begin && search->address >= begin && search->address < begin + header.p_memsz) {
+                    search->found = {reinterpret_cast<char*>(begin), header.p_memsz};
+                    return 1;
+                }
+            }
+            return 0;
+        },
+        &search);
+    return search.found;
+}
+
+int run(const Launch& launch, void (*body)(const void*), const void* arguments, Shared shared) {
+    const std::lock_guard<std::mutex> lock(one_launch);
+    grid.launch = launch;
+    grid.body = body;
+    grid.arguments = arguments;
+    grid.shared = shared;
+    grid.threads = int(launch.block[0] * launch.block[1] * launch.block[2]);
+    grid.blocks = uint64_t(launch.grid[0]) * launch.grid[1] * launch.grid[2];
+    grid.next_block = 0;
+    grid.started = grid.threads;
+    grid.live = grid.ready_count = 0;
+    ++grid.generation;
+    position.block_size = dim3{launch.block[0], launch.block[1], launch.block[2]};
+    position.grid_size = dim3{launch.grid[0], launch.grid[1], launch.grid[2]};
+    if (grid.dynamic_shared.size() < launch.dynamic_shared + 16) grid.dynamic_shared.resize(launch.dynamic_shared + 16);
+    position.dynamic_shared = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(grid.dynamic_shared.data()) + 15) / 16 * 16);
+    const bool reversed = launch.order == int(Order::reversed);
+    for (int i = 0; i < grid.threads; ++i) grid.order[i] = reversed ? grid.threads - 1 - i : i;
+    if (shuffled()) {
+        grid.random = launch.seed * 0x9E3779B97F4A7C15ull | 1;
+        grid.block_offset = random_below(grid.blocks);
+        do grid.block_step = 1 + random_below(grid.blocks);
+        while (std::gcd(grid.block_step, grid.blocks) != 1);
+    }
+    error.clear();
+    const Signals signals;
+    main_fibre.started = true;
+    if (_setjmp(main_fibre.context) == 0) {
+        Fibre* fibre = idle_fibre();
+        current = fibre;
+        asan::leave(main_fibre.asan, fibre->asan);
+        jump(fibre);
+    }
+    asan::arrived(&main_fibre.asan, main_fibre.asan);
+    check_guards(launch);
+    return error.empty() ? 0 : 1;
+}
+
+}  // namespace gb
+
+const char* gb_error() { return gb::error.c_str(); }
