@@ -36,6 +36,7 @@ class Backend(ABC):
     name: str
     xp: Any  # the array module
     functions: Functions
+    native: Functions | None = None  # the same for dtypes but 16-bit floats, where that saves a check a call
 
     @abstractmethod
     def from_host(self, array: np.ndarray, copy: bool = True) -> Array:

@@ -18,8 +18,11 @@ class CpuBackend(Backend):
     xp = np
 
     def __init__(self) -> None:
-        self.functions = Functions(lambda name: generic.in_float32(generic.lookup(np, name)))
-        self.functions.update(generic.table(np))
+        self.native = native = Functions(lambda name: generic.lookup(np, name))
+        native.update(generic.table(np))
+        self.functions = Functions(
+            lambda name: native[name] if name in generic.EXACT else generic.in_float32(native[name])
+        )
 
     def from_host(self, array: np.ndarray, copy: bool = True) -> np.ndarray:
         return array.copy() if copy else array

@@ -1,6 +1,7 @@
 """Functions that array modules lack, written once over any of them (NumPy or CuPy).
 
-`table(xp)` is where every backend starts; a backend puts something better over an entry.
+`table(xp)` is where every backend starts; a backend puts something better over an entry. `EXACT` names the functions
+that 16-bit floats may use as they are; the others go through `in_float32`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ import numpy as np
 from ..core import dtypes
 from ..core.errors import DataError
 from ..ops import indexing
+
+EXACT = frozenset(
+    ("alias", "astype", "broadcast_to", "class_indices", "concat", "copy", "flip", "getitem", "permute_dims", "reshape", "take")
+)
 
 # primitives that array modules know by another name
 ALIASES = {
@@ -266,15 +271,14 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         scale = 1.0 / (1.0 - p) if p < 1 else 0.0
         return _put(xp.where(keep, x * scale, xp.zeros_like(x)), out)
 
-    # in-place gathers of 16-bit floats and integers need no rounding: they are left as they are
-    exact = (astype, copy, reshape, concat, getitem, take, class_indices)
-    rounded = (
+    functions = (
+        astype, copy, reshape, concat, getitem, take, class_indices,
         relu, relu_backward, sigmoid, sigmoid_backward, tanh_backward, leaky_relu, leaky_relu_backward, elu,
         elu_backward, silu, silu_backward, softplus, softplus_backward, gelu, gelu_backward, erf, clip, where, var,
         logsumexp, prod_of_others, linear, softmax, softmax_backward, log_softmax, log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
-    return {f.__name__: f for f in exact} | {f.__name__: in_float32(f) for f in rounded}
+    return {f.__name__: f for f in functions}
 
 
 def _put(result: Any, out: Any) -> Any:

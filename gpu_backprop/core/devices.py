@@ -18,17 +18,19 @@ class Device:
     default device of this thread inside the block.
     """
 
-    __slots__ = ("array_type", "backend", "functions", "name")
+    __slots__ = ("array_type", "backend", "functions", "name", "native")
 
     name: str
     backend: Backend
     functions: Functions
+    native: Functions
     array_type: type
 
     def __init__(self, name: str, backend: Backend):
         self.name = name
         self.backend = backend
         self.functions = backend.functions
+        self.native = backend.native or backend.functions
         self.array_type = backend.xp.ndarray
 
     def __repr__(self) -> str:

@@ -46,7 +46,8 @@ class Node:
     edges: for each input the Node it came from, the leaf Tensor itself, or None where no gradient is wanted.
     saved: pairs (value, version) for the inputs, output and residuals that `primitive.plan(mask)` lists;
         None once the walk has freed them.
-    specs: shape and dtype of each input that is a Tensor.
+    spec, specs: (shape, dtype) of the output, and of each input that is a Tensor.
+    unsaved: what is known of the inputs that were not saved: (position, weak reference or number).
     """
 
     __slots__ = (
@@ -56,11 +57,11 @@ class Node:
 
     primitive: Primitive
     attrs: dict[str, Any]
-    edges: tuple[Node | Tensor | None, ...]
+    edges: Sequence[Node | Tensor | None]
     mask: int
-    saved: tuple[Any, ...] | None
-    specs: tuple[Spec | None, ...]
-    spec: Spec
+    saved: Sequence[Any] | None
+    specs: Sequence[Any]
+    spec: Any
     device: Any
     sequence: int
     scope: str
@@ -105,18 +106,19 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
                     odd = True
             if x.requires_grad:
                 mask |= bit
-        elif x is None:
-            arrays.append(None)
         else:
             arrays.append(x)
-            odd = True
+            if x is not None and (x.__class__ is not float or dtype is None or dtype.kind != "f"):
+                odd = True
         bit <<= 1
-    if device is None or (primitive.promotes and (odd or (primitive.promotes == "float" and dtype.kind != "f"))):
+    if device is None or odd or (primitive.promotes == "float" and dtype.kind != "f"):
         coerced = _coerce(primitive, inputs)
         if coerced is not inputs:
             return apply(primitive, *coerced, **attrs)
     try:
-        result = (primitive.forward or device.functions[primitive.name])(*arrays, **attrs)
+        # Only 16-bit floats need the functions that compute in float32 on the CPU; the others' path is shorter.
+        functions = device.functions if dtype.itemsize == 2 else device.native
+        result = (primitive.forward or functions[primitive.name])(*arrays, **attrs)
     except (ValueError, TypeError, IndexError) as error:
         raise _explain(primitive, inputs, error) from error
     residuals: tuple[Any, ...] = ()
@@ -145,6 +147,40 @@ def _record(
     primitive: Primitive, inputs: Sequence[Any], attrs: dict[str, Any], mask: int, out: Tensor, residuals: Sequence[Any]
 ) -> Node:
     """The Node of an operation whose inputs of the bits in `mask` need a gradient."""
+    keep, keep_out, keep_residuals = primitive.saves.get(mask) or primitive.plan(mask)
+    edges: list[Any] = []
+    specs: list[Any] = []
+    saved: list[Any] = []
+    unsaved: tuple[Any, ...] = ()
+    for i, x in enumerate(inputs):
+        if isinstance(x, Tensor):
+            array = x.array
+            specs.append((array.shape, array.dtype))
+            if x.requires_grad:
+                edges.append(x.node or x)
+            else:
+                edges.append(None)
+                if i not in keep:
+                    # Constants that no rule needs are remembered weakly: a listing of the tape shows them while they live.
+                    unsaved += ((i, weakref.ref(x)),)
+            if i in keep:
+                saved.append((x, 0 if x.cell is None else x.cell[0]))
+        else:
+            specs.append(None)
+            edges.append(None)
+            if i in keep:
+                saved.append((x, 0))
+            else:
+                unsaved += ((i, x),)
+    if keep_out:
+        # The output's array and version cell, not the Tensor, whose node is this one.
+        if out.cell is None:
+            out.cell = [0]
+        saved.append(((out.array, out.cell), out.cell[0]))
+    for i in keep_residuals:
+        saved.append((residuals[i], 0))
+    if primitive.rest and not primitive.variadic:
+        saved += [(x, 0 if x.cell is None else x.cell[0]) for x in inputs[len(primitive.input_names) :]]
     node = _new(Node)
     node.primitive = primitive
     node.attrs = attrs
@@ -153,37 +189,10 @@ def _record(
     node.sequence = next(_sequence)
     node.scope = modes.scope
     node.hooks = node.retained = None
-    node.spec = Spec(out.array.shape, out.array.dtype)
-    edges: list[Any] = []
-    specs: list[Any] = []
-    for x in inputs:
-        if isinstance(x, Tensor):
-            edges.append((x.node or x) if x.requires_grad else None)
-            specs.append(Spec(x.array.shape, x.array.dtype))
-        else:
-            edges.append(None)
-            specs.append(None)
-    node.edges = tuple(edges)
-    node.specs = tuple(specs)
-    keep, keep_out, keep_residuals = primitive.saves.get(mask) or primitive.plan(mask)
-    saved: list[Any] = []
-    for i in keep:
-        x = inputs[i]
-        saved.append((x, x.cell[0] if isinstance(x, Tensor) and x.cell is not None else 0))
-    if keep_out:
-        # The output's array and version cell, not the Tensor, whose node is this one.
-        out.cell = out.cell or [0]
-        saved.append(((out.array, out.cell), out.cell[0]))
-    saved += [(residuals[i], 0) for i in keep_residuals]
-    if primitive.rest and not primitive.variadic:
-        saved += [(x, x.cell[0] if x.cell is not None else 0) for x in inputs[len(primitive.input_names) :]]
-    node.saved = tuple(saved)
-    # Constants that no rule needs are remembered weakly: a listing of the tape shows them while they live.
-    unsaved = ()
-    for i, edge in enumerate(edges):
-        if edge is None and i not in keep:
-            x = inputs[i]
-            unsaved += ((i, weakref.ref(x) if isinstance(x, Tensor) else x),)  # type: ignore[assignment]
+    node.spec = (out.array.shape, out.array.dtype)
+    node.edges = edges
+    node.specs = specs
+    node.saved = saved
     node.unsaved = unsaved
     return node
 
@@ -195,12 +204,12 @@ def _record_many(
     outs = tuple(Tensor(r if type(r) is device.array_type else device.backend.xp.asarray(r), device) for r in results)
     if mask and not primitive.no_gradient:
         node = _record(primitive, inputs, attrs, mask, outs[0], ())
-        node.attrs = {**attrs, "outputs": tuple(Spec(o.shape, o.dtype) for o in outs)}
+        node.attrs = {**attrs, "outputs": tuple((o.shape, o.dtype) for o in outs)}
         for i, out in enumerate(outs):
             if dtypes.is_floating(out.dtype):
                 pick = _record(PICK, (), {"i": i}, 0, out, ())
                 pick.edges = (node,)
-                pick.specs = (Spec(out.shape, out.dtype),)
+                pick.specs = (pick.spec,)
                 out.node = pick
                 out.requires_grad = True
     if modes.watch is not None:
@@ -435,9 +444,10 @@ def _unpack(node: Node) -> dict[str, Any]:
     """What the rules of a Node may name, with what was saved checked against later writes."""
     primitive = node.primitive
     values: dict[str, Any] = dict(node.attrs)
-    for name, spec in zip(primitive.input_names, node.specs):
-        values[f"{name}_spec"] = spec
-    values["specs"] = node.specs
+    for i, name in primitive.spec_names:
+        values[name] = Spec(*node.specs[i])
+    if primitive.variadic:
+        values["specs"] = [Spec(*spec) for spec in node.specs]
     keep, keep_out, keep_residuals = primitive.plan(node.mask)
     saved = iter(node.saved)  # type: ignore[arg-type]
     for i in keep:
@@ -486,7 +496,7 @@ def _dense(slots: list[Any], node: Node) -> tuple[Tensor, ...]:
     """The gradients of all outputs of a Node, zeros where none arrived."""
     xp = node.device.backend.xp
     return tuple(
-        Tensor(xp.zeros(spec.shape, spec.dtype), node.device) if g is None else g
+        Tensor(xp.zeros(*spec), node.device) if g is None else g
         for g, spec in zip(slots, node.attrs["outputs"])
     )
 

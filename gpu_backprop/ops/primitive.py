@@ -65,7 +65,7 @@ class Primitive:
 
     __slots__ = (
         *("forward", "gives", "input_names", "name", "needs", "no_gradient", "promotes", "promotes_from"),
-        *("residuals", "rest", "rules", "saves", "unfused", "variadic"),
+        *("residuals", "rest", "rules", "saves", "spec_names", "unfused", "variadic"),
     )
 
     def __init__(
@@ -93,6 +93,8 @@ class Primitive:
         self.forward = forward
         self.no_gradient = unfused is None and not any(rules)
         self.needs = tuple(parameter_names(rule) for rule in rules)
+        asked = {name for names in self.needs for name in names}
+        self.spec_names = [(i, f"{n}_spec") for i, n in enumerate(self.input_names) if f"{n}_spec" in asked]
         self.saves: dict[int, tuple[tuple[int, ...], bool, tuple[int, ...]]] = {}
 
     def __repr__(self) -> str:
