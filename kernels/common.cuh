@@ -4,8 +4,12 @@
 // an fma happens where the source says fma(), so both give the same bits.
 #pragma once
 
-#include <cuda_bf16.h>
+#ifdef GB_HALF  // the compiler defines these where a kernel is instantiated with the type: the headers are long
 #include <cuda_fp16.h>
+#endif
+#ifdef GB_BFLOAT16
+#include <cuda_bf16.h>
+#endif
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -19,28 +23,35 @@ constexpr u32 ALL_LANES = 0xffffffffu;
 // dtypes: a kernel stores T and computes in Acc<T>; 16-bit floats compute in float and are rounded once, when stored
 
 template <class T> struct Accumulator { using type = T; };
-template <> struct Accumulator<__half> { using type = float; };
-template <> struct Accumulator<__nv_bfloat16> { using type = float; };
-template <class T> using Acc = typename Accumulator<T>::type;
+template <class T> struct Narrow {
+    template <class A> __device__ static T from(A x) { return T(x); }
+};
 
 __device__ inline bool widen(bool x) { return x; }
 __device__ inline float widen(float x) { return x; }
 __device__ inline double widen(double x) { return x; }
-__device__ inline float widen(__half x) { return __half2float(x); }
-__device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
 
-// narrow<T>(x): x rounded once to T, straight from double too (double -> float -> half would round twice)
-template <class T> struct Narrow {
-    template <class A> __device__ static T from(A x) { return T(x); }
-};
+#ifdef GB_HALF
+template <> struct Accumulator<__half> { using type = float; };
 template <> struct Narrow<__half> {
     __device__ static __half from(float x) { return __float2half_rn(x); }
     __device__ static __half from(double x) { return __double2half(x); }
 };
+__device__ inline float widen(__half x) { return __half2float(x); }
+#endif
+
+#ifdef GB_BFLOAT16
+template <> struct Accumulator<__nv_bfloat16> { using type = float; };
 template <> struct Narrow<__nv_bfloat16> {
     __device__ static __nv_bfloat16 from(float x) { return __float2bfloat16_rn(x); }
     __device__ static __nv_bfloat16 from(double x) { return __double2bfloat16(x); }
 };
+__device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+#endif
+
+template <class T> using Acc = typename Accumulator<T>::type;
+
+// narrow<T>(x): x rounded once to T, straight from double too (double -> float -> half would round twice)
 template <class T, class A> __device__ inline T narrow(A x) { return Narrow<T>::from(x); }
 
 template <class A> __device__ inline A infinity();

@@ -66,8 +66,9 @@ BINARY(Remainder,
     return (y < A(0)) != (rest < A(0)) ? rest + y : rest)
 
 // ---------------------------------------------------------------------------------------------------------------------
-// exponentials, logarithms, trigonometry, rounding
+// exponentials and their kin, logarithms, trigonometry, rounding
 
+UNARY(Erf, return erf(x))
 UNARY(Exp, return exp(x))
 UNARY(Expm1, return expm1(x))
 UNARY(Log, return log(x))

@@ -17,14 +17,15 @@ using Out = typename Output<typename Op<Acc<T>, I>::Result, T>::type;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // launcher: grid (rows or fewer, splits), block (32, 8): a warp a row, or (256, 1): a block a row; splits need (256, 1),
-// partial (rows, splits) states and a zeroed ticket a row
+// a workspace for (rows, splits) states and a zeroed ticket a row
 
 template <template <class, class> class Op, class T, class I>
 __global__ void __launch_bounds__(BLOCK, 3) reduce_rows(
         I rows, I n, I pitch, Out<Op, T, I>* out, const T* x, Acc<T> divisor,
-        typename Op<Acc<T>, I>::State* partial, u32* tickets) {
+        void* workspace, u32* tickets) {
     using R = Op<Acc<T>, I>;
     using State = typename R::State;
+    State* partial = static_cast<State*>(workspace);
     constexpr int N = VECTOR<T>;
     const I splits = gridDim.y, split = blockIdx.y;
     const I chunk = (n + splits * N - 1) / (splits * N) * N;  // whole packs, so that aligned rows stay aligned
@@ -70,14 +71,15 @@ template <class R> __device__ inline typename R::State column_reduce(typename R:
 
 // ---------------------------------------------------------------------------------------------------------------------
 // launcher: grid (outer * tiles or fewer, splits), block (32, 8): a tile is 32 columns, a warp takes every 8th row of it;
-// partial (outer * tiles, splits, 32) states and a zeroed ticket a tile. x is (outer, n, columns) with these pitches.
+// a workspace for (outer * tiles, splits, 32) states and a zeroed ticket a tile. x is (outer, n, columns) with these pitches.
 
 template <template <class, class> class Op, class T, class I>
 __global__ void __launch_bounds__(BLOCK) reduce_columns(
         I outer, I n, I columns, I outer_pitch, I pitch, Out<Op, T, I>* out, const T* x, Acc<T> divisor,
-        typename Op<Acc<T>, I>::State* partial, u32* tickets) {
+        void* workspace, u32* tickets) {
     using R = Op<Acc<T>, I>;
     using State = typename R::State;
+    State* partial = static_cast<State*>(workspace);
     constexpr int UNROLL = 4;  // loads in flight
     const I splits = gridDim.y, split = blockIdx.y;
     const I chunk = (n + splits - 1) / splits;

@@ -1,0 +1,154 @@
+"""The backend that runs on kernels: over CuPy it is the device "cuda", over NumPy the device "emulated".
+
+    KernelBackend("cuda", cupy, CudaLauncher(), CudaMachine(0))
+    KernelBackend("emulated", np, EmulatedLauncher())
+
+One class, one launch code; what differs is the array module, the launcher, and the machine: how arrays are made, how
+they are copied from and to the host, what synchronising means (CudaMachine: cuda_machine.py).
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import DataError
+from . import generic
+from .base import Array, Backend, Functions
+from .cuda_machine import CudaMachine, cuda_status
+from .fused import Fused
+from .launches import Launches
+
+__all__ = ["KernelBackend", "cuda_backend", "cuda_status"]
+
+TICKETS = 4096  # counters for blocks that wait for the last one; more splits than that are never made
+
+
+class HostMachine:
+    """The machine of the emulated backend: arrays are NumPy's, work is done when a launch returns."""
+
+    def __init__(self, launcher: Any):
+        self.empty = launcher.empty  # between guard zones
+
+    def stream(self) -> int:
+        return threading.get_ident()  # threads are to the emulator what streams are to a GPU
+
+    def from_host(self, array: np.ndarray, copy: bool) -> np.ndarray:
+        if not (array.flags.aligned and array.dtype.isnative):
+            return array.astype(array.dtype.newbyteorder("="))
+        return array.copy() if copy else array
+
+    def to_host(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def synchronize(self) -> None:
+        pass
+
+    def info(self) -> dict[str, Any]:
+        return {"processor": platform.processor() or platform.machine(), "numpy": np.__version__}
+
+
+class KernelBackend(Backend):
+    """Every primitive that has a kernel runs it; the rest are the array module's functions (16-bit floats in float32)."""
+
+    def __init__(self, name: str, xp: Any, launcher: Any, machine: Any = None):
+        self.name = name
+        self.xp = xp
+        self.launcher = launcher
+        self.machine = machine or HostMachine(launcher)
+        self.empty = self.machine.empty  # type: ignore[method-assign]
+        self._tickets: dict[int, Array] = {}
+        self._fault: Array | None = None
+        self._fault_classes = 0
+        self._fault_pending = False
+
+        fallbacks = Functions(lambda primitive: generic.in_float32(generic.lookup(xp, primitive)))
+        fallbacks.update(generic.table(xp))
+        launches = Launches(self, fallbacks.__getitem__)
+        self.functions = Functions(fallbacks.__getitem__)
+        self.functions.update(launches.functions)
+        self.functions.update(Fused(self, launches, fallbacks.__getitem__).functions)
+
+    # arrays ----------------------------------------------------------------------------------------------------------
+
+    def from_host(self, array: np.ndarray, copy: bool = True) -> Array:
+        return self.machine.from_host(array, copy)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        result = self.machine.to_host(array)
+        self.check_faults()
+        return result
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        return self.machine.empty(shape, dtype)  # __init__ puts the machine's own function in this place
+
+    def synchronize(self) -> None:
+        self.machine.synchronize()
+        self.check_faults()
+
+    def info(self) -> dict[str, Any]:
+        return {"device": self.name, **self.machine.info()}
+
+    # what kernels leave behind ---------------------------------------------------------------------------------------
+
+    def tickets(self) -> Array:
+        """The zeroed counters of this stream; every launch leaves them at zero."""
+        stream = self.machine.stream()
+        found = self._tickets.get(stream)
+        if found is None:
+            found = self._tickets[stream] = self.zeros(TICKETS, np.uint32)
+        return found
+
+    def zeros(self, count: int, dtype: type) -> Array:
+        array = self.empty((count,), np.dtype(dtype))
+        array.fill(0)
+        return array
+
+    def launch_counted(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        """A launch that counts its blocks on tickets; one that fails half-way must not leave its count behind."""
+        try:
+            self.launcher.launch(kernel, grid, block, args)
+        except Exception:
+            self._tickets.clear()
+            raise
+
+    def fault_word(self, classes: int) -> Array:
+        """Where kernels report a label out of range: (1, label, row), or zeros."""
+        if self._fault is None:
+            self._fault = self.zeros(3, np.uint64)
+        self._fault_classes = classes
+        return self._fault
+
+    def launched_faultable(self) -> None:
+        """A kernel that may report a fault is under way; where launches have ended when they return, look at once."""
+        self._fault_pending = True
+        if self.xp is np:
+            self.check_faults()
+
+    def check_faults(self) -> None:
+        """Raises DataError if a kernel met a label out of range since the last look."""
+        if not self._fault_pending or self._fault is None:
+            return
+        self._fault_pending = False
+        fault = self.machine.to_host(self._fault)
+        if not fault[0]:
+            return
+        label, row, classes = int(fault[1].astype(np.int64)), int(fault[2]), self._fault_classes
+        self._fault.fill(0)
+        raise DataError(
+            f"cross_entropy: label {label} in row {row} is not one of the {classes} classes 0..{classes - 1}; "
+            f"mend the labels, or set ignore_index={label} to leave such rows out"
+        )
+
+
+def cuda_backend(index: int = 0) -> KernelBackend:
+    """The backend of one NVIDIA GPU; DeviceError says what is missing where there is none."""
+    machine = CudaMachine(index)  # checks that CuPy, driver and device are there
+    from .kernels import CudaLauncher
+
+    backend = KernelBackend("cuda" if index == 0 else f"cuda:{index}", machine.xp, CudaLauncher(), machine)
+    machine.refuse_after_fork(backend)
+    return backend

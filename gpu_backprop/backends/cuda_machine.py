@@ -1,0 +1,217 @@
+"""One NVIDIA GPU through CuPy: is it there, how arrays get to it and back, what it is.
+
+Pageable host memory is copied through a ring of page-locked buffers, so that a copy neither stops the host nor reads a
+buffer that is being refilled. CuPy is imported when a CudaMachine is made, never before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import DeviceError
+
+# is there a GPU ------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def driver_version() -> int:
+    """The CUDA version that the driver speaks (13000 for 13.0), 0 without a driver. Needs no CuPy."""
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        version = ctypes.c_int(0)
+        return version.value if library.cuDriverGetVersion(ctypes.byref(version)) == 0 else 0
+    except (OSError, AttributeError):
+        return 0
+
+
+def install_line() -> str:
+    """The pip command that suits the driver found."""
+    extra = "cuda12" if 0 < driver_version() < 13000 else "cuda13"
+    return f'pip install "gpu-backprop[{extra}]"'
+
+
+@functools.cache
+def cuda_status() -> tuple[int, str]:
+    """How many GPUs can be used, and if none, which of driver, CuPy and device is missing and what to do. Never raises."""
+    driver = driver_version()
+    if not driver:
+        remedy = f"install NVIDIA's driver, then `{install_line()}`"
+        return 0, f"the NVIDIA driver is missing (libcuda is not there or does not start); {remedy}"
+    if importlib.util.find_spec("cupy") is None:
+        return 0, f"CuPy is missing (the driver speaks CUDA {driver // 1000}.{driver % 1000 // 10}); `{install_line()}`"
+    try:
+        import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # whatever a broken installation raises: the reason is what the user needs
+        return 0, f"CuPy does not start ({error}); reinstall it: `{install_line()}`"
+    if count == 0:
+        return 0, "the driver finds no GPU; check `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+    return count, ""
+
+
+# copies --------------------------------------------------------------------------------------------------------------
+
+
+class PinnedRing:
+    """Page-locked buffers, each refilled only after the event that was recorded behind its last copy.
+
+    allocate(bytes) gives one buffer; record() records an event, with .synchronize(), behind the work of this stream.
+    """
+
+    def __init__(
+        self, allocate: Callable[[int], np.ndarray], record: Callable[[], Any], slots: int = 4, size: int = 1 << 22
+    ):
+        self.allocate, self.record, self.size = allocate, record, size
+        self.slots: list[list[Any]] = [[None, None] for _ in range(slots)]  # buffer, event of its last copy
+        self.next = 0
+        self.lock = threading.Lock()
+
+    def take(self, size: int) -> list[Any]:
+        """The next slot, its buffer free to be written."""
+        slot = self.slots[self.next]
+        self.next = (self.next + 1) % len(self.slots)
+        if slot[0] is None:
+            slot[0] = self.allocate(self.size)
+        if slot[1] is not None:
+            slot[1].synchronize()
+        return slot
+
+    def upload(self, source: np.ndarray, copy: Callable[[int, np.ndarray], None]) -> None:
+        """From pageable memory; copy(offset, buffer) starts the copy of one piece to the device."""
+        data = source.reshape(-1).view(np.uint8)
+        with self.lock:
+            for offset in range(0, data.size, self.size):
+                piece = data[offset : offset + self.size]
+                slot = self.take(piece.size)
+                slot[0][: piece.size] = piece
+                copy(offset, slot[0][: piece.size])
+                slot[1] = self.record()
+
+    def download(self, target: np.ndarray, copy: Callable[[int, np.ndarray], None]) -> None:
+        """Into pageable memory; while one piece is copied out of its buffer the next ones are on their way."""
+        data = target.reshape(-1).view(np.uint8)
+        waiting: list[tuple[np.ndarray, list[Any]]] = []
+
+        def arrive() -> None:
+            piece, slot = waiting.pop(0)
+            slot[1].synchronize()
+            piece[:] = slot[0][: piece.size]
+
+        with self.lock:
+            for offset in range(0, data.size, self.size):
+                if len(waiting) == len(self.slots):
+                    arrive()
+                piece = data[offset : offset + self.size]
+                slot = self.take(piece.size)
+                copy(offset, slot[0][: piece.size])
+                slot[1] = self.record()
+                waiting.append((piece, slot))
+            while waiting:
+                arrive()
+
+
+class CudaMachine:
+    """The machine of a KernelBackend on CUDA: CuPy's current stream and memory pool on one device."""
+
+    def __init__(self, index: int):
+        count, reason = cuda_status()
+        if not count:
+            raise DeviceError(f'device "cuda": {reason}')
+        if index >= count:
+            raise DeviceError(f'device "cuda:{index}": there are {count} GPUs, the last is "cuda:{count - 1}"')
+        import cupy
+
+        self.xp = cupy
+        self.index = index
+        self.runtime = cupy.cuda.runtime
+        if count == 1:
+            self.empty = cupy.empty  # type: ignore[method-assign]
+
+        def allocate(size: int) -> np.ndarray:
+            return np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
+
+        def record() -> Any:
+            event = cupy.cuda.Event(disable_timing=True)
+            event.record()
+            return event
+
+        self.ring = PinnedRing(allocate, record)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        """An uninitialised array on this device, which also becomes the current one, so that launches go to it."""
+        self.xp.cuda.Device(self.index).use()
+        return self.xp.empty(shape, dtype)
+
+    def stream(self) -> int:
+        return self.xp.cuda.get_current_stream().ptr
+
+    def from_host(self, array: np.ndarray, copy: bool) -> Any:
+        source = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(array.shape)
+        result = self.empty(array.shape, source.dtype)
+        stream = self.stream()
+        self.ring.upload(
+            source,
+            lambda offset, buffer: self.runtime.memcpyAsync(
+                result.data.ptr + offset, buffer.ctypes.data, buffer.size, self.runtime.memcpyHostToDevice, stream
+            ),
+        )
+        return result
+
+    def to_host(self, array: Any) -> np.ndarray:
+        source = self.xp.ascontiguousarray(array)
+        result = np.empty(array.shape, array.dtype)
+        stream = self.stream()
+        self.ring.download(
+            result,
+            lambda offset, buffer: self.runtime.memcpyAsync(
+                buffer.ctypes.data, source.data.ptr + offset, buffer.size, self.runtime.memcpyDeviceToHost, stream
+            ),
+        )
+        return result
+
+    def synchronize(self) -> None:
+        self.xp.cuda.Device(self.index).synchronize()
+
+    def info(self) -> dict[str, Any]:
+        properties = self.runtime.getDeviceProperties(self.index)
+        with self.xp.cuda.Device(self.index):
+            free, total = self.runtime.memGetInfo()
+        return {
+            "name": properties["name"].decode(),
+            "compute capability": f"{properties['major']}.{properties['minor']}",
+            "memory": total,
+            "memory free": free,
+            "memory in CuPy's pool": self.xp.get_default_memory_pool().total_bytes(),
+            "driver": driver_version(),
+            "CUDA runtime": self.runtime.runtimeGetVersion(),
+            "cupy": self.xp.__version__,
+        }
+
+    def refuse_after_fork(self, backend: Any) -> None:
+        """In a forked child CUDA's state is broken: everything that would touch it raises from then on."""
+
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise DeviceError(
+                f'device "{backend.name}": CUDA cannot be used in a process forked after its first use; '
+                'start workers with multiprocessing.get_context("spawn"), or fork before the GPU is touched'
+            )
+
+        def after_fork() -> None:
+            for name in ("from_host", "to_host", "empty", "synchronize", "info"):
+                setattr(backend, name, refuse)
+            for name in list(backend.functions):
+                backend.functions[name] = refuse
+            backend.functions._default = lambda name: refuse
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=after_fork)

@@ -1,0 +1,170 @@
+"""What the kernels cover: one row an operation, and the list of everything that can be compiled.
+
+The launch code (launches.py) and the tests read the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core import dtypes
+from .kernels import Kernel
+
+FLOATS = ("float", "double", "__half", "__nv_bfloat16")  # the kernels' names of the four float types
+INDICES = ("int", "long long")
+
+
+def dtype_of(c_name: str) -> np.dtype:
+    """The dtype of a float type that the kernels name."""
+    if c_name == "__nv_bfloat16":
+        return dtypes.bfloat16()
+    return {"float": dtypes.float32, "double": dtypes.float64, "__half": dtypes.float16}[c_name]
+
+
+class Elementwise(NamedTuple):
+    """A primitive that functors.cuh computes: `arrays` operands, then attributes given as numbers."""
+
+    functor: str
+    arrays: int
+    numbers: tuple[str, ...] = ()
+    truth: bool = False  # the result is bool
+    condition: bool = False  # the first operand is bool
+
+
+ELEMENTWISE = {
+    # arithmetic
+    "abs": Elementwise("Abs", 1),
+    "negative": Elementwise("Negative", 1),
+    "reciprocal": Elementwise("Reciprocal", 1),
+    "sign": Elementwise("Sign", 1),
+    "sqrt": Elementwise("Sqrt", 1),
+    "square": Elementwise("Square", 1),
+    "add": Elementwise("Add", 2),
+    "copysign": Elementwise("CopySign", 2),
+    "divide": Elementwise("Divide", 2),
+    "floor_divide": Elementwise("FloorDivide", 2),
+    "hypot": Elementwise("Hypot", 2),
+    "maximum": Elementwise("Maximum", 2),
+    "minimum": Elementwise("Minimum", 2),
+    "multiply": Elementwise("Multiply", 2),
+    "pow": Elementwise("Pow", 2),
+    "remainder": Elementwise("Remainder", 2),
+    "subtract": Elementwise("Subtract", 2),
+    # exponentials, logarithms, trigonometry, rounding
+    "erf": Elementwise("Erf", 1),
+    "exp": Elementwise("Exp", 1),
+    "expm1": Elementwise("Expm1", 1),
+    "log": Elementwise("Log", 1),
+    "log10": Elementwise("Log10", 1),
+    "log1p": Elementwise("Log1p", 1),
+    "log2": Elementwise("Log2", 1),
+    "logaddexp": Elementwise("LogAddExp", 2),
+    "acos": Elementwise("Acos", 1),
+    "acosh": Elementwise("Acosh", 1),
+    "asin": Elementwise("Asin", 1),
+    "asinh": Elementwise("Asinh", 1),
+    "atan": Elementwise("Atan", 1),
+    "atan2": Elementwise("Atan2", 2),
+    "atanh": Elementwise("Atanh", 1),
+    "cos": Elementwise("Cos", 1),
+    "cosh": Elementwise("Cosh", 1),
+    "sin": Elementwise("Sin", 1),
+    "sinh": Elementwise("Sinh", 1),
+    "tan": Elementwise("Tan", 1),
+    "tanh": Elementwise("Tanh", 1),
+    "ceil": Elementwise("Ceil", 1),
+    "floor": Elementwise("Floor", 1),
+    "round": Elementwise("Round", 1),
+    "trunc": Elementwise("Trunc", 1),
+    # comparisons and choices
+    "equal": Elementwise("Equal", 2, truth=True),
+    "greater": Elementwise("Greater", 2, truth=True),
+    "greater_equal": Elementwise("GreaterEqual", 2, truth=True),
+    "less": Elementwise("Less", 2, truth=True),
+    "less_equal": Elementwise("LessEqual", 2, truth=True),
+    "not_equal": Elementwise("NotEqual", 2, truth=True),
+    "clip": Elementwise("Clip", 3),
+    "where": Elementwise("Where", 3, condition=True),
+    # activations and their gradients
+    "relu": Elementwise("Relu", 1),
+    "sigmoid": Elementwise("Sigmoid", 1),
+    "silu": Elementwise("Silu", 1),
+    "gelu_none": Elementwise("Gelu", 1),
+    "gelu_tanh": Elementwise("GeluTanh", 1),
+    "leaky_relu": Elementwise("LeakyRelu", 1, ("negative_slope",)),
+    "elu": Elementwise("Elu", 1, ("alpha",)),
+    "softplus": Elementwise("Softplus", 1, ("beta", "threshold")),
+    "relu_backward": Elementwise("ReluBackward", 2),
+    "tanh_backward": Elementwise("TanhBackward", 2),
+    "sigmoid_backward": Elementwise("SigmoidBackward", 2),
+    "silu_backward": Elementwise("SiluBackward", 2),
+    "gelu_backward_none": Elementwise("GeluBackward", 2),
+    "gelu_backward_tanh": Elementwise("GeluTanhBackward", 2),
+    "leaky_relu_backward": Elementwise("LeakyReluBackward", 2, ("negative_slope",)),
+    "elu_backward": Elementwise("EluBackward", 2, ("alpha",)),
+    "softplus_backward": Elementwise("SoftplusBackward", 2, ("beta", "threshold")),
+}
+VARIANTS = ("gelu", "gelu_backward")  # primitives whose attribute `approximate` is part of the row's name
+PATTERNS = ("map_contiguous", "map_rows", "map_strided")
+
+# primitive -> reducer of reducers.cuh, and how many accumulators and indices its state has (for the workspace)
+REDUCTIONS = {
+    "sum": ("Sum", 1, 0),
+    "mean": ("Mean", 1, 0),
+    "prod": ("Prod", 1, 0),
+    "max": ("Max", 1, 0),
+    "min": ("Min", 1, 0),
+    "argmax": ("ArgMax", 1, 1),
+    "argmin": ("ArgMin", 1, 1),
+    "logsumexp": ("LogSumExp", 2, 0),
+    "var": ("Var", 3, 0),
+}
+
+ROWWISE = {  # primitive -> kernel of neural.cu, without its types
+    "softmax": "softmax_rows<false, ",
+    "log_softmax": "softmax_rows<true, ",
+    "softmax_backward": "softmax_backward_rows<false, ",
+    "log_softmax_backward": "softmax_backward_rows<true, ",
+    "softmax_cross_entropy": "cross_entropy_rows<",
+    "softmax_cross_entropy_backward": "cross_entropy_backward_rows<",
+    "dropout": "dropout_flat<",
+}
+
+UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmsprop", "adagrad_update": "adagrad"}
+
+
+def elementwise(pattern: str, functor: str, dtype: str, index: str) -> Kernel:
+    return Kernel("elementwise.cu", f"{pattern}<{functor}, {dtype}, {index}>")
+
+
+def reduction(pattern: str, reducer: str, dtype: str, index: str) -> Kernel:
+    return Kernel("reduction.cu", f"{pattern}<{reducer}, {dtype}, {index}>")
+
+
+def rowwise(primitive: str, dtype: str, index: str) -> Kernel:
+    return Kernel("neural.cu", f"{ROWWISE[primitive]}{dtype}, {index}>")
+
+
+def update(primitive: str, dtype: str, index: str) -> Kernel:
+    return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {index}>")
+
+
+def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDICES) -> Iterator[Kernel]:
+    """Every kernel that the launch code can ask for, for these types."""
+    functors = ["Copy", *(row.functor for row in ELEMENTWISE.values())]
+    for index in indices:
+        for dtype in floats:
+            casts = [f"Cast<{target}>" for target in FLOATS if target != dtype]
+            for functor in functors + casts:
+                for pattern in PATTERNS:
+                    yield elementwise(pattern, functor, dtype, index)
+            for reducer, _, _ in REDUCTIONS.values():
+                for pattern in ("reduce_rows", "reduce_columns"):
+                    yield reduction(pattern, reducer, dtype, index)
+            for primitive in ROWWISE:
+                yield rowwise(primitive, dtype, index)
+            for primitive in UPDATES:
+                yield update(primitive, dtype, index)
