@@ -5,9 +5,9 @@
     CudaLauncher().launch(kernel, grid=(80,), block=(256,), args=(x, y, out, np.int32(n)))
 
 A launcher takes the kernel's arguments in the kernel's own order and types: arrays for pointers (None is the null
-pointer), NumPy scalars by value, np.void or ctypes.Structure for structures by value. The emulated launcher (emulated.py)
-has the same method and checks the types; CUDA cannot. A kernel's source is compiled with the macros GB_HALF and
-GB_BFLOAT16 defined if its expression names these types.
+pointer), NumPy scalars by value, np.void or ctypes.Structure for structures by value. The emulated launcher
+(emulated.py) has the same method and checks the types; CUDA cannot. A kernel's source is compiled with the macros
+GB_HALF and GB_BFLOAT16 defined if its expression names these types.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -184,7 +185,7 @@ def compile_cubin(file: str, expressions: Sequence[str], arch: str) -> Cubin:
     try:
         result = program(source, "c++", settings).compile("cubin", name_expressions=expressions)
     except Exception as error:
-        raise KernelError(f"{file} does not compile for {arch}: {_first_errors(str(error))}") from None
+        raise KernelError(f"{file} does not compile for {arch}: {first_errors(str(error))}") from None
     lowered = {str(name): _text(value) for name, value in result.symbol_mapping.items()}
     with workshop(folder) as place:
         (place / "code").write_bytes(result.code)
@@ -198,7 +199,7 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _first_errors(text: str, limit: int = 1500) -> str:
+def first_errors(text: str, limit: int = 1500) -> str:
     """A compiler's output from its first error on, cut to a length that can be read."""
     lines = text.splitlines()
     first = next((i for i, line in enumerate(lines) if "error" in line), 0)
@@ -266,7 +267,7 @@ def check_shape(kernel: Kernel, grid: Sequence[int], block: Sequence[int], max_g
             raise KernelError(
                 f"{kernel}: a {name} of {tuple(sizes)} is outside 1 to {limits}; launch fewer, or in parts"
             )
-    if int(np.prod(block)) > MAX_THREADS:
+    if math.prod(block) > MAX_THREADS:
         raise KernelError(f"{kernel}: a block of {tuple(block)} has more than {MAX_THREADS} threads")
 
 

@@ -6,6 +6,9 @@
 #include <type_traits>
 #include <utility>
 
+#if !defined(GB_SANITIZERS)
+#include "checks.h"
+#endif
 #include "runtime.h"
 
 namespace gb {
