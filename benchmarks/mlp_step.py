@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -45,7 +46,7 @@ def problem(network: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray
     x = rng.standard_normal((NETWORKS[network], sizes[0])).astype(np.float32)
     y = rng.integers(0, sizes[-1], len(x))
     layers = []
-    for n_in, n_out in zip(sizes, sizes[1:]):
+    for n_in, n_out in itertools.pairwise(sizes):
         bound = n_in**-0.5
         layers.append(
             (
@@ -198,7 +199,7 @@ PEERS = {
 
 
 def worker(peer: str, network: str, device: str) -> None:
-    """Answer requests on standard input: {"steps": n} -> {"seconds": per step, "loss": last}; "memory" -> peak bytes."""
+    """Answer requests on standard input: {"steps": n} -> {"seconds": of a step}, {"memory": true} -> {"peak_bytes"}."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to standard error
     step, wait = PEERS[peer][0](network, device)
@@ -297,7 +298,8 @@ def table(rows: list[dict]) -> str:
 def machine(device: str) -> dict:
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        names = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         cpu = names[0] if names else cpu
     return {
         "cpu": cpu,

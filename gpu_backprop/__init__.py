@@ -1,10 +1,10 @@
-"""NumPy-style arrays with gradients: on NVIDIA GPUs through CuPy and hand-written CUDA kernels, on the CPU through NumPy.
+"""NumPy-style arrays with gradients, on NVIDIA GPUs (CuPy and hand-written CUDA kernels) and on the CPU (NumPy).
 
-    import gpu_backprop as gb
+import gpu_backprop as gb
 
-    x = gb.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    (x * x).sum().backward()
-    x.grad  # tensor([2., 4., 6.])
+x = gb.tensor([1.0, 2.0, 3.0], requires_grad=True)
+(x * x).sum().backward()
+x.grad  # tensor([2., 4., 6.])
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ _LAZY_NAMES = {"load": ".nn.serialization", "save": ".nn.serialization"}
 
 def __getattr__(name: str) -> _Any:
     if name in _LAZY_MODULES:
-        value = _importlib.import_module(_LAZY_MODULES[name], __name__)
+        value: _Any = _importlib.import_module(_LAZY_MODULES[name], __name__)
     elif name in _LAZY_NAMES:
         value = getattr(_importlib.import_module(_LAZY_NAMES[name], __name__), name)
     elif name == "bfloat16":

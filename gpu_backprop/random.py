@@ -57,13 +57,17 @@ class Generator:
     def _unit(self, n: int) -> np.ndarray:
         return (self.words(n) >> np.uint64(11)) * 2.0**-53
 
-    def uniform(self, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
+    def uniform(
+        self, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = None, device: Any = None
+    ) -> Tensor:
         """Uniform floats in [low, high)."""
         shape = _shape(shape)
         values = self._unit(math.prod(shape)).reshape(shape) * (high - low) + low
         return _finish(values, dtype, device)
 
-    def normal(self, shape: Any = (), mean: float = 0.0, std: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
+    def normal(
+        self, shape: Any = (), mean: float = 0.0, std: float = 1.0, dtype: Any = None, device: Any = None
+    ) -> Tensor:
         """Normal floats with the given mean and standard deviation."""
         if std < 0:
             raise DataError(f"normal: std={std} is negative; use at least 0")
@@ -97,9 +101,30 @@ def _finish(values: np.ndarray, dtype: Any, device: Any) -> Tensor:
     return Tensor(place.backend.from_host(np.ascontiguousarray(values.astype(target)), copy=False), place)
 
 
-_A = (-3.969683028665376e01, 2.209460984245205e02, -2.759285104469687e02, 1.383577518672690e02, -3.066479806614716e01, 2.506628277459239e00)
-_B = (-5.447609879822406e01, 1.615858368580409e02, -1.556989798598866e02, 6.680131188771972e01, -1.328068155288572e01, 1.0)
-_C = (-7.784894002430293e-03, -3.223964580411365e-01, -2.400758277161838e00, -2.549732539343734e00, 4.374664141464968e00, 2.938163982698783e00)
+_A = (
+    -3.969683028665376e01,
+    2.209460984245205e02,
+    -2.759285104469687e02,
+    1.383577518672690e02,
+    -3.066479806614716e01,
+    2.506628277459239e00,
+)
+_B = (
+    -5.447609879822406e01,
+    1.615858368580409e02,
+    -1.556989798598866e02,
+    6.680131188771972e01,
+    -1.328068155288572e01,
+    1.0,
+)
+_C = (
+    -7.784894002430293e-03,
+    -3.223964580411365e-01,
+    -2.400758277161838e00,
+    -2.549732539343734e00,
+    4.374664141464968e00,
+    2.938163982698783e00,
+)
 _D = (7.784695709041462e-03, 3.224671290700398e-01, 2.445134137142996e00, 3.754408661907416e00, 1.0)
 
 

@@ -14,7 +14,21 @@ from ..ops import elementwise as ew
 from ..ops.primitive import Primitive
 
 _UNARY = (
-    *("abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "cos", "cosh", "exp", "expm1"),
+    *(
+        "abs",
+        "acos",
+        "acosh",
+        "asin",
+        "asinh",
+        "atan",
+        "atanh",
+        "bitwise_invert",
+        "ceil",
+        "cos",
+        "cosh",
+        "exp",
+        "expm1",
+    ),
     *("floor", "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2", "logical_not", "negative", "reciprocal"),
     *("round", "sign", "signbit", "sin", "sinh", "sqrt", "square", "tan", "tanh", "trunc"),
 )

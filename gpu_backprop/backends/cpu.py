@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import generic
+from . import generic, updates
 from .base import Backend, Functions
 
 
@@ -23,6 +23,7 @@ class CpuBackend(Backend):
         self.functions = Functions(
             lambda name: native[name] if name in generic.EXACT else generic.in_float32(native[name])
         )
+        self.functions.update(updates.TABLE)
 
     def from_host(self, array: np.ndarray, copy: bool = True) -> np.ndarray:
         return array.copy() if copy else array

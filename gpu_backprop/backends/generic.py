@@ -18,7 +18,19 @@ from ..core.errors import DataError
 from ..ops import indexing
 
 EXACT = frozenset(
-    ("alias", "astype", "broadcast_to", "class_indices", "concat", "copy", "flip", "getitem", "permute_dims", "reshape", "take")
+    (
+        "alias",
+        "astype",
+        "broadcast_to",
+        "class_indices",
+        "concat",
+        "copy",
+        "flip",
+        "getitem",
+        "permute_dims",
+        "reshape",
+        "take",
+    )
 )
 
 # primitives that array modules know by another name
@@ -327,7 +339,13 @@ def _ratio(z: Any, p: tuple[float, ...], q: tuple[float, ...]) -> Any:
     return np.polyval(p, z) / np.polyval(q, z)
 
 
-_ERF_P = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
+_ERF_P = (
+    1.85777706184603153e-1,
+    3.16112374387056560e0,
+    1.13864154151050156e2,
+    3.77485237685302021e2,
+    3.20937758913846947e3,
+)
 _ERF_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
 _ERFC_P = (
     2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,

@@ -72,7 +72,9 @@ def set_default_dtype(dtype: Any) -> None:
     global _default
     dtype = as_dtype(dtype)
     if not is_floating(dtype):
-        raise DTypeError(f"set_default_dtype: {dtype.name} is not a float dtype; use float32, float64, float16 or bfloat16")
+        raise DTypeError(
+            f"set_default_dtype: {dtype.name} is not a float dtype; use float32, float64, float16 or bfloat16"
+        )
     _default = dtype
 
 
@@ -108,7 +110,9 @@ def promote_scalar(dtype: np.dtype, scalar: complex) -> np.dtype:
 
 def result_type(*operands: Any) -> np.dtype:
     """The dtype that arrays, dtypes and Python scalars promote to together."""
-    dtypes = [d for d in (getattr(o, "dtype", None if isinstance(o, (int, float)) else o) for o in operands) if d is not None]
+    dtypes = [
+        d for d in (getattr(o, "dtype", None if isinstance(o, (int, float)) else o) for o in operands) if d is not None
+    ]
     if not dtypes:
         raise DTypeError("result_type: needs at least one array or dtype beside Python scalars")
     result = as_dtype(dtypes[0])

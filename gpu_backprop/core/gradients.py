@@ -31,7 +31,9 @@ class _Trace:
         chosen: list[Any] = []
         for i in argnums:
             if not -len(args) <= i < len(args):
-                raise ShapeError(f"{caller}: argnums {i}, but {_name(f)} was called with {len(args)} positional arguments")
+                raise ShapeError(
+                    f"{caller}: argnums {i}, but {_name(f)} was called with {len(args)} positional arguments"
+                )
             chosen.append(_to_tensors(args[i]))
         leaves, self.rebuild = tree.flatten(chosen)
         for leaf in leaves:
@@ -86,7 +88,9 @@ def _argnums(argnums: int | Sequence[int]) -> tuple[int, ...]:
     return (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
 
-def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that returns `(f(...), gradient)`.
 
     The gradient has the form of argument number `argnums` (a Tensor, or nested lists, tuples and dicts of Tensors),
@@ -279,7 +283,9 @@ def primitive(
     import inspect
 
     parameters = inspect.signature(forward).parameters.values()
-    inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    inputs = [
+        p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
     rules = vjp if isinstance(vjp, (tuple, list)) else (vjp,) if vjp is not None else ()
     label = name or _name(forward)
     if len(rules) not in (0, len(inputs)):
@@ -369,7 +375,7 @@ def gradcheck(
             print(f"{label:<20} {found:>16.9g} {numeric:>16.9g} {error:>15.2e}")
     if worst[3] > 1.0:
         raise TapeError(
-            f"gradcheck: {_name(f)} at {worst[0]}: analytic gradient {worst[1]:.9g}, central difference {worst[2]:.9g}; "
+            f"gradcheck: {_name(f)} at {worst[0]}: gradient {worst[1]:.9g}, central difference {worst[2]:.9g}; "
             "the rule is wrong, or the function is not smooth there"
         )
     return True

@@ -161,7 +161,7 @@ def _record(
             else:
                 edges.append(None)
                 if i not in keep:
-                    # Constants that no rule needs are remembered weakly: a listing of the tape shows them while they live.
+                    # A constant that no rule needs is remembered weakly: a listing shows it while it lives.
                     unsaved += ((i, weakref.ref(x)),)
             if i in keep:
                 saved.append((x, 0 if x.cell is None else x.cell[0]))
@@ -261,11 +261,20 @@ def _explain(primitive: Primitive, inputs: Sequence[Any], error: Exception) -> E
         return error
     reason = str(error).strip().splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     message = f"{primitive.name}({_describe(inputs)}): {reason}"
-    if "broadcast" in message:
-        message += "; make the shapes equal, or 1 where they differ"
+    message += next((f"; {remedy}" for sign, remedy in _REMEDIES if sign in reason), "")
     if isinstance(error, IndexError):
         return ShapeIndexError(message)
     return DTypeError(message) if isinstance(error, TypeError) else ShapeError(message)
+
+
+_REMEDIES = (
+    ("core dimension", "the axes that are multiplied and summed must be of equal length"),
+    ("broadcast", "make the shapes equal, or 1 where they differ"),
+    ("reshape", "the number of elements must stay the same"),
+    ("zero-size", "give at least one element"),
+    ("must match exactly", "make the other axes equal"),
+    ("out of bounds", "use indices from minus the length to the length minus 1"),
+)
 
 
 def _mixed_devices(primitive: Primitive, inputs: Sequence[Any]) -> DeviceError:
@@ -373,9 +382,9 @@ def walk(
             if primitive is PICK:
                 _gather(node, g, pending, heap)
             elif primitive.__class__ is not Primitive or primitive.unfused is not None:
-                for edge, gradient in zip(node.edges, pull(node, g, create_graph)):
-                    if edge is not None and gradient is not None:
-                        deliver(edge, gradient)
+                for edge, pulled in zip(node.edges, pull(node, g, create_graph)):
+                    if edge is not None and pulled is not None:
+                        deliver(edge, pulled)
             else:
                 values = _unpack(node)
                 values["g"] = g if g.__class__ is not list else _dense(g, node)
@@ -432,7 +441,8 @@ def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
     if any(isinstance(x, Tensor) and x.array.dtype != buffer.array.dtype for x in inputs):
         return False
     arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-    buffer.device.functions[rule.primitive.name](*arrays, out=buffer.array, **rule.attrs)
+    functions = buffer.device.functions if buffer.array.dtype.itemsize == 2 else buffer.device.native
+    functions[rule.primitive.name](*arrays, out=buffer.array, **rule.attrs)
     buffer.bump()
     leaf._grad = buffer
     if modes.watch is not None:
@@ -488,7 +498,7 @@ def _gather(pick: Node, g: Tensor, pending: dict[Node, Any], heap: list[tuple[in
     slots = pending.get(node)  # type: ignore[arg-type]
     if slots is None:
         slots = pending[node] = [None] * len(node.attrs["outputs"])  # type: ignore[index,union-attr]
-        heappush(heap, (-node.sequence, node))  # type: ignore[union-attr,arg-type]
+        heappush(heap, (-node.sequence, node))  # type: ignore
     slots[pick.attrs["i"]] = g
 
 
@@ -496,8 +506,7 @@ def _dense(slots: list[Any], node: Node) -> tuple[Tensor, ...]:
     """The gradients of all outputs of a Node, zeros where none arrived."""
     xp = node.device.backend.xp
     return tuple(
-        Tensor(xp.zeros(*spec), node.device) if g is None else g
-        for g, spec in zip(slots, node.attrs["outputs"])
+        Tensor(xp.zeros(*spec), node.device) if g is None else g for g, spec in zip(slots, node.attrs["outputs"])
     )
 
 
@@ -567,7 +576,7 @@ def backward(
                 f"backward: gradient of shape {list(gradient.shape)} for a result of shape {list(output.shape)}; "
                 "they must be equal"
             )
-        seeds.append(fit(gradient, (output.shape, output.dtype)))
+        seeds.append(fit(gradient if create_graph else gradient.detach(), (output.shape, output.dtype)))
     walk(outputs, seeds, retain_graph=retain_graph, create_graph=create_graph)
 
 

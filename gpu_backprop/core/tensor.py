@@ -172,7 +172,9 @@ class Tensor:
             if value.shape != self.shape:
                 raise ShapeError(f"grad: shape {list(value.shape)} for a Tensor of shape {list(self.shape)}")
             if value.device is not self.device:
-                raise DeviceError(f"grad: a gradient on {value.device} for a Tensor on {self.device}; use g.to(t.device)")
+                raise DeviceError(
+                    f"grad: a gradient on {value.device} for a Tensor on {self.device}; use g.to(t.device)"
+                )
         self._grad = value
 
     @property
@@ -289,7 +291,9 @@ class Tensor:
         raw = _operand(value, self.device) if not isinstance(value, (int, float)) else value
         if isinstance(raw, Tensor):
             if raw.device is not self.device:
-                raise DeviceError(f"item assignment: a value on {raw.device} into a Tensor on {self.device}; use v.to(t.device)")
+                raise DeviceError(
+                    f"item assignment: a value on {raw.device} into a Tensor on {self.device}; use v.to(t.device)"
+                )
             raw = raw.array
         try:
             self.array[indexing.fill(template, tuple(a.array for a in arrays))] = raw
@@ -328,7 +332,9 @@ class Tensor:
         n = self.ndim
         order = tuple(a % n if n and -n <= a < n else a for a in axes)
         if sorted(order) != list(range(n)):
-            raise ShapeError(f"permute_dims: axes {tuple(axes)} do not name each of the {n} axes of {list(self.shape)} once")
+            raise ShapeError(
+                f"permute_dims: axes {tuple(axes)} do not name each of the {n} axes of {list(self.shape)} once"
+            )
         return movement.permute_dims(self, axes=order)
 
     def transpose(self, *axes: Any) -> Tensor:
@@ -475,10 +481,10 @@ class Tensor:
         return matmul(other, self)
 
     def __eq__(self, other: Any) -> Any:
-        return ew.equal(self, other)
+        return NotImplemented if other is None or isinstance(other, str) else ew.equal(self, other)
 
     def __ne__(self, other: Any) -> Any:
-        return ew.not_equal(self, other)
+        return NotImplemented if other is None or isinstance(other, str) else ew.not_equal(self, other)
 
     def __lt__(self, other: Any) -> Tensor:
         return ew.less(self, other)
@@ -593,8 +599,10 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
     arrays: list[Tensor] = []
     template: list[Any] = []
     for part in index if isinstance(index, tuple) else (index,):
-        if part is None or part is Ellipsis or isinstance(part, (int, np.integer)) and not isinstance(part, bool):
-            template.append(part if part is None or part is Ellipsis else int(part))
+        if part is None or part is Ellipsis:
+            template.append(part)
+        elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
+            template.append(int(part))
         elif isinstance(part, slice):
             template.append(slice(*(None if v is None else v.__index__() for v in (part.start, part.stop, part.step))))
         else:
@@ -703,7 +711,13 @@ def _holds_tensors(data: Any) -> bool:
 
 
 def _lists(data: Any) -> Any:
-    return data.tolist() if isinstance(data, Tensor) else [_lists(d) for d in data] if isinstance(data, (list, tuple)) else data
+    return (
+        data.tolist()
+        if isinstance(data, Tensor)
+        else [_lists(d) for d in data]
+        if isinstance(data, (list, tuple))
+        else data
+    )
 
 
 def _operand(x: Any, device: devices.Device) -> Tensor:

@@ -36,7 +36,9 @@ pow = _binary(
     "pow",
     lambda g, x, y: g * (y * x ** (y - 1) if _is_scalar(y) else y * x ** where(equal(y, 0), 1, y - 1)),
     # x^y log x, which is 0 at x = 0 where the power is
-    lambda g, x, y, out: g * out * log(where(equal(x, 0), 1, x) if not _is_scalar(x) else math.log(x) if x > 0 else 0.0),
+    lambda g, x, y, out: (
+        g * out * log(where(equal(x, 0), 1, x) if not _is_scalar(x) else math.log(x) if x > 0 else 0.0)
+    ),
 )
 reciprocal = _unary("reciprocal", lambda g, out: -g * out * out)
 remainder = _binary("remainder", lambda g: g, lambda g, x, y: -g * floor(x / y))
@@ -171,6 +173,11 @@ softplus_backward = Primitive(
 )  # fmt: skip
 
 erf = _unary("erf", lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
+
+
+def _log_or_zero(x):
+    """log x, but 0 at x = 0, where x^y log x is 0 too."""
+    return (math.log(x) if x > 0 else 0.0) if _is_scalar(x) else log(where(equal(x, 0), 1, x))
 
 
 def _is_scalar(x: object) -> bool:

@@ -81,4 +81,3 @@ dropout = Primitive(
     lambda g, p, key, offset: dropout(g, p=p, key=key, offset=offset),
     gives="out",
 )  # fmt: skip
-

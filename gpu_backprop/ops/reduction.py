@@ -22,7 +22,9 @@ def _pull_sum(g, x_spec, axis, keepdims):
 
 
 def _pull_mean(g, x_spec, axis, keepdims):
-    return spread(g * (1.0 / count_reduced(x_spec.shape, axis)), x_spec.shape, axis, keepdims).broadcast_to(x_spec.shape)
+    return spread(g * (1.0 / count_reduced(x_spec.shape, axis)), x_spec.shape, axis, keepdims).broadcast_to(
+        x_spec.shape
+    )
 
 
 def _pull_extremum(g, x, out, axis, keepdims):
@@ -72,6 +74,10 @@ def _shift(x, by: int, fill: float):
     return concat(pad, x[..., :-width], axis=x.ndim - 1) if by > 0 else concat(x[..., width:], pad, axis=x.ndim - 1)
 
 
+def _pull_logsumexp(g, x, out, axis, keepdims):
+    return spread(g, x.shape, axis, keepdims) * exp(x - spread(out, x.shape, axis, keepdims))
+
+
 def _pull_var(g, x, axis, correction, keepdims):
     n = count_reduced(x.shape, axis)
     centred = x - mean(x, axis=axis, keepdims=True)
@@ -90,11 +96,7 @@ all = Primitive("all", "x")
 any = Primitive("any", "x")
 argmax = Primitive("argmax", "x")
 argmin = Primitive("argmin", "x")
-logsumexp = Primitive(
-    "logsumexp", "x",
-    lambda g, x, out, axis, keepdims: spread(g, x.shape, axis, keepdims) * exp(x - spread(out, x.shape, axis, keepdims)),
-    promotes="float", gives="out",
-)  # fmt: skip
+logsumexp = Primitive("logsumexp", "x", _pull_logsumexp, promotes="float", gives="out")
 max = Primitive("max", "x", _pull_extremum, gives="out")
 mean = Primitive("mean", "x", _pull_mean, promotes="float", gives="out")
 min = Primitive("min", "x", _pull_extremum, gives="out")
