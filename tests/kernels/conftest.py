@@ -1,0 +1,115 @@
+"""The kernel tests run on the emulated backend (marked `emulated`) and, the same tests, on a GPU (marked `gpu`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpu_backprop.backends import cuda, emulated, table
+from gpu_backprop.backends.kernels import Kernel
+
+DTYPES = table.FLOATS
+
+
+def missing(reason: str) -> None:
+    """A tool is not there: a skip, or a failure where GPU_BACKPROP_REQUIRE_TOOLS=1 promises it."""
+    if os.environ.get("GPU_BACKPROP_REQUIRE_TOOLS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param("emulated", marks=pytest.mark.emulated), pytest.param("cuda", marks=pytest.mark.gpu)],
+)
+def backend(request: pytest.FixtureRequest) -> Any:
+    """The shared backend of one device."""
+    if request.param == "cuda":
+        count, reason = cuda.cuda_status()
+        if not count:
+            pytest.skip(reason)
+        return cuda.cuda_backend(0)
+    usable, reason = emulated.available()
+    if not usable:
+        missing(reason)
+    return emulated.backend()
+
+
+@pytest.fixture
+def remake(backend: Any) -> Iterator[Callable[..., Any]]:
+    """remake(attribute=value, ...): a backend of its own, whose launcher has these attributes."""
+    changed: list[Any] = []
+
+    def make(**attributes: Any) -> Any:
+        launcher = type(backend.launcher)()
+        for name, value in attributes.items():
+            if name in ("order", "seed") and backend.name != "emulated":
+                pytest.skip("only the emulator can choose the order of threads")
+            setattr(launcher, name, value)
+        for cache in ("_bound", "_functions", "_runtime", "_properties"):  # what is compiled stays compiled
+            if hasattr(backend.launcher, cache):
+                setattr(launcher, cache, getattr(backend.launcher, cache))
+        changed.append(launcher)
+        return cuda.KernelBackend(backend.name, backend.xp, launcher, None if backend.name == "emulated" else backend.machine)
+
+    yield make
+
+
+def compile_first(backend: Any, kernels: list[Kernel]) -> None:
+    """Compiles in one go what a test file will launch: one library is much quicker than hundreds."""
+    backend.launcher.compile(kernels)
+
+
+def instantiations(file: str, index: str = "int") -> list[Kernel]:
+    return [kernel for kernel in table.instantiations(indices=(index,)) if kernel.file == file]
+
+
+def rounded(values: Any, dtype: np.dtype) -> np.ndarray:
+    """float64 values rounded once to dtype (ml_dtypes goes through float32: round to odd there, so that once is once)."""
+    values = np.asarray(values, np.float64)
+    with np.errstate(all="ignore"):
+        if dtype.name != "bfloat16":
+            return values.astype(dtype)
+        near = values.astype(np.float32)
+        bits = near.view(np.uint32)
+        inexact = (near.astype(np.float64) != values) & np.isfinite(values)
+        too_far = inexact & (np.abs(near.astype(np.float64)) > np.abs(values))
+        bits = np.where(inexact, (bits - too_far) | 1, bits).astype(np.uint32)
+        return bits.view(np.float32).astype(dtype)
+
+
+def epsilon(dtype: np.dtype) -> float:
+    return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype.name]
+
+
+def tiny(dtype: np.dtype) -> float:
+    """The spacing of denormal numbers."""
+    return {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}[dtype.name]
+
+
+def check(result: np.ndarray, expected: Any, dtype: np.dtype, ulps: float = 0.5, scale: Any = 0.0, what: str = "") -> None:
+    """`result`, of `dtype`, lies within `ulps` of the float64 values; `scale` is what else the error is relative to."""
+    assert result.dtype == dtype, (what, result.dtype)
+    expected = np.asarray(expected, np.float64)
+    assert result.shape == expected.shape, (what, result.shape, expected.shape)
+    target = rounded(expected, dtype).astype(np.float64)
+    got = result.astype(np.float64)
+    with np.errstate(all="ignore"):
+        room = (ulps - 0.5) * (epsilon(dtype) * np.maximum(np.abs(target), scale) + tiny(dtype))
+        good = (got == target) | (np.isnan(got) & np.isnan(target)) | (np.abs(got - target) <= room)
+    if not good.all():
+        at = tuple(int(i) for i in np.argwhere(~good)[0])
+        raise AssertionError(f"{what}: {(~good).sum()} of {good.size} wrong; at {at} got {got[at]!r}, expected {target[at]!r}")
+
+
+def draw(shape: Any, dtype: np.dtype, seed: int = 0, low: float = -3.0, high: float = 3.0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(low, high, shape).astype(dtype)
+
+
+def on(backend: Any, array: np.ndarray, view: Callable[[Any], Any] = lambda x: x) -> Any:
+    """A host array on the device, seen through a view that both array modules understand."""
+    return view(backend.from_host(array))
