@@ -1,0 +1,18 @@
+"""Optimisers on flat buffers, gradient clipping, learning-rate schedules: names, defaults and formulas are PyTorch's."""
+
+from . import lr_scheduler
+from .algorithms import SGD, Adagrad, Adam, AdamW, RMSprop
+from .clip import clip_grad_norm_, clip_grad_value_
+from .optimizer import Optimizer
+
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "lr_scheduler",
+]

@@ -1,0 +1,123 @@
+"""Clipping gradients before a step, without waiting for the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from ..core import dtypes, tape
+from ..core.errors import DataError
+from ..core.tensor import Tensor
+from ..ops import elementwise as ew
+from ..ops import reduction
+from .flat import FlatGrad
+from .optimizer import all_parameters
+
+
+def clip_grad_norm_(
+    parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
+    """Scale all gradients so that their norm, taken together as one vector, is at most `max_norm`.
+
+    Returns the norm before, a Tensor on the device; nothing waits for it. Gradients in flat buffers are reduced and
+    scaled buffer by buffer. norm_type: the exponent of the norm, or infinity for the largest absolute value.
+    error_if_nonfinite: raise DataError if the norm is infinite or NaN (this waits for the device).
+
+    Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, arXiv:1211.5063.
+    """
+    if not max_norm >= 0:
+        raise DataError(f"clip_grad_norm_: max_norm={max_norm} is out of range; it must be zero or more")
+    norm_type = float(norm_type)
+    if not norm_type > 0:
+        raise DataError(f"clip_grad_norm_: norm_type={norm_type} is out of range; it must be above zero, or infinity")
+    params = all_parameters(parameters)
+    with tape.no_grad():
+        pieces = _pieces(params)
+        if not pieces:
+            from ..core.tensor import tensor
+
+            return tensor(0.0, device=params[0].device if params else "cpu")
+        home = pieces[0].device
+        parts = [_power_sum(x, norm_type).to(home) for x in pieces]
+        total = parts[0]
+        for part in parts[1:]:
+            total = ew.maximum(total, part) if norm_type == math.inf else total + part
+        if norm_type == 2.0:
+            total = ew.sqrt(total)
+        elif norm_type != math.inf and norm_type != 1.0:
+            total = total ** (1.0 / norm_type)
+        if error_if_nonfinite and not math.isfinite(total.item()):
+            raise DataError(
+                f"clip_grad_norm_: the norm of the gradients is {total.item()}; look for the operation with "
+                "gb.debug.detect_anomaly(), or pass error_if_nonfinite=False"
+            )
+        scale = ew.minimum(max_norm / (total + 1e-6), 1.0)
+        for x in pieces:
+            factor = scale.to(x.device).astype(x.dtype, copy=False)
+            x.device.functions["multiply"](x.array, factor.array, out=x.array)
+    _count_writes(params)
+    return total
+
+
+def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
+    """Bring every element of every gradient into [-clip_value, clip_value]."""
+    if not clip_value >= 0:
+        raise DataError(f"clip_grad_value_: clip_value={clip_value} is out of range; it must be zero or more")
+    params = all_parameters(parameters)
+    for x in _pieces(params):
+        x.device.functions["clip"](x.array, -float(clip_value), float(clip_value), out=x.array)
+    _count_writes(params)
+
+
+def _pieces(params: list[Any]) -> list[Tensor]:
+    """The gradients as few one-dimensional Tensors: neighbours in a flat buffer are one piece."""
+    runs: dict[int, list[FlatGrad]] = {}
+    pieces: list[Tensor] = []
+    for p in params:
+        grad = p.grad
+        if grad is None:
+            continue
+        if isinstance(grad, FlatGrad):
+            runs.setdefault(id(grad.flat), []).append(grad)
+            continue
+        if grad.node is not None or not _writable(grad.array):
+            # a recorded gradient, or a view of memory that is not ours, is replaced by a copy
+            grad = p.grad = Tensor(grad.array.copy(), grad.device)
+        pieces.append(grad)
+    for grads in runs.values():
+        flat, device = grads[0].flat, grads[0].device
+        start = end = -1
+        for grad in sorted(grads, key=lambda g: g.start):
+            if grad.start != end:
+                if end > start:
+                    pieces.append(Tensor(flat[start:end], device))
+                start = grad.start
+            end = grad.end
+        if end > start:
+            pieces.append(Tensor(flat[start:end], device))
+    return pieces
+
+
+def _writable(array: Any) -> bool:
+    flags = array.flags
+    return bool(getattr(flags, "writeable", True)) and bool(flags.c_contiguous) and array.base is None
+
+
+def _power_sum(x: Tensor, p: float) -> Tensor:
+    """The sum of |x|^p in one number (float32 for 16-bit floats); the largest |x| when p is infinite."""
+    if p == 2.0:
+        square_sum = x.device.functions.get("square_sum") if x.ndim == 1 else None
+        if square_sum is not None:
+            return Tensor(square_sum(x.array), x.device)
+    if dtypes.is_half(x.dtype):
+        x = x.astype(dtypes.float32)
+    if p == math.inf:
+        return reduction.reduce(reduction.max, ew.abs(x)) if x.size else x.sum()
+    return (ew.square(x) if p == 2.0 else ew.abs(x) if p == 1.0 else ew.abs(x) ** p).sum()
+
+
+def _count_writes(params: list[Any]) -> None:
+    for p in params:
+        if p.grad is not None:
+            p.grad.bump()

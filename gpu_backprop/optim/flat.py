@@ -1,0 +1,231 @@
+"""Parameters side by side in one buffer, so that one launch updates them all.
+
+A Flat holds the parameters of one group that share dtype and device. Each starts at a multiple of 256 bytes; the
+padding is zero. The parameters become views of the buffer, gradients and optimiser state are buffers of the same layout, and
+backward writes a parameter's first gradient straight into its place (`extra["grad_buffer"]`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+from ..core.dtypes import float64
+from ..core.tensor import Tensor
+
+ALIGNMENT = 256  # bytes; what cuBLASLt's heuristics assume, and whole cache lines on a CPU
+
+_history = count(1)
+Launch = Callable[[], None]
+
+
+class FlatGrad(Tensor):
+    """A parameter's place in the flat gradient buffer `flat[start:end]`, padding included."""
+
+    __slots__ = ("end", "flat", "start")
+
+    def __init__(self, flat: Any, start: int, end: int, shape: tuple[int, ...], size: int, device: Any):
+        super().__init__(flat[start : start + size].reshape(shape), device)
+        self.flat = flat
+        self.start = start
+        self.end = end
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return Tensor(self.array.copy(), self.device)  # a copy has no place in the buffer
+
+    def __reduce__(self) -> Any:
+        return Tensor, (self.array.copy(), self.device)
+
+
+class Flat:
+    """The flat buffers of some parameters of one dtype on one device, and the launches that update them."""
+
+    def __init__(self, params: Sequence[Any]):
+        self.params = list(params)
+        self.device = params[0].device
+        self.dtype = params[0].dtype
+        step = ALIGNMENT // self.dtype.itemsize
+        self.starts: list[int] = []
+        end = 0
+        for p in params:
+            self.starts.append(end)
+            end += -(-p.size // step) * step
+        self.ends = [*self.starts[1:], end]
+        self.param = self.zeros()
+        self.grad = self.zeros()
+        self.state: dict[str, Any] = {}
+        self.names: tuple[str | None, ...] = ()  # state in the order of the update's arguments
+        self.switches: dict[str, bool] | None = None
+        self.steps = zeros(self.device, len(params), float64)
+        # Parameters with one number here have been in the same updates since the beginning, so their step counts are
+        # equal on the device too, skipped steps included.
+        self.histories = [0] * len(params)
+        self.make_launch: Callable[..., Launch]
+        self._runs: dict[tuple[int, int], Launch] = {}
+        self.whole: Launch | None = None  # the launch for all parameters, while their histories are equal
+        self._adopt()
+
+    def zeros(self) -> Any:
+        """A zero-filled buffer as long as the parameters with their padding, at an aligned address."""
+        return zeros(self.device, self.ends[-1], self.dtype)
+
+    def _adopt(self) -> None:
+        """Copy the parameters (and gradients) into the buffers and make them views of these."""
+        self.members: list[tuple[Any, Any, FlatGrad]] = []
+        for p, start, end in zip(self.params, self.starts, self.ends):
+            view = self.param[start : start + p.size].reshape(p.shape)
+            view[...] = p.array
+            p.array = view
+            if p.cell is None:
+                p.cell = [0]
+            buffer = FlatGrad(self.grad, start, end, p.shape, p.size, self.device)
+            if p.grad is not None:
+                buffer.array[...] = p.grad.array
+                if p.grad.node is None:  # a recorded gradient stays what it is
+                    p.grad = buffer
+            p.extra = p.extra or {}
+            p.extra["grad_buffer"] = buffer
+            self.members.append((p, view, buffer))
+
+    def plan(
+        self, names: tuple[str | None, ...], switches: dict[str, bool], make_launch: Callable[..., Launch]
+    ) -> None:
+        """Allocate the state that is named, in the order of the update's arguments, and forget old launches."""
+        self.names = names
+        self.switches = switches
+        for name in names:
+            if name is not None and name not in self.state:
+                self.state[name] = self.zeros()
+        self.make_launch = make_launch
+        self.forget()
+
+    def forget(self) -> None:
+        """Make the launches anew: histories or state changed."""
+        self._runs = {}
+        last = len(self.params) - 1
+        self.whole = self._run(0, last) if self.histories.count(self.histories[0]) == last + 1 else None
+
+    def _run(self, i: int, j: int) -> Launch:
+        """The launch that updates parameters i to j."""
+        launch = self._runs.get((i, j))
+        if launch is None:
+            span = slice(self.starts[i], self.ends[j])
+            arrays = [self.param[span], self.grad[span]]
+            arrays += [None if name is None else self.state[name][span] for name in self.names]
+            launch = self._runs[i, j] = self.make_launch(arrays, self.steps, first=i, count=j - i + 1)
+        return launch
+
+    def step(self) -> bool:
+        """Update the parameters that have a gradient. False: they have moved to other memory, and nothing was done."""
+        for p, view, buffer in self.members:
+            if p._grad is not buffer or p.array is not view:
+                return self._step_some()
+        if self.whole is None:
+            return self._step_some()
+        self.whole()
+        for p, _, _ in self.members:
+            p.cell[0] += 1
+        return True
+
+    def _step_some(self) -> bool:
+        """The general case: gradients that are missing or lie elsewhere, step counts that differ."""
+        if any(p.array is not view for p, view, _ in self.members):
+            return False
+        moving = []
+        for i, (p, _, buffer) in enumerate(self.members):
+            if p._grad is None:
+                continue
+            moving.append(i)
+            if p._grad is not buffer:
+                buffer.array[...] = p._grad.array
+                buffer.bump()
+        for i, j in self._spans(moving):
+            self._run(i, j)()
+        for i in moving:
+            self.members[i][0].bump()
+        if len(moving) < len(self.params) and moving:
+            self._part(moving)
+        return True
+
+    def _spans(self, moving: list[int]) -> list[tuple[int, int]]:
+        """Neighbours with the same history as (first, last)."""
+        spans: list[tuple[int, int]] = []
+        for i in moving:
+            if spans and spans[-1][1] == i - 1 and self.histories[i] == self.histories[i - 1]:
+                spans[-1] = (spans[-1][0], i)
+            else:
+                spans.append((i, i))
+        return spans
+
+    def _part(self, moving: list[int]) -> None:
+        """Give those that were updated a new history where others of the same history were not."""
+        moved = set(moving)
+        stayed = {self.histories[i] for i in range(len(self.params)) if i not in moved}
+        fresh: dict[int, int] = {}
+        for i in moving:
+            old = self.histories[i]
+            if old in stayed:
+                if old not in fresh:
+                    fresh[old] = next(_history)
+                self.histories[i] = fresh[old]
+        if fresh:
+            self.whole = None
+
+    # state of single parameters --------------------------------------------------------------------------------------
+
+    def _places(self, i: int) -> dict[str, Any]:
+        p = self.params[i]
+        span = slice(self.starts[i], self.starts[i] + p.size)
+        return {name: self.state[name][span].reshape(p.shape) for name in self.names if name is not None}
+
+    def fill(self, values: dict[str, float]) -> None:
+        """Set state buffers to a number, and all step counts to zero."""
+        for name, value in values.items():
+            self.state[name][...] = value
+        self.steps[...] = 0
+        self.histories = [0] * len(self.params)
+        self.forget()
+
+    def read_all(self) -> list[tuple[Any, dict[str, Any]]]:
+        """Each parameter with its state: Tensors that share memory, and "step". Waits for the device."""
+        steps = self.device.backend.to_host(self.steps).tolist()
+        return [
+            (p, {"step": steps[i], **{n: Tensor(a, self.device) for n, a in self._places(i).items()}})
+            for i, p in enumerate(self.params)
+        ]
+
+    def write_all(self, values: Sequence[dict[str, Any]]) -> None:
+        """Set step counts and state from what `read_all` gave, or from host arrays; empty: leave as it is."""
+        known: dict[float, int] = {}
+        for i, given in enumerate(values):
+            step = given.get("step", 0.0)
+            self.steps[i] = step
+            self.histories[i] = known.setdefault(step, next(_history))
+            for name, place in self._places(i).items():
+                value = given.get(name)
+                if value is not None:
+                    host = value.device.backend.to_host(value.array) if isinstance(value, Tensor) else value
+                    place[...] = self.device.backend.from_host(host).astype(self.dtype)
+        self.forget()
+
+
+def bind(name: str, hyper: Any, attrs: dict[str, Any], device: Any) -> Callable[..., Launch]:
+    """A maker of launches of the backend's update `name`, each a call without arguments."""
+    update = device.functions[name]
+
+    def make_launch(arrays: list[Any], steps: Any, first: int, count: int) -> Launch:
+        return partial(update, *arrays, hyper, steps, first=first, count=count, **attrs)
+
+    return make_launch
+
+
+def zeros(device: Any, n: int, dtype: Any) -> Any:
+    """n zeros that start at a multiple of ALIGNMENT bytes."""
+    spare = ALIGNMENT // dtype.itemsize
+    array = device.backend.empty((n + spare,), dtype)
+    array[...] = 0
+    interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+    skip = -interface["data"][0] % ALIGNMENT // dtype.itemsize
+    return array[skip : skip + n]

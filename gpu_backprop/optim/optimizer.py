@@ -1,0 +1,346 @@
+"""What all optimisers share: parameter groups, flat buffers, step, state dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..core import tape
+from ..core.dtypes import float64, is_floating
+from ..core.errors import CheckpointError, DataError, DTypeError
+from ..core.tensor import Tensor
+from .flat import Flat, bind, zeros
+
+GRAD_SCALE, SKIP = 2, 3  # places in the hyper array, between lr and weight_decay and an optimiser's own numbers
+
+
+class ParamGroup(dict[str, Any]):
+    """Parameters with their own hyperparameters. What is assigned is checked and written through to the device."""
+
+    flats: list[Flat]
+    hypers: dict[Any, Any]  # device -> float64 array that the updates read
+    mirror: list[float]  # what the hyper arrays hold
+    optimizer: Optimizer
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.update({key: value})
+
+    def update(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        new = dict(*args, **kwargs)
+        if "params" in new and new["params"] is not self.get("params"):
+            raise DataError(
+                "param_groups: the parameters of a group are fixed when it is made; use optimizer.add_param_group(...)"
+            )
+        self.optimizer.check({**self, **new})
+        super().update(new)
+        self.optimizer.write_through(self)
+
+    def __ior__(self, other: Any) -> ParamGroup:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+
+class Optimizer:
+    """Base class of the optimisers: moves parameters into flat buffers and updates each with one launch.
+
+    A subclass names the backend's `update` function and says, for a group, which numbers, state buffers and switches
+    the function takes (`numbers`, `state_names`, `switches`), and what is wrong with its values (`check`).
+
+    The parameters of a group become views of one buffer per dtype and device. One that moves elsewhere later, by
+    `Module.to` or a second optimiser, is brought back, with its state, at the next step.
+    """
+
+    update = ""  # the backend's function
+
+    def __init__(self, params: Any, defaults: dict[str, Any]):
+        self.defaults = defaults
+        self.check(defaults)
+        self.param_groups: list[ParamGroup] = []
+        self._params: list[Any] = []
+        for group in _as_groups(type(self).__name__, params):
+            self.add_param_group(group)
+
+    # what subclasses say ---------------------------------------------------------------------------------------------
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise DataError for hyperparameters out of their domain."""
+        name = type(self).__name__
+        for key in ("lr", "eps", "weight_decay"):
+            require(name, group, key, lambda v: v >= 0, "must be zero or more")
+
+    def numbers(self, group: dict[str, Any]) -> tuple[float, ...]:
+        """The numbers of the hyper array after the first four."""
+        raise NotImplementedError
+
+    def state_names(self, group: dict[str, Any]) -> tuple[str | None, ...]:
+        """State buffers in the order of the update's arguments; None where the group needs none."""
+        raise NotImplementedError
+
+    def switches(self, group: dict[str, Any]) -> dict[str, bool]:
+        """The update's attributes."""
+        raise NotImplementedError
+
+    def initial(self, group: dict[str, Any], name: str) -> float:
+        """What a state buffer starts with."""
+        return 0.0
+
+    # groups ----------------------------------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, `{"params": ...}`, with hyperparameters of their own; the others are the defaults."""
+        name = type(self).__name__
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise DataError(f'{name}: a parameter group is a dict with a key "params", not {_short(param_group)}')
+        unknown = sorted(set(param_group) - set(self.defaults) - {"params", "initial_lr"})
+        if unknown:
+            raise DataError(
+                f"{name}: unknown option {', '.join(map(repr, unknown))} in a parameter group; "
+                f"use {', '.join(self.defaults)}"
+            )
+        params = param_group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        seen = {id(p) for p in self._params}
+        for p in params:
+            _check_parameter(name, p)
+            if id(p) in seen:
+                raise DataError(
+                    f"{name}: a parameter of shape {list(p.shape)} is in the parameters twice; give each only once"
+                )
+            seen.add(id(p))
+        if not params:
+            raise DataError(f"{name}: the list of parameters is empty; pass model.parameters()")
+        values = {**self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
+        self.check(values)
+        group = ParamGroup(params=params, **values)
+        group.optimizer = self
+        group.mirror = []
+        group.hypers = {}
+        group.flats = []
+        self.param_groups.append(group)
+        self._params += params
+        self._flatten(group)
+
+    def _flatten(self, group: ParamGroup) -> None:
+        """Lay the parameters of a group into flat buffers, one for each dtype and device."""
+        kinds: dict[tuple[Any, Any], list[Any]] = {}
+        for p in group["params"]:
+            kinds.setdefault((p.device, p.dtype), []).append(p)
+        group.flats = [Flat(params) for params in kinds.values()]
+        self.write_through(group)
+        for flat in group.flats:
+            flat.fill({n: self.initial(group, n) for n in flat.state})
+
+    def _flatten_anew(self, group: ParamGroup) -> None:
+        """The parameters were moved to other memory, another dtype or device: flatten them again, keeping the state."""
+        state = {id(p): host for flat in group.flats for p, host in flat.read_all()}
+        self._flatten(group)
+        for flat in group.flats:
+            flat.write_all([state[id(p)] for p in flat.params])
+
+    def write_through(self, group: ParamGroup) -> None:
+        """Bring the device's hyper arrays, and the launches, up to the values in the group."""
+        own = self.numbers(group)
+        before = group.mirror or [0.0, 0.0, 1.0, 0.0]
+        numbers = [group["lr"], group.get("weight_decay", 0.0), before[GRAD_SCALE], before[SKIP], *own]
+        numbers = [float(v) for v in numbers]
+        for device in {flat.device for flat in group.flats}:
+            hyper = group.hypers.get(device)
+            if hyper is None:
+                group.hypers[device] = hyper = zeros(device, len(numbers), float64)
+                old: list[Any] = [None] * len(numbers)
+            else:
+                old = group.mirror
+            for i, (a, b) in enumerate(zip(old, numbers)):
+                if a != b and not (i in (GRAD_SCALE, SKIP) and a is not None):
+                    hyper[i] = b
+        group.mirror = numbers
+        names, switches = self.state_names(group), self.switches(group)
+        for flat in group.flats:
+            if flat.names != names or flat.switches != switches:
+                flat.plan(names, switches, bind(self.update, group.hypers[flat.device], switches, flat.device))
+
+    def _set_everywhere(self, index: int, value: Any) -> None:
+        for group in self.param_groups:
+            for hyper in group.hypers.values():
+                hyper[index] = value.array if isinstance(value, Tensor) else float(value)
+            if not isinstance(value, Tensor):
+                group.mirror[index] = float(value)
+
+    def set_grad_scale(self, scale: Any) -> None:
+        """Multiply gradients by `scale` (a number, or a scalar Tensor on the device) in every step from now on."""
+        self._set_everywhere(GRAD_SCALE, scale)
+
+    def set_skip(self, skip: Any) -> None:
+        """While `skip` (a bool, or a scalar Tensor on the device) is not zero, steps change nothing."""
+        self._set_everywhere(SKIP, skip)
+
+    # the step --------------------------------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters that have a gradient. `closure`, if given, computes the loss, which is returned."""
+        loss = None
+        if closure is not None:
+            with tape.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for flat in group.flats:
+                if not flat.step():
+                    self._flatten_anew(group)
+                    for again in group.flats:
+                        again.step()
+                    break
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients (or, with `set_to_none=False`, make them zero)."""
+        if set_to_none:
+            for p in self._params:
+                p._grad = None
+            return
+        for p in self._params:
+            if p._grad is not None:
+                p._grad = Tensor(p._grad.array * 0, p.device) if p._grad.node is not None else p._grad
+                p._grad.array[...] = 0
+                p._grad.bump()
+
+    # state -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> dict[Any, dict[str, Any]]:
+        """Parameter -> its state by name; the Tensors share the optimiser's memory. Waits for the device."""
+        found = {}
+        for group in self.param_groups:
+            for flat in group.flats:
+                for p, values in flat.read_all():
+                    if values["step"]:
+                        found[p] = values
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and hyperparameters as PyTorch lays them out: `state` by parameter number, `param_groups`."""
+        state = self.state
+        number = {id(p): i for i, p in enumerate(self._params)}
+        groups = []
+        for group in self.param_groups:
+            packed = {k: v for k, v in group.items() if k != "params"}
+            groups.append({**packed, "params": [number[id(p)] for p in group["params"]]})
+        return {"state": {number[id(p)]: values for p, values in state.items()}, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict()` gave, writing in place. Raises CheckpointError if it does not fit."""
+        name = type(self).__name__
+        try:
+            groups, state = state_dict["param_groups"], dict(state_dict["state"])
+            lengths = [len(g["params"]) for g in groups]
+        except (TypeError, KeyError, ValueError):
+            raise CheckpointError(
+                f"{name}.load_state_dict: {_short(state_dict)} is not an optimiser's state; "
+                'give a dict with "state" and "param_groups", from state_dict()'
+            ) from None
+        expected = [len(g["params"]) for g in self.param_groups]
+        if lengths != expected:
+            raise CheckpointError(
+                f"{name}.load_state_dict: groups of {lengths} parameters for an optimiser with groups of {expected}; "
+                "make the optimiser with the same parameter groups as the saved one"
+            )
+        values: dict[int, dict[str, Any]] = {}
+        wrong = []
+        for mine, theirs in zip(self.param_groups, groups):
+            for p, key in zip(mine["params"], theirs["params"]):
+                host = {k: _host(v) for k, v in state.get(key, {}).items() if v is not None}
+                wrong += [
+                    f"{key}.{k} {list(v.shape)} for a parameter {list(p.shape)}"
+                    for k, v in host.items()
+                    if k != "step" and v.shape != p.shape
+                ]
+                if host:
+                    # PyTorch's SGD does not count; with a momentum buffer there was a step
+                    host["step"] = float(host["step"]) if "step" in host else 1.0
+                values[id(p)] = host
+        if wrong:
+            raise CheckpointError(f"{name}.load_state_dict: state of other shapes: {'; '.join(wrong)}")
+        for mine, theirs in zip(self.param_groups, groups):
+            mine.update({k: v for k, v in theirs.items() if k in self.defaults or k == "initial_lr"})
+        for mine in self.param_groups:
+            for flat in mine.flats:
+                flat.fill({n: self.initial(mine, n) for n in flat.state})
+                flat.write_all([values[id(p)] for p in flat.params])
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# checks
+
+
+def require(name: str, group: dict[str, Any], key: str, holds: Callable[[Any], bool], rule: str) -> None:
+    """Raise unless group[key] is a number that obeys the rule; a group without the key passes."""
+    if key not in group:
+        return
+    value = group[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        try:
+            value = float(value)  # NumPy's scalars and Tensors of one element
+        except (TypeError, ValueError):
+            raise DTypeError(f"{name}: {key}={_short(value)} is not a number; give a Python float") from None
+    if not holds(value):  # also catches NaN
+        raise DataError(f"{name}: {key}={value} is out of range; it {rule}")
+
+
+def require_betas(name: str, group: dict[str, Any]) -> None:
+    """Raise unless betas are two numbers in [0, 1)."""
+    betas = group["betas"]
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise DataError(f"{name}: betas={_short(betas)} are not two numbers; give a pair such as (0.9, 0.999)")
+    for i, value in enumerate(betas):
+        require(name, {f"betas[{i}]": value}, f"betas[{i}]", lambda v: 0 <= v < 1, "must be in [0, 1)")
+
+
+def _as_groups(name: str, params: Any) -> list[dict[str, Any]]:
+    if isinstance(params, Tensor):
+        raise DTypeError(f"{name}: parameters are given as a list; pass [tensor] or model.parameters()")
+    try:
+        items = list(params)
+    except TypeError:
+        raise DTypeError(f"{name}: {_short(params)} is not a list of parameters; pass model.parameters()") from None
+    if not items:
+        raise DataError(f"{name}: the list of parameters is empty; pass model.parameters()")
+    return items if isinstance(items[0], dict) else [{"params": items}]
+
+
+def _check_parameter(name: str, p: Any) -> None:
+    if not isinstance(p, Tensor):
+        raise DTypeError(f"{name}: a {type(p).__name__} is not a parameter; pass Tensors, such as model.parameters()")
+    if p.node is not None:
+        raise DataError(f"{name}: a computed Tensor of shape {list(p.shape)} cannot be optimised; pass leaves")
+    if not is_floating(p.dtype):
+        raise DTypeError(f"{name}: a parameter of {p.dtype} has no gradient; pass floating-point Tensors")
+
+
+def _host(value: Any) -> Any:
+    """A state value as a host array."""
+    if isinstance(value, Tensor):
+        return value.device.backend.to_host(value.array)
+    from ..core.tensor import tensor
+
+    return tensor(value, device="cpu").array
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"a {type(value).__name__}"
+
+
+def all_parameters(parameters: Iterable[Any] | Tensor) -> list[Any]:
+    """The parameters as a list; one Tensor stands for itself."""
+    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
