@@ -161,7 +161,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
     def prod_of_others(x, axis):
         rest = tuple(i for i in range(x.ndim) if i not in axis)
         moved = xp.transpose(x, rest + axis)
-        flat = moved.reshape(*moved.shape[: len(rest)], -1)
+        flat = moved.reshape(*moved.shape[: len(rest)], math.prod(x.shape[i] for i in axis))
         ones = xp.ones_like(flat[..., :1])
         before = xp.cumprod(xp.concatenate([ones, flat[..., :-1]], axis=-1), axis=-1)
         after = xp.cumprod(xp.concatenate([ones, flat[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]

@@ -32,14 +32,7 @@ divide = _binary("divide", lambda g, y: g / y, lambda g, x, y: -g * x / (y * y),
 floor_divide = _binary("floor_divide")
 multiply = _binary("multiply", lambda g, y: g * y, lambda g, x: g * x)
 negative = _exact("negative", lambda g: -g)
-pow = _binary(
-    "pow",
-    lambda g, x, y: g * (y * x ** (y - 1) if _is_scalar(y) else y * x ** where(equal(y, 0), 1, y - 1)),
-    # x^y log x, which is 0 at x = 0 where the power is
-    lambda g, x, y, out: (
-        g * out * log(where(equal(x, 0), 1, x) if not _is_scalar(x) else math.log(x) if x > 0 else 0.0)
-    ),
-)
+pow = _binary("pow", lambda g, x, y: g * _power_slope(x, y), lambda g, x, y, out: g * out * _log_of_base(x))
 reciprocal = _unary("reciprocal", lambda g, out: -g * out * out)
 remainder = _binary("remainder", lambda g: g, lambda g, x, y: -g * floor(x / y))
 square = _exact("square", lambda g, x: g * (x * 2))
@@ -182,6 +175,20 @@ def _log_or_zero(x):
 
 def _is_scalar(x: object) -> bool:
     return isinstance(x, (int, float))
+
+
+def _power_slope(x, y):
+    """y x^(y - 1); 0 where y is 0, at x = 0 too."""
+    if _is_scalar(y):
+        return y * x ** (y - 1) if y else 0.0
+    return y * x ** where(equal(y, 0), 1, y - 1)
+
+
+def _log_of_base(x):
+    """log x; 0 at x = 0, where x^y log x tends to 0 for the y that have a derivative there."""
+    if _is_scalar(x):
+        return math.log(x) if x > 0 else 0.0 if x == 0 else math.nan
+    return log(where(equal(x, 0), 1, x))
 
 
 def _share(x, y):

@@ -29,7 +29,7 @@ matmul = Primitive(
 # x (..., in) @ weight (out, in)^T + bias (out,), as torch.nn.Linear lays it out
 linear = Primitive(
     "linear", "x weight bias",
-    lambda g, weight: matmul(g, weight),
+    lambda g, weight: matmul(g if g.ndim > 1 else _rows(g), weight),
     tail(matmul, lambda g, x: (mT(_rows(g)), _rows(x))),
     tail(sum, lambda g: (_rows(g),), axis=(0,), keepdims=False),
     promotes="same", gives="out",
