@@ -385,8 +385,8 @@ class RawKernel:
             r"DYNAMIC_SHARED(\2, \3);",
             code,
         )
-        text = "\n".join([*lines, f'#line 1 "{name}.cu"', code])
-        path = library_folder() / "sources" / f"{source.digest(text)}.cu"
+        text = "\n".join([*lines, "#line 1", code])
+        path = library_folder() / "sources" / source.digest(text) / (re.sub(r"\W+", "_", name).strip("_") + ".cu")
         if not path.exists():
             with source.workshop(path.parent) as place:
                 (place / "source").write_text(text)

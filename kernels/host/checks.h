@@ -25,25 +25,20 @@ struct Index {
     const TypeName *array, *index;
 };
 
-inline const char* short_name(const Place& place) {
-    const char* folder = std::strrchr(place.file, '/');
-    return folder ? folder + 1 : place.file;
-}
-
 }  // namespace gb::checks
 
 #define GB_HANDLER extern "C" __attribute__((visibility("hidden"), used)) inline void
 
 GB_HANDLER __ubsan_handle_type_mismatch_v1_abort(const gb::checks::Access* access, uintptr_t address) {
-    gb::fail("misaligned access at %s:%u: address %#zx of a %s is no multiple of %d", gb::checks::short_name(access->place),
+    gb::fail("misaligned access at %s:%u: address %#zx of a %s is no multiple of %d", gb::short_name(access->place.file),
              access->place.line, size_t(address), access->type->text, 1 << access->log2_alignment);
 }
 GB_HANDLER __ubsan_handle_out_of_bounds_abort(const gb::checks::Index* index, uintptr_t value) {
-    gb::fail("index %zd is outside the array of type %s at %s:%u", ssize_t(value), index->array->text, gb::checks::short_name(index->place),
+    gb::fail("index %zd is outside the array of type %s at %s:%u", ssize_t(value), index->array->text, gb::short_name(index->place.file),
              index->place.line);
 }
 GB_HANDLER __ubsan_handle_divrem_overflow_abort(const gb::checks::Access* division, uintptr_t, uintptr_t) {
-    gb::fail("integer division by zero at %s:%u", gb::checks::short_name(division->place), division->place.line);
+    gb::fail("integer division by zero at %s:%u", gb::short_name(division->place.file), division->place.line);
 }
 
 #undef GB_HANDLER

@@ -4,28 +4,19 @@
 // that can run goes on: one that was released, else one not yet started. A block barrier opens when every live thread of the block has
 // come; a warp operation when every live lane of its mask has come with the same mask. If nobody can run and not everybody has ended,
 // the launch fails and says who waits where.
-//
-// A fibre is started by ucontext and switched by _setjmp and _longjmp, which make no system call.
 
-#include "runtime.h"
-
-#include <algorithm>
-#include <array>
-#include <csetjmp>
-#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
-#include <link.h>
 #include <mutex>
 #include <numeric>
 #include <string>
-#include <sys/mman.h>
-#include <ucontext.h>
-#include <unistd.h>
+#include <utility>
 #include <vector>
 
-#include "asan.h"
+#include "fibres.h"
+#include "memory.h"
+#include "runtime.h"
 
 namespace gb {
 
@@ -34,16 +25,6 @@ Position position;
 namespace {
 
 constexpr int warp_size = 32, max_threads = 1024;
-constexpr size_t stack_bytes = 128 * 1024, guard_page_bytes = 4096;
-
-struct Fibre {
-    jmp_buf context;
-    char* stack = nullptr;
-    bool started = false;
-    int thread = -1;        // the CUDA thread that it carries
-    bool assigned = false;  // a thread was given to it by the fibre that woke it
-    asan::Stack asan;
-};
 
 struct Thread {
     Fibre* fibre;
@@ -77,57 +58,9 @@ struct Grid {
     std::vector<char> dynamic_shared;
 } grid;
 
-std::vector<Fibre*> all_fibres, idle_fibres;
-Fibre main_fibre, *current = &main_fibre;
+Fibres fibres;
 std::string error;
 std::mutex one_launch;
-
-// ---------------------------------------------------------------------------------------------------------------------- fibres
-
-void fibre_main() {
-    asan::arrived(nullptr, main_fibre.asan);
-    for (;;) grid.body(grid.arguments);
-}
-
-[[noreturn]] void jump(Fibre* to) {
-    if (to->started) _longjmp(to->context, 1);
-    to->started = true;
-    ucontext_t context;
-    getcontext(&context);
-    context.uc_stack.ss_sp = to->stack;
-    context.uc_stack.ss_size = stack_bytes;
-    context.uc_link = nullptr;
-    makecontext(&context, fibre_main, 0);
-    setcontext(&context);
-    __builtin_unreachable();
-}
-
-void switch_to(Fibre* to) {
-    Fibre* self = current;
-    current = to;
-    if (_setjmp(self->context) == 0) {
-        asan::leave(self->asan, to->asan);
-        jump(to);
-    }
-    asan::arrived(&self->asan, main_fibre.asan);
-}
-
-Fibre* idle_fibre() {
-    if (idle_fibres.empty()) {
-        auto fibre = new Fibre;
-        void* memory = mmap(nullptr, guard_page_bytes + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (memory == MAP_FAILED) fail("no memory for the stacks of the block's threads");
-        mprotect(memory, guard_page_bytes, PROT_NONE);  // stacks grow down: running off one faults
-        fibre->stack = static_cast<char*>(memory) + guard_page_bytes;
-        fibre->asan.bottom = fibre->stack;
-        fibre->asan.bytes = stack_bytes;
-        all_fibres.push_back(fibre);
-        return fibre;
-    }
-    Fibre* fibre = idle_fibres.back();
-    idle_fibres.pop_back();
-    return fibre;
-}
 
 // ------------------------------------------------------------------------------------------------------------------ scheduling
 
@@ -173,11 +106,8 @@ bool begin_block() {
     const uint32_t *sizes = grid.launch.grid;
     position.block = {uint32_t(index % sizes[0]), uint32_t(index / sizes[0] % sizes[1]), uint32_t(index / sizes[0] / sizes[1])};
 
-    const auto fill = [](char* to, size_t bytes) {
-        for (size_t i = 0; i < bytes; i += sizeof poison) std::memcpy(to + i, &poison, std::min(sizeof poison, bytes - i));
-    };
-    fill(grid.shared.begin, grid.shared.bytes);
-    fill(position.dynamic_shared, grid.launch.dynamic_shared);
+    fill_with_poison(grid.shared.begin, grid.shared.bytes);
+    fill_with_poison(position.dynamic_shared, grid.launch.dynamic_shared);
 
     grid.live = grid.threads;
     grid.started = grid.at_barrier = grid.votes = grid.ready_head = grid.ready_count = 0;
@@ -193,16 +123,17 @@ bool begin_block() {
 // Gives the processor away until this fibre's thread is released.
 void suspend() {
     if (start_rather_than_resume()) {
-        Fibre* fibre = idle_fibre();
+        Fibre* fibre = fibres.take_idle();
+        if (!fibre) fail("no memory for the stacks of the block's threads");
         fibre->thread = grid.order[grid.started++];
         fibre->assigned = true;
         set_position(fibre->thread);
-        switch_to(fibre);
+        fibres.switch_to(fibre);
     } else if (grid.ready_count > 0) {
         const int thread = take_ready();
-        if (grid.thread[thread].fibre == current) return;
+        if (grid.thread[thread].fibre == fibres.current) return;
         set_position(thread);
-        switch_to(grid.thread[thread].fibre);
+        fibres.switch_to(grid.thread[thread].fibre);
     } else {
         fail_deadlocked();
     }
@@ -234,6 +165,10 @@ bool open_barrier() {
     return true;
 }
 
+std::string describe(const Site& site) {
+    return std::string(site.name) + " (" + short_name(site.file) + ":" + std::to_string(site.line) + ")";
+}
+
 bool same_place(const Site& a, const Site& b) { return a.line == b.line && !std::strcmp(a.file, b.file) && !std::strcmp(a.name, b.name); }
 
 // Lets the lanes of a mask go on if all of them have come; `except` runs already.
@@ -247,8 +182,8 @@ bool complete(int warp_index, uint32_t mask, int except) {
         const Thread& other = lane[__builtin_ctz(rest)];
         if (other.mask != mask) return false;
         if (!same_place(other.site, leader.site))
-            fail("lanes of warp %d with mask 0x%08x meet at different operations: %s at %s:%d and %s at %s:%d", warp_index, mask, leader.site.name,
-                 leader.site.file, leader.site.line, other.site.name, other.site.file, other.site.line);
+            fail("lanes of warp %d with mask 0x%08x meet at different operations: %s and %s", warp_index, mask,
+                 describe(leader.site).c_str(), describe(other.site).c_str());
     }
     warp.arrived &= ~participants;
     uint64_t ballot = 0;
@@ -284,12 +219,13 @@ void thread_ends(int thread) {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------- errors
-
-std::string describe(const Site& site) {
-    const char* folder = std::strrchr(site.file, '/');
-    return std::string(site.name) + " (" + (folder ? folder + 1 : site.file) + ":" + std::to_string(site.line) + ")";
+// What a fibre runs: the body of one launch after another.
+void fibre_main() {
+    asan::arrived(nullptr, fibres.main.asan);
+    for (;;) grid.body(grid.arguments);
 }
+
+// ---------------------------------------------------------------------------------------------------------------------- errors
 
 std::string lanes_text(uint32_t lanes) {
     char text[32];
@@ -332,65 +268,13 @@ void fail_deadlocked() {
     fail("no thread can go on, each waits for others: %s", text.c_str());
 }
 
-// Whether the guard zones are as they were. If not, the error is "damaged", the region's number and the offsets of the first and
-// last changed byte from the array's start; the launcher makes a sentence of it. The zones are mended for the next launch.
-void check_guards(const Launch& launch) {
-    static const auto pattern = [] {
-        std::array<uint64_t, guard_bytes / 8 + 1> words;
-        words.fill(poison);
-        return words;
-    }();
-    auto regions = reinterpret_cast<const char*>(&launch + 1) + launch.slot_bytes;
-    for (uint32_t i = 0; i < launch.regions; ++i) {
-        Region region;
-        std::memcpy(&region, regions + i * sizeof region, sizeof region);
-        for (char* zone : {region.low - guard_bytes, region.high}) {
-            auto whole = reinterpret_cast<const char*>(pattern.data()) + reinterpret_cast<uintptr_t>(zone) % 8;
-            if (std::memcmp(zone, whole, guard_bytes) == 0) continue;
-            size_t first = 0, last = guard_bytes - 1;
-            while (zone[first] == whole[first]) ++first;
-            while (zone[last] == whole[last]) --last;
-            std::memcpy(zone, whole, guard_bytes);
-            const auto offset = zone - region.low;
-            if (error.empty())
-                error = "damaged " + std::to_string(i) + " " + std::to_string(offset + long(first)) + " " + std::to_string(offset + long(last));
-        }
-    }
+// A kernel that runs off its memory is an error of the launch, not the end of the process.
+void on_fault(int signal, char* address) {
+    if (fibres.current == &fibres.main) std::abort();  // not the kernel's doing
+    if (signal == SIGFPE) fail("an integer is divided by zero");
+    if (fibres.overflown(address)) fail("a thread needs more than %zu bytes of stack", stack_bytes);
+    fail("a thread reads or writes address %p, which is no memory", static_cast<void*>(address));
 }
-
-struct Signals {  // a kernel that runs off its memory is an error of the launch, not the end of the process
-    static constexpr int numbers[] = {SIGSEGV, SIGBUS, SIGFPE};
-    struct sigaction before[3];
-
-    static void handle(int number, siginfo_t* info, void*) {
-        sigset_t set;
-        sigemptyset(&set);
-        sigaddset(&set, number);
-        sigprocmask(SIG_UNBLOCK, &set, nullptr);
-        if (current == &main_fibre) raise(SIGABRT);
-        if (number == SIGFPE) fail("an integer is divided by zero");
-        auto address = static_cast<char*>(info->si_addr);
-        if (address >= current->stack - guard_page_bytes && address < current->stack) fail("a thread needs more than %zu bytes of stack", stack_bytes);
-        fail("a thread reads or writes address %p, which is no memory", static_cast<void*>(address));
-    }
-
-    Signals() {
-        static thread_local char* stack = nullptr;
-        stack_t old;
-        if (!stack && sigaltstack(nullptr, &old) == 0 && (old.ss_flags & SS_DISABLE)) {
-            stack = new char[64 * 1024];
-            const stack_t mine{stack, 0, 64 * 1024};
-            sigaltstack(&mine, nullptr);
-        }
-        struct sigaction action {};
-        action.sa_sigaction = handle;
-        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-        for (int i = 0; i < 3; ++i) sigaction(numbers[i], &action, &before[i]);
-    }
-    ~Signals() {
-        for (int i = 0; i < 3; ++i) sigaction(numbers[i], &before[i], nullptr);
-    }
-};
 
 }  // namespace
 
@@ -405,15 +289,11 @@ void fail(const char* format, ...) {
     std::snprintf(where, sizeof where, "block (%u, %u, %u), thread (%u, %u, %u): ", b.x, b.y, b.z, t.x, t.y, t.z);
     error = std::string(where) + text;
     for (Thread& thread : grid.thread) thread.waits_for_block = false;
-    idle_fibres = all_fibres;  // whatever they were doing is given up: they start afresh
-    for (Fibre* fibre : all_fibres) fibre->started = fibre->assigned = false, fibre->thread = -1;
-    asan::leave_for_good(main_fibre.asan);
-    current = &main_fibre;
-    _longjmp(main_fibre.context, 1);
+    fibres.abandon();
 }
 
 bool next_thread() {
-    Fibre* self = current;
+    Fibre* self = fibres.current;
     if (self->assigned) return self->assigned = false, true;
     if (self->thread >= 0) thread_ends(self->thread);
     self->thread = -1;
@@ -426,13 +306,13 @@ bool next_thread() {
         }
         if (grid.ready_count == 0 && grid.live > 0) fail_deadlocked();
         if (grid.ready_count == 0 && begin_block()) continue;
-        idle_fibres.push_back(self);
+        fibres.idle.push_back(self);
         if (grid.ready_count > 0) {
             const int thread = take_ready();
             set_position(thread);
-            switch_to(grid.thread[thread].fibre);
+            fibres.switch_to(grid.thread[thread].fibre);
         } else {
-            switch_to(&main_fibre);
+            fibres.switch_to(&fibres.main);
         }
         if (generation != grid.generation) return false;  // woken for another launch: leave this kernel first
         if (self->assigned) return self->assigned = false, true;
@@ -442,14 +322,14 @@ bool next_thread() {
 int count_in_block(bool predicate, Site site) {
     const int index = position.linear_thread;
     Thread& self = grid.thread[index];
-    self.fibre = current;
+    self.fibre = fibres.current;
     self.site = site;
     self.waits_for_block = true;
     if (grid.at_barrier == 0) {
         grid.first_at_barrier = &self;
     } else if (!same_place(grid.first_at_barrier->site, site)) {
-        const Site other = grid.first_at_barrier->site;
-        fail("threads of the block meet at different barriers: %s at %s:%d and %s at %s:%d", other.name, other.file, other.line, site.name, site.file, site.line);
+        const std::string other = describe(grid.first_at_barrier->site);
+        fail("threads of the block meet at different barriers: %s and %s", other.c_str(), describe(site).c_str());
     }
     ++grid.at_barrier;
     grid.votes += predicate;
@@ -463,8 +343,8 @@ void wait_for_block(Site site) { count_in_block(false, site); }
 uint64_t wait_for_warp(WarpOperation operation, uint32_t mask, uint64_t value, int source, Site site) {
     const int index = position.linear_thread, lane = index % warp_size, warp = index / warp_size;
     Thread& self = grid.thread[index];
-    if (!(mask >> lane & 1)) fail("lane %d calls %s at %s:%d with mask 0x%08x, which does not name it", lane, site.name, site.file, site.line, mask);
-    self.fibre = current;
+    if (!(mask >> lane & 1)) fail("lane %d calls %s with mask 0x%08x, which does not name it", lane, describe(site).c_str(), mask);
+    self.fibre = fibres.current;
     self.waits_for_block = false;
     self.operation = operation;
     self.mask = mask;
@@ -476,27 +356,7 @@ uint64_t wait_for_warp(WarpOperation operation, uint32_t mask, uint64_t value, i
     return self.result;
 }
 
-Shared shared_memory(const void* variable) {
-    struct Search {
-        uintptr_t address;
-        Shared found;
-    } search{reinterpret_cast<uintptr_t>(variable), {nullptr, 0}};
-    dl_iterate_phdr(
-        [](dl_phdr_info* info, size_t, void* data) {
-            auto search = static_cast<Search*>(data);
-            for (int i = 0; i < info->dlpi_phnum; ++i) {
-                const auto& header = info->dlpi_phdr[i];
-                const auto begin = reinterpret_cast<uintptr_t>(info->dlpi_tls_data);
-                if (header.p_type == PT_TLS && begin && search->address >= begin && search->address < begin + header.p_memsz) {
-                    search->found = {reinterpret_cast<char*>(begin), header.p_memsz};
-                    return 1;
-                }
-            }
-            return 0;
-        },
-        &search);
-    return search.found;
-}
+Shared shared_memory(const void* variable) { return find_shared_memory(variable); }
 
 int run(const Launch& launch, void (*body)(const void*), const void* arguments, Shared shared) {
     const std::lock_guard<std::mutex> lock(one_launch);
@@ -523,16 +383,13 @@ int run(const Launch& launch, void (*body)(const void*), const void* arguments, 
         while (std::gcd(grid.block_step, grid.blocks) != 1);
     }
     error.clear();
-    const Signals signals;
-    main_fibre.started = true;
-    if (_setjmp(main_fibre.context) == 0) {
-        Fibre* fibre = idle_fibre();
-        current = fibre;
-        asan::leave(main_fibre.asan, fibre->asan);
-        jump(fibre);
-    }
-    asan::arrived(&main_fibre.asan, main_fibre.asan);
-    check_guards(launch);
+    fibres.start = fibre_main;
+    const FaultHandler fault_handler(on_fault);
+    Fibre* first = fibres.take_idle();
+    if (!first) return error = "no memory for a stack", 1;
+    fibres.switch_to(first);
+    const std::string damage = check_guards(launch);
+    if (error.empty()) error = damage;
     return error.empty() ? 0 : 1;
 }
 

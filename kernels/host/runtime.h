@@ -60,6 +60,14 @@ int count_in_block(bool predicate, Site site);
 // Waits for the live lanes of the mask. shuffle: the value that lane `source` gave, or poison if it takes no part; ballot: the
 // lanes that gave a value other than 0; match: the lanes that gave the same value.
 uint64_t wait_for_warp(WarpOperation operation, uint32_t mask, uint64_t value, int source, Site site);
+// The last part of a path, for messages.
+constexpr const char* short_name(const char* path) {
+    const char* name = path;
+    for (; *path; ++path)
+        if (*path == '/') name = path + 1;
+    return name;
+}
+
 // Ends the launch with an error.
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 

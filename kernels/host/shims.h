@@ -129,7 +129,7 @@ T __shfl_xor_sync(unsigned mask, T value, int flip, int width = 32, GB_CALLER) {
 #undef GB_CALLER
 
 #undef assert
-#define assert(condition) ((condition) ? void() : gb::fail("assertion failed at %s:%d: %s", __FILE__, __LINE__, #condition))
+#define assert(condition) ((condition) ? void() : gb::fail("assertion failed at %s:%d: %s", gb::short_name(__FILE__), __LINE__, #condition))
 inline void __trap() { gb::fail("__trap() was called"); }
 
 inline void __threadfence() {}
