@@ -6,7 +6,11 @@
 
 #include "common.cuh"
 
-template <class A, class I> struct Sum : Plus<A> {
+struct Plain {
+    static constexpr bool CENTRED = false;  // true: element() is given x - (the first element) in place of x
+};
+
+template <class A, class I> struct Sum : Plain, Plus<A> {
     using Result = void;  // void: the dtype of the input
     __device__ static A element(A x, I) { return x; }
     __device__ static A result(A sum, A) { return sum; }
@@ -16,7 +20,7 @@ template <class A, class I> struct Mean : Sum<A, I> {
     __device__ static A result(A sum, A divisor) { return sum / divisor; }
 };
 
-template <class A, class I> struct Prod {
+template <class A, class I> struct Prod : Plain {
     using State = A;
     using Result = void;
     __device__ static A identity() { return A(1); }
@@ -25,7 +29,7 @@ template <class A, class I> struct Prod {
     __device__ static A result(A product, A) { return product; }
 };
 
-template <class A, class I> struct Max {
+template <class A, class I> struct Max : Plain {
     using State = A;
     using Result = void;
     __device__ static A identity() { return -infinity<A>(); }
@@ -40,7 +44,7 @@ template <class A, class I> struct Min : Max<A, I> {
 };
 
 // The first of equal values, or the first NaN: what np.argmax gives. Index -1 marks "no element yet".
-template <class A, class I, int SIGN> struct ArgExtremum {
+template <class A, class I, int SIGN> struct ArgExtremum : Plain {
     struct State {
         A value;
         I index;
@@ -74,7 +78,7 @@ template <class A> struct LogSum {
     }
     __device__ static A value(State state) { return state.maximum + log(state.sum); }
 };
-template <class A, class I> struct LogSumExp : LogSum<A> {
+template <class A, class I> struct LogSumExp : Plain, LogSum<A> {
     using Result = void;
     using State = typename LogSum<A>::State;
     __device__ static State element(A x, I) { return {x, A(1)}; }
@@ -84,6 +88,7 @@ template <class A, class I> struct LogSumExp : LogSum<A> {
 // Mean and sum of squared deviations of two parts give those of the whole (Chan, Golub and LeVeque, 1979): no
 // cancellation when the mean is large
 template <class A, class I> struct Var {
+    static constexpr bool CENTRED = true;
     struct State {
         A count, mean, squares;
     };

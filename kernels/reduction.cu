@@ -15,6 +15,12 @@ template <class T> struct Output<void, T> { using type = T; };
 template <template <class, class> class Op, class T, class I>
 using Out = typename Output<typename Op<Acc<T>, I>::Result, T>::type;
 
+// The variance is that of x - pivot, pivot the first element: a mean of 1e6 would eat the digits of the deviations.
+template <class R, class T, class I> __device__ inline Acc<T> pivot_of(const T* from, I n) {
+    return R::CENTRED && n > 0 ? widen(*from) : Acc<T>(0);
+}
+template <class R, class A> __device__ inline A centred(A x, A pivot) { return R::CENTRED ? x - pivot : x; }
+
 // ---------------------------------------------------------------------------------------------------------------------
 // launcher: grid (rows or fewer, splits), block (32, 8): a warp a row, or (256, 1): a block a row; splits need (256, 1),
 // a workspace for (rows, splits) states and a zeroed ticket a row
@@ -33,6 +39,7 @@ __global__ void __launch_bounds__(BLOCK, 3) reduce_rows(
 
     for (I row = I(blockIdx.x) * blockDim.y + threadIdx.y; row < rows; row += I(gridDim.x) * blockDim.y) {
         const T* from = x + row * pitch;
+        const Acc<T> pivot = pivot_of<R>(from, n);
         State states[N];  // one a lane of the pack: N independent chains instead of one long one
 #pragma unroll
         for (int k = 0; k < N; ++k) states[k] = R::identity();
@@ -41,7 +48,7 @@ __global__ void __launch_bounds__(BLOCK, 3) reduce_rows(
             const Pack<T, N> pack = load<N>(from + i, count);
 #pragma unroll
             for (int k = 0; k < N; ++k)
-                if (k < count) states[k] = R::combine(states[k], R::element(widen(pack.value[k]), i + k));
+                if (k < count) states[k] = R::combine(states[k], R::element(centred<R>(widen(pack.value[k]), pivot), i + k));
         }
 #pragma unroll
         for (int k = 1; k < N; ++k) states[0] = R::combine(states[0], states[k]);
@@ -90,6 +97,7 @@ __global__ void __launch_bounds__(BLOCK) reduce_columns(
         const I batch = tile / tiles, column = (tile - batch * tiles) * WARP + threadIdx.x;
         const bool inside = column < columns;
         const T* from = x + batch * outer_pitch + column;
+        const Acc<T> pivot = pivot_of<R>(from, inside ? n : I(0));
         State state = R::identity();
         for (I i = begin + I(threadIdx.y); i < end && inside; i += UNROLL * WARPS) {
             T values[UNROLL];
@@ -98,7 +106,7 @@ __global__ void __launch_bounds__(BLOCK) reduce_columns(
                 if (end - i > k * WARPS) values[k] = from[(i + k * WARPS) * pitch];
 #pragma unroll
             for (int k = 0; k < UNROLL; ++k)
-                if (end - i > k * WARPS) state = R::combine(state, R::element(widen(values[k]), i + k * WARPS));
+                if (end - i > k * WARPS) state = R::combine(state, R::element(centred<R>(widen(values[k]), pivot), i + k * WARPS));
         }
         state = column_reduce<R>(state);
 
