@@ -1,0 +1,224 @@
+"""The training loop: steps, epochs, validation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import dtypes
+from ..core.devices import Device
+from ..core.errors import DataError, DeviceError, DTypeError
+from ..core.tape import no_grad
+from ..core.tensor import Tensor
+from ..data.loader import DataLoader, TensorDataset
+from .callbacks import Callback, Run, as_callback
+from .history import History, Recorder
+from .metrics import Metric, as_metric
+from .names import LOSSES, METRICS, OPTIMIZERS, SCHEDULES, look_up
+from .progress import default_progress
+
+BATCH = 32
+EVALUATION_BATCH = 1024
+
+
+def fit(
+    model: Any,
+    train: Any,
+    *,
+    loss: Any,
+    optimizer: Any,
+    epochs: int,
+    batch_size: int | None = None,
+    validation: Any = None,
+    metrics: Iterable[Any] = (),
+    callbacks: Iterable[Any] = (),
+    progress: bool | Callback = True,
+    lr: float | None = None,
+    schedule: Any = None,
+) -> History:
+    """Train `model` and return what happened, step by step and epoch by epoch.
+
+    train: a DataLoader, or a pair (X, y) of NumPy or CuPy arrays or Tensors. A pair is copied to the model's device
+        once, shuffled and batched there (float64 becomes float32 unless the parameters are float64); a DataLoader's
+        batches are copied as they come. `gb.manual_seed` decides the order.
+    loss: a function of (prediction, target) that gives a scalar, or one of the names in `gb.train.LOSSES`.
+    optimizer: an optimiser of the model's parameters, or one of the names in `gb.train.OPTIMIZERS`, made with the
+        learning rate `lr` (PyTorch's default when None).
+    batch_size: samples a step when `train` is a pair (32 when None).
+    validation: a pair or a DataLoader, measured after every epoch.
+    metrics: names ("accuracy", "r2", "mae"), functions of (prediction, target), or gb.train.Metric.
+    callbacks: gb.train.Callback objects, or functions called with the Run after every epoch.
+    progress: a bar on a terminal, lines elsewhere; False for silence; a Callback to show it your way.
+    schedule: a scheduler, stepped after every step (ReduceLROnPlateau: after every epoch, with the validation loss if
+        there is one), or one of the names in `gb.train.SCHEDULES`, spread over the whole training.
+
+    The loop never waits for the device inside an epoch. A loss that is not finite ends the training.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 1:
+        raise DataError(f"fit: epochs={epochs!r} is not a number of epochs; use an integer of at least 1")
+    device, dtype = _place(model)
+    criterion = _loss(loss)
+    used = _metrics(metrics)
+    loader = _loader("train", train, batch_size, device, dtype, shuffle=True)
+    tested = None if validation is None else _loader("validation", validation, None, device, dtype, shuffle=False)
+    if isinstance(optimizer, str):
+        make = look_up("optimizer", optimizer, OPTIMIZERS)
+        optimizer = make(model.parameters()) if lr is None else make(model.parameters(), lr=lr)
+    elif lr is not None:
+        raise DataError(f"fit: lr={lr} belongs to an optimizer given by name; set it in the {type(optimizer).__name__}")
+    total = int(epochs) * len(loader)
+    if isinstance(schedule, str):
+        schedule = look_up("schedule", schedule, SCHEDULES)(optimizer, total)
+    by_epoch = type(schedule).__name__ == "ReduceLROnPlateau"
+
+    history = History(device.name)
+    run = Run(model, optimizer, int(epochs), len(loader), history)
+    hooks = [as_callback(c) for c in callbacks]
+    if progress:
+        hooks.insert(0, progress if isinstance(progress, Callback) else default_progress())
+    on_step = [hook.on_step for hook in hooks if type(hook).on_step is not Callback.on_step]
+    step = make_step(model, criterion, optimizer, used)
+    was_training = model.training
+    begun: list[Callback] = []
+    try:
+        for hook in hooks:
+            begun.append(hook)
+            hook.on_begin(run)
+        for run.epoch in range(1, run.epochs + 1):  # noqa: B020
+            model.train()
+            run.recorder = recorder = Recorder(used)
+            for x, y in loader:
+                x, y = _to(x, device), _to(y, device)
+                rate = float(optimizer.param_groups[0]["lr"])
+                recorder.add(step(x, y), len(x), rate)
+                run.step += 1
+                run.samples += len(x)
+                if schedule is not None and not by_epoch and run.step < total:
+                    schedule.step()
+                for call in on_step:
+                    call(run)
+            row = recorder.summary()  # waits for the device
+            seconds = time.perf_counter() - recorder.start
+            history.seconds += seconds
+            recorder.append_to(history.steps)
+            row |= {"lr": rate, "samples_per_second": sum(recorder.sizes) / seconds, "seconds": seconds}
+            if tested is not None:
+                row |= {f"val_{k}": v for k, v in _measure(model, tested, criterion, used, device).items()}
+            history.add_epoch(row)
+            if by_epoch:
+                schedule.step(row.get("val_loss", row["loss"]))
+            if not math.isfinite(row["loss"]):
+                run.stop = f"the loss became {row['loss']} in epoch {run.epoch}; lower the learning rate"
+            for hook in hooks:
+                hook.on_epoch(run)
+            if run.stop:
+                break
+        if run.stop and (run.epoch < run.epochs or not math.isfinite(history["loss"][-1])):
+            history.stopped = run.stop
+    finally:
+        model.train(was_training)
+        for hook in reversed(begun):
+            hook.on_end(run)
+    return history
+
+
+def make_step(
+    model: Any, criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Any, metrics: Sequence[Metric] = ()
+) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
+    """The function of one training step: step(x, y) gives the loss and the parts of the metrics, on the device."""
+
+    def step(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        optimizer.zero_grad()
+        prediction = model(x)
+        loss = criterion(prediction, y)
+        loss.backward()
+        optimizer.step()
+        prediction = prediction.detach()
+        return (loss.detach(), *(part for metric in metrics for part in metric.parts(prediction, y)))
+
+    return step
+
+
+def evaluate(
+    model: Any, data: Any, *, loss: Any, metrics: Iterable[Any] = (), batch_size: int | None = None
+) -> dict[str, float]:
+    """The loss and the metrics of a model on data, every sample weighing the same.
+
+    data: a pair (X, y) or a DataLoader, as in `fit`. The model runs in evaluation mode and nothing is recorded.
+    """
+    device, dtype = _place(model)
+    loader = _loader("evaluate", data, batch_size, device, dtype, shuffle=False)
+    return _measure(model, loader, _loss(loss), _metrics(metrics), device)
+
+
+def _measure(
+    model: Any, loader: Any, criterion: Callable[..., Any], metrics: Sequence[Metric], device: Device
+) -> dict[str, float]:
+    recorder = Recorder(metrics)
+    was_training = model.training
+    model.eval()
+    try:
+        with no_grad():
+            for x, y in loader:
+                x, y = _to(x, device), _to(y, device)
+                prediction = model(x)
+                parts = (part for metric in metrics for part in metric.parts(prediction, y))
+                recorder.add((criterion(prediction, y), *parts), len(x), 0.0)
+    finally:
+        model.train(was_training)
+    return recorder.summary()
+
+
+def _place(model: Any) -> tuple[Device, np.dtype]:
+    """The device and the dtype of a model's parameters."""
+    parameters = getattr(model, "parameters", None)
+    if parameters is None:
+        raise DTypeError(f"fit: a {type(model).__name__} is not a model; give a gb.nn.Module")
+    first = next(iter(parameters()), None)
+    if first is None:
+        raise DataError("fit: the model has no parameters to train; add a layer such as gb.nn.Linear")
+    return first.device, first.dtype
+
+
+def _loss(spec: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    if isinstance(spec, str):
+        return look_up("loss", spec, LOSSES)()
+    if not callable(spec):
+        raise DTypeError(f"fit: a {type(spec).__name__} is not a loss; use {', '.join(LOSSES)}, or a function")
+    return spec
+
+
+def _metrics(specs: Iterable[Any]) -> tuple[Metric, ...]:
+    specs = (specs,) if isinstance(specs, (str, Metric)) or callable(specs) else specs
+    return tuple(as_metric(spec, lambda name: look_up("metric", name, METRICS)) for spec in specs)
+
+
+def _loader(what: str, data: Any, batch_size: int | None, device: Device, dtype: np.dtype, shuffle: bool) -> Any:
+    """Data as something that yields batches (x, y) again and again."""
+    if isinstance(data, (tuple, list)):
+        if len(data) != 2:
+            raise DataError(f"fit: {what} has {len(data)} parts; give a pair (X, y) or a DataLoader")
+        wide = dtype == dtypes.float64
+        dataset = TensorDataset(*data)
+        moved = (_to(t, device) for t in dataset.tensors)
+        data = TensorDataset(*(t if wide or t.dtype != dtypes.float64 else t.astype(dtypes.float32) for t in moved))
+    if isinstance(data, TensorDataset):
+        return DataLoader(data, batch_size or (BATCH if shuffle else EVALUATION_BATCH), shuffle=shuffle)
+    if not isinstance(data, DataLoader):
+        raise DTypeError(f"fit: {what} is a {type(data).__name__}; give a pair (X, y) or a DataLoader")
+    if batch_size is not None:
+        raise DataError(f"fit: batch_size={batch_size} belongs to a pair (X, y); set it in the DataLoader")
+    return data
+
+
+def _to(t: Tensor, device: Device) -> Tensor:
+    """Data on the model's device: copied from the CPU, but never silently from a GPU."""
+    if t.device is device:
+        return t
+    if t.device.name != "cpu":
+        raise DeviceError(f"fit: the data are on {t.device} and the model on {device}; use model.to({t.device.name!r})")
+    return t.to(device)
