@@ -109,6 +109,9 @@ def value_and_grad(
             )
         gradients = trace.rebuild(trace.pull([loss], [ones_like(loss)]))
         value = _settled(loss, trace)
+        if has_aux:
+            parts, rebuild = tree.flatten(aux)
+            aux = rebuild([part if part.node is None else _settled(part, trace) for part in parts])
         gradient = gradients[0] if isinstance(argnums, int) else tuple(gradients)
         return ((value, aux), gradient) if has_aux else (value, gradient)
 
@@ -222,6 +225,8 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     stems = [x.stem() if x.requires_grad else x for x in arguments]
     start = next(tape._sequence)
     outputs, form = tree.flatten(f(*rebuild(stems), **kwargs))
+    if generator is None and modes.generator is not None:  # f drew this thread's first numbers
+        generator, state = modes.generator, (modes.generator.key, 0)
 
     own = {id(s.node) for s in stems}
     closed: dict[int, Tensor] = {}
@@ -238,12 +243,14 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     def run(values: list[Tensor]) -> list[Tensor]:
         if state is None:
             return tree.flatten(f(*rebuild(values), **kwargs))[0]
-        now = generator.get_state()
+        others, now = modes.generator, generator.get_state()  # backward may run in another thread
+        modes.generator = generator
         generator.set_state(state)
         try:
             return tree.flatten(f(*rebuild(values), **kwargs))[0]
         finally:
             generator.set_state(now)
+            modes.generator = others
 
     inputs = (*arguments, *closed.values())
     mask = sum(1 << i for i, x in enumerate(inputs) if x.requires_grad)

@@ -7,24 +7,31 @@ from typing import Any
 
 from .tensor import Tensor
 
+Form = Callable[[list[Any]], Any]
 
-def flatten(tree: Any) -> tuple[list[Tensor], Callable[[list[Any]], Any]]:
+
+def flatten(tree: Any) -> tuple[list[Tensor], Form]:
     """The Tensors in a nest (dicts in the order of their keys), and a function that puts others in their places."""
     leaves: list[Tensor] = []
+    return leaves, _form(tree, leaves)
 
-    def visit(branch: Any) -> Callable[[list[Any]], Any]:
-        if isinstance(branch, Tensor):
-            position = len(leaves)
-            leaves.append(branch)
-            return lambda values: values[position]
-        if isinstance(branch, dict):
-            parts = {key: visit(value) for key, value in branch.items()}
-            return lambda values: {key: part(values) for key, part in parts.items()}
-        if isinstance(branch, (list, tuple)):
-            rows = [visit(value) for value in branch]
-            if hasattr(branch, "_fields"):
-                return lambda values: type(branch)(*(row(values) for row in rows))
-            return lambda values: type(branch)(row(values) for row in rows)
-        return lambda values: branch
 
-    return leaves, visit(tree)
+def _form(branch: Any, leaves: list[Tensor]) -> Form:
+    """Adds the Tensors of `branch` to `leaves`; the function returned keeps their places and none of them.
+
+    (Not a function inside flatten: one that calls itself is a reference cycle, which would keep the leaves alive.)
+    """
+    if isinstance(branch, Tensor):
+        position = len(leaves)
+        leaves.append(branch)
+        return lambda values: values[position]
+    kind = type(branch)
+    if isinstance(branch, dict):
+        parts = {key: _form(value, leaves) for key, value in branch.items()}
+        return lambda values: {key: part(values) for key, part in parts.items()}
+    if isinstance(branch, (list, tuple)):
+        rows = [_form(value, leaves) for value in branch]
+        if hasattr(branch, "_fields"):
+            return lambda values: kind(*(row(values) for row in rows))
+        return lambda values: kind(row(values) for row in rows)
+    return lambda values: branch
