@@ -554,7 +554,7 @@ def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
     with tape.no_grad():
         result = primitive(x, y)
     if result.shape != x.shape or result.dtype != x.dtype:
-        raise ShapeError(
+        raise (DTypeError if result.dtype != x.dtype else ShapeError)(
             f"in-place {primitive.name}: a result of {result.dtype}{list(result.shape)} does not fit into "
             f"{x.dtype}{list(x.shape)}; write t = t {primitive.name} other, or cast first"
         )
