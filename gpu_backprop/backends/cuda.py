@@ -52,7 +52,7 @@ class HostMachine:
 
 
 class KernelBackend(Backend):
-    """Every primitive that has a kernel runs it; the rest are the array module's functions (16-bit floats in float32)."""
+    """Every primitive that has a kernel runs it; the rest are the array module's (16-bit floats in float32)."""
 
     def __init__(self, name: str, xp: Any, launcher: Any, machine: Any = None):
         self.name = name
@@ -65,8 +65,11 @@ class KernelBackend(Backend):
         self._fault_classes = 0
         self._fault_pending = False
 
-        fallbacks = Functions(lambda primitive: generic.in_float32(generic.lookup(xp, primitive)))
-        fallbacks.update(generic.table(xp))
+        native = Functions(lambda primitive: generic.lookup(xp, primitive))
+        native.update(generic.table(xp))
+        fallbacks = Functions(
+            lambda primitive: native[primitive] if primitive in generic.EXACT else generic.in_float32(native[primitive])
+        )
         launches = Launches(self, fallbacks.__getitem__)
         self.functions = Functions(fallbacks.__getitem__)
         self.functions.update(launches.functions)

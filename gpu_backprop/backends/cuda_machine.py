@@ -41,7 +41,7 @@ def install_line() -> str:
 
 @functools.cache
 def cuda_status() -> tuple[int, str]:
-    """How many GPUs can be used, and if none, which of driver, CuPy and device is missing and what to do. Never raises."""
+    """How many GPUs can be used; if none, whether driver, CuPy or device is missing, and the remedy. Never raises."""
     driver = driver_version()
     if not driver:
         remedy = f"install NVIDIA's driver, then `{install_line()}`"

@@ -215,5 +215,5 @@ class Fused:
         self.update("adagrad_update", param, (grad, state_sum), hyper, steps, first, count, (maximize,))
 
 
-def smoothing(amount: float, classes: int) -> np.void:
+def smoothing(amount: float, classes: int) -> Any:
     return np.array((1.0 - amount, amount / classes), SMOOTHING)[()]

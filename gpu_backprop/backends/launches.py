@@ -220,7 +220,9 @@ class Launches:
         width = min(BLOCK, 1 << (across - 1).bit_length())
         height = BLOCK // width
         x = self.blocks(ceil_div(across, width))
-        y = min(max(1, self.blocks(ceil_div(across, width) * ceil_div(rows, height)) // x), ceil_div(rows, height), 65535)
+        y = min(
+            max(1, self.blocks(ceil_div(across, width) * ceil_div(rows, height)) // x), ceil_div(rows, height), 65535
+        )
         strides = np.zeros((), [("row", index, 4), ("column", index, 4)])
         for slot, steps in enumerate(slots):
             strides["row"][slot], strides["column"][slot] = (0, *steps)[-2:]

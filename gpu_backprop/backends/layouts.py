@@ -47,7 +47,7 @@ def memory_order(shape: Dims, operands: Sequence[Dims]) -> tuple[int, ...] | Non
 
 
 def merge(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> tuple[Dims, tuple[Dims, ...]]:
-    """`shape` and the strides of all operands in the fewest dimensions that visit the same elements in the same order."""
+    """Shape and strides in the fewest dimensions that visit the same elements in the same order."""
     sizes: list[int] = []
     steps: list[list[int]] = [[] for _ in operands]
     for axis, n in enumerate(shape):
@@ -83,9 +83,9 @@ def index_type(shape: Dims, operands: Sequence[Dims]) -> str:
 def split_axes(
     shape: Dims, strides: Dims, axes: tuple[int, ...], any_order: bool
 ) -> tuple[tuple[Dims, Dims], tuple[Dims, Dims]]:
-    """The kept and the reduced dimensions, each merged by itself: ((sizes, strides), (sizes, strides)).
+    """Kept and reduced dimensions, each merged by themselves: ((sizes, strides), (sizes, strides)).
 
-    `any_order`: the reduction does not care in which order it visits the elements, so reduced axes are sorted by stride.
+    `any_order`: the reduction may visit the elements in any order, so reduced axes are sorted by stride.
     """
     kept = [axis for axis in range(len(shape)) if axis not in axes]
     reduced = sorted(axes, key=lambda axis: -strides[axis]) if any_order else sorted(axes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,8 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def remake(backend: Any) -> Iterator[Callable[..., Any]]:
+def remake(backend: Any) -> Callable[..., Any]:
     """remake(attribute=value, ...): a backend of its own, whose launcher has these attributes."""
-    changed: list[Any] = []
 
     def make(**attributes: Any) -> Any:
         launcher = type(backend.launcher)()
@@ -53,10 +52,11 @@ def remake(backend: Any) -> Iterator[Callable[..., Any]]:
         for cache in ("_bound", "_functions", "_runtime", "_properties"):  # what is compiled stays compiled
             if hasattr(backend.launcher, cache):
                 setattr(launcher, cache, getattr(backend.launcher, cache))
-        changed.append(launcher)
-        return cuda.KernelBackend(backend.name, backend.xp, launcher, None if backend.name == "emulated" else backend.machine)
+        return cuda.KernelBackend(
+            backend.name, backend.xp, launcher, None if backend.name == "emulated" else backend.machine
+        )
 
-    yield make
+    return make
 
 
 def compile_first(backend: Any, kernels: list[Kernel]) -> None:
@@ -69,7 +69,7 @@ def instantiations(file: str, index: str = "int") -> list[Kernel]:
 
 
 def rounded(values: Any, dtype: np.dtype) -> np.ndarray:
-    """float64 values rounded once to dtype (ml_dtypes goes through float32: round to odd there, so that once is once)."""
+    """float64 values rounded once to dtype. ml_dtypes goes through float32: rounded to odd there, once stays once."""
     values = np.asarray(values, np.float64)
     with np.errstate(all="ignore"):
         if dtype.name != "bfloat16":
@@ -91,7 +91,9 @@ def tiny(dtype: np.dtype) -> float:
     return {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}[dtype.name]
 
 
-def check(result: np.ndarray, expected: Any, dtype: np.dtype, ulps: float = 0.5, scale: Any = 0.0, what: str = "") -> None:
+def check(
+    result: np.ndarray, expected: Any, dtype: np.dtype, ulps: float = 0.5, scale: Any = 0.0, what: str = ""
+) -> None:
     """`result`, of `dtype`, lies within `ulps` of the float64 values; `scale` is what else the error is relative to."""
     assert result.dtype == dtype, (what, result.dtype)
     expected = np.asarray(expected, np.float64)
@@ -103,7 +105,9 @@ def check(result: np.ndarray, expected: Any, dtype: np.dtype, ulps: float = 0.5,
         good = (got == target) | (np.isnan(got) & np.isnan(target)) | (np.abs(got - target) <= room)
     if not good.all():
         at = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise AssertionError(f"{what}: {(~good).sum()} of {good.size} wrong; at {at} got {got[at]!r}, expected {target[at]!r}")
+        raise AssertionError(
+            f"{what}: {(~good).sum()} of {good.size} wrong; at {at} got {got[at]!r}, expected {target[at]!r}"
+        )
 
 
 def draw(shape: Any, dtype: np.dtype, seed: int = 0, low: float = -3.0, high: float = 3.0) -> np.ndarray:

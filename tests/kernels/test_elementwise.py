@@ -140,7 +140,7 @@ def inputs(name: str, shape: Any, dtype: np.dtype) -> list[np.ndarray]:
 def expect(name: str, arrays: list[Any], dtype: np.dtype) -> np.ndarray:
     row = table.ELEMENTWISE[name]
     wide = np.float32 if name in ACCUMULATION and dtype.itemsize <= 4 else np.float64
-    operands = [x if getattr(x, "dtype", None) == bool else np.asarray(x).astype(wide) for x in arrays]
+    operands = [x if np.result_type(x).kind == "b" else np.asarray(x).astype(wide) for x in arrays]
     with np.errstate(all="ignore"):
         return REFERENCES[name][0](*operands, *(NUMBERS[number] for number in row.numbers))
 
@@ -225,7 +225,16 @@ SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 2.0**-14, -
 UNDEFINED = {"silu", "gelu_none", "gelu_tanh", "silu_backward", "gelu_backward_none", "gelu_backward_tanh"}
 
 
-SIGN_OF_ZERO_IS_FREE = {"relu", "relu_backward", "maximum", "minimum", "clip", "leaky_relu", "leaky_relu_backward", "elu"}
+SIGN_OF_ZERO_IS_FREE = {
+    "relu",
+    "relu_backward",
+    "maximum",
+    "minimum",
+    "clip",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "elu",
+}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -50,7 +50,9 @@ def test_softmax(backend, name, dtype):
             arrays = [x, reference(forward, [draw(shape, dtype, 2)], 1).astype(dtype)]
         got = backend.to_host(backend.functions[name](*(on(backend, a) for a in arrays), axis=1))
         scale = 1.0 if name == "softmax_backward" else np.abs(x.astype(np.float64)).sum() / shape[0]
-        check(got, reference(name, arrays, 1), dtype, ulps(dtype), 0.0 if name == "softmax" else scale, f"{name} {shape}")
+        check(
+            got, reference(name, arrays, 1), dtype, ulps(dtype), 0.0 if name == "softmax" else scale, f"{name} {shape}"
+        )
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward"])
@@ -68,7 +70,10 @@ def test_softmax_of_other_axes_and_layouts(backend, name):
 
 
 def test_softmax_of_large_and_special_numbers(backend):
-    x = np.array([[1000, 1000.5, 999], [-np.inf, 0, 1], [np.nan, 0, 1], [-np.inf] * 3, [np.inf, 0, 1], [-5e4, 5e4, 0]], np.float32)
+    x = np.array(
+        [[1000, 1000.5, 999], [-np.inf, 0, 1], [np.nan, 0, 1], [-np.inf] * 3, [np.inf, 0, 1], [-5e4, 5e4, 0]],
+        np.float32,
+    )
     for name in ("softmax", "log_softmax"):
         got = backend.to_host(backend.functions[name](on(backend, x), axis=1))
         with np.errstate(all="ignore"):
@@ -141,7 +146,9 @@ def test_cross_entropy_of_many_rows(backend):
 def test_cross_entropy_without_any_label_is_nan(backend):
     attrs = {"reduction": "mean", "ignore_index": 1, "label_smoothing": 0.0}
     labels = on(backend, np.ones(4, np.int64))
-    out, _, total = backend.functions["softmax_cross_entropy"](on(backend, draw((4, 3), np.float32)), labels, None, **attrs)
+    out, _, total = backend.functions["softmax_cross_entropy"](
+        on(backend, draw((4, 3), np.float32)), labels, None, **attrs
+    )
     assert np.isnan(backend.to_host(out))
     assert backend.to_host(total) == 0
 
@@ -152,15 +159,22 @@ def test_label_out_of_range(backend, label):
     attrs = {"reduction": "mean", "ignore_index": -100, "label_smoothing": 0.0}
     x, labels = on(backend, draw((9, 3), np.float32)), np.zeros(9, np.int64)
     labels[5] = label
-    with pytest.raises(DataError, match=rf"label {label} in row 5 .*classes 0\.\.2"):
-        backend.functions["softmax_cross_entropy"](x, on(backend, labels), None, **attrs)
+
+    def forward(given):
+        results = backend.functions["softmax_cross_entropy"](x, on(backend, given), None, **attrs)
         backend.synchronize()
-    out, lse, total = backend.functions["softmax_cross_entropy"](x, on(backend, labels * 0), None, **attrs)
-    backend.synchronize()
-    with pytest.raises(DataError, match="row 5"):
+        return results
+
+    def backward(given):
         one = on(backend, np.array(1, np.float32))
-        backend.functions["softmax_cross_entropy_backward"](one, x, on(backend, labels), None, lse, total, **attrs)
+        backend.functions["softmax_cross_entropy_backward"](one, x, on(backend, given), None, lse, total, **attrs)
         backend.synchronize()
+
+    with pytest.raises(DataError, match=rf"label {label} in row 5 .*classes 0\.\.2"):
+        forward(labels)
+    out, lse, total = forward(labels * 0)
+    with pytest.raises(DataError, match="row 5"):
+        backward(labels)
     assert np.isfinite(backend.to_host(out))
 
 
@@ -188,16 +202,23 @@ def test_grid_limit_and_long_index_type(remake, monkeypatch):
     out, lse, total = limited.functions["softmax_cross_entropy"](*given, **attrs)
     expected = cross_entropy(x, labels, None, **attrs)
     np.testing.assert_allclose(limited.to_host(out), expected[0], rtol=1e-6)
-    dx = limited.functions["softmax_cross_entropy_backward"](on(limited, np.array(1, np.float32)), *given, lse, total, **attrs)
+    dx = limited.functions["softmax_cross_entropy_backward"](
+        on(limited, np.array(1, np.float32)), *given, lse, total, **attrs
+    )
     check(limited.to_host(dx), expected[3], np.dtype(np.float32), 8, 1.0)
-    check(limited.to_host(limited.functions["softmax"](given[0], axis=1)), special.softmax(x.astype(float), 1), x.dtype, 8)
+    check(
+        limited.to_host(limited.functions["softmax"](given[0], axis=1)), special.softmax(x.astype(float), 1), x.dtype, 8
+    )
 
 
 # dropout -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("p", "key", "offset"), [(0.5, (1, 2), 0), (0.1, (2**64 - 1, 7), 3), (0.9, (0, 0), 2**64 - 2), (0.0, (5, 5), 1), (1.0, (5, 5), 1)])
+@pytest.mark.parametrize(
+    ("p", "key", "offset"),
+    [(0.5, (1, 2), 0), (0.1, (2**64 - 1, 7), 3), (0.9, (0, 0), 2**64 - 2), (0.0, (5, 5), 1), (1.0, (5, 5), 1)],
+)
 def test_dropout_draws_numpys_philox(backend, dtype, p, key, offset):
     dtype = table.dtype_of(dtype)
     for n in (0, 1, 31, 32, 33, 1000, 2049):

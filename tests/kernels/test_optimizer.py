@@ -100,7 +100,15 @@ def run(
     hyper_, counts_ = on(backend, hyper), on(backend, counts)
     arrays = [None if k in absent else on_device[k][view] for k in STATE[kind]]
     backend.functions[f"{kind}_update"](
-        on_device["param"][view], on(backend, g)[view], *arrays, hyper_, counts_, first=1, count=3, maximize=maximize, **flags
+        on_device["param"][view],
+        on(backend, g)[view],
+        *arrays,
+        hyper_,
+        counts_,
+        first=1,
+        count=3,
+        maximize=maximize,
+        **flags,
     )
     expected = {"param": p.astype(np.float64)} | {k: v.astype(np.float64) for k, v in state.items() if k not in absent}
     if not skip:
@@ -160,7 +168,11 @@ def test_many_steps_follow_the_formula(backend, case):
     names = [k for k in STATE[kind] if k not in absent]
     device = {k: on(backend, np.zeros(n)) for k in names}
     state = {k: np.zeros(n) for k in names}
-    param, hyper, counts = on(backend, p), on(backend, np.array([LR, DECAY, 1.0, 0.0, *numbers])), on(backend, np.zeros(1))
+    param, hyper, counts = (
+        on(backend, p),
+        on(backend, np.array([LR, DECAY, 1.0, 0.0, *numbers])),
+        on(backend, np.zeros(1)),
+    )
     for t in range(1, 21):
         g = draw((n,), np.float64, 100 + t)
         arrays = [device.get(k) for k in STATE[kind]]
