@@ -154,6 +154,7 @@ FORMATS = {"f4": "f", "f8": "d", "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8
 FORMATS["u8"] = "Q"
 
 
+@functools.lru_cache(256)
 def code_of(dtype: np.dtype) -> str:
     """A dtype as TypeCode names types: bfloat16 is E2, a structure of 24 bytes V24."""
     return f"E{dtype.itemsize}" if dtype.name == "bfloat16" else f"{dtype.kind}{dtype.itemsize}"
@@ -170,7 +171,7 @@ class Parameter:
         form = "Q" if self.pointer else FORMATS.get(self.code, f"{used}s")
         self.format = f"{form}{-used % 16}x"
         self.packed_as_bytes = form.endswith("s")
-        self._accepted: set[np.dtype] = set()
+        self._accepted: set[np.dtype] = set()  # of arrays
 
     def address(self, array: Any) -> int:
         """The address to pass for an array; raises KernelError if the array does not suit."""
@@ -211,7 +212,8 @@ class Bound:
 
     def __init__(self, kernel: Kernel, library: ctypes.PyDLL):
         self.call = getattr(library, entry_name(kernel))
-        self.call.argtypes = (ctypes.c_char_p,)
+        self.call.argtypes = (ctypes.c_char_p,)  # the launch
+        self.call.restype = ctypes.c_char_p  # None, or the text of an error
         describe = getattr(library, entry_name(kernel) + "_types")
         describe.restype = ctypes.POINTER(TypeCode)
         descriptions = describe()
@@ -242,7 +244,6 @@ class EmulatedLauncher:
         self.order, self.seed = order, seed
         self._bound: dict[Kernel, Bound] = {}
         self._shapes: dict[tuple[Any, ...], tuple[int, ...]] = {}
-        self._runtime: Any = None
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
         """An unset array between guard zones (AddressSanitizer has its own)."""
@@ -252,11 +253,8 @@ class EmulatedLauncher:
         """Compiles and loads kernels ahead of their first launch, those of a file together."""
         kernels = list(kernels)
         build(kernels)
-        if self._runtime is None:
-            # PyDLL keeps the GIL: a launch is short, and no other thread changes its arrays meanwhile
-            self._runtime = ctypes.PyDLL(str(runtime()))
-            self._runtime.gb_error.restype = ctypes.c_char_p
         for kernel in kernels:
+            # PyDLL keeps the GIL: no other thread changes a launch's arrays meanwhile
             self._bound[kernel] = Bound(kernel, ctypes.PyDLL(str(library_path(kernel))))
 
     def bind(self, kernel: Kernel) -> Bound:
@@ -302,8 +300,9 @@ class EmulatedLauncher:
         slots = bound.slots.pack(*values)
         header = HEADER.pack(*shape, self._order, self.seed, len(slots), len(guarded))
         regions = b"".join([REGION.pack(slab.low, slab.high) for _, slab in guarded])
-        if bound.call(header + slots + regions):
-            raise KernelError(f"{kernel}: {self._error(args, guarded)}")
+        problem = bound.call(header + slots + regions)
+        if problem is not None:
+            raise KernelError(f"{kernel}: {sentence(problem.decode(), args, guarded)}")
         if copy_back is not None:
             copy_back()
 
@@ -327,20 +326,19 @@ class EmulatedLauncher:
         self._shapes[grid, block, shared, self.max_grid] = shape
         return shape
 
-    def _error(self, args: Sequence[Any], guarded: list[tuple[int, Slab]]) -> str:
-        text = self._runtime.gb_error().decode()
-        if not text.startswith("damaged "):
-            return text
-        region, first, last = map(int, text.split()[1:])
-        number, slab = guarded[region]
-        size, array = slab.high - slab.low, args[number]
-        where = (
-            f"{-first} bytes before its memory begins" if first < 0 else f"{first - size} bytes past its memory's end"
-        )
-        return (
-            f"wrote outside argument {number} ({array.dtype} array of shape {array.shape}): {last - first + 1} bytes, "
-            f"the first {where} (offset {first} of {size})"
-        )
+
+def sentence(text: str, args: Sequence[Any], guarded: list[tuple[int, Slab]]) -> str:
+    """The runtime's error text; a damaged guard zone told in terms of the argument."""
+    if not text.startswith("damaged "):
+        return text
+    region, first, last = map(int, text.split()[1:])
+    number, slab = guarded[region]
+    size, array = slab.high - slab.low, args[number]
+    where = f"{-first} bytes before its memory begins" if first < 0 else f"{first - size} bytes past its memory's end"
+    return (
+        f"wrote outside argument {number} ({array.dtype} array of shape {array.shape}): {last - first + 1} bytes, "
+        f"the first {where} (offset {first} of {size})"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------- users

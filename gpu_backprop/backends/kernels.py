@@ -111,7 +111,6 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
-@functools.cache
 def source_digest(file: str) -> str:
     """A digest of a kernel file and of every header that it may include."""
     folder = kernels_folder()

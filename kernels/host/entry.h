@@ -13,15 +13,15 @@
 
 namespace gb {
 
-// How the launcher sees a type: kind and size as NumPy names them ("f4", "i8", "u1", "b1"; "E2" is bfloat16, "V24" a structure).
+// How the launcher sees a type: kind and size as NumPy names them ("f4", "i8", "u1", "b1"; "E2" is bfloat16, "V24" a
+// structure).
 struct TypeCode {
     char kind;
     bool pointer, constant;  // the pointer's target is const
     int size;
 };
 
-template <class T>
-constexpr TypeCode type_code() {
+template <class T> constexpr TypeCode type_code() {
     using U = std::remove_cv_t<T>;
     if constexpr (std::is_pointer_v<U>) {
         constexpr TypeCode target = type_code<std::remove_pointer_t<U>>();
@@ -47,8 +47,7 @@ constexpr TypeCode type_code() {
     }
 }
 
-template <class T>
-T read_slot(const char*& slot) {
+template <class T> T read_slot(const char*& slot) {
     std::remove_cv_t<T> value;
     static_assert(std::is_trivially_copyable_v<T>, "a kernel's parameters are copied as bytes");
     std::memcpy(&value, slot, sizeof(T));
@@ -56,18 +55,16 @@ T read_slot(const char*& slot) {
     return value;
 }
 
-template <auto kernel>
-struct Entry;
+template <auto kernel> struct Entry;
 
-template <class... Parameters, void (*kernel)(Parameters...)>
-struct Entry<kernel> {
+template <class... Parameters, void (*kernel)(Parameters...)> struct Entry<kernel> {
     using Arguments = std::tuple<std::remove_cv_t<Parameters>...>;
 
     static void body(const void* arguments) {
         while (next_thread()) std::apply(kernel, *static_cast<const Arguments*>(arguments));
     }
 
-    static int launch(const Launch& launch, Shared shared) {
+    static const char* launch(const Launch& launch, Shared shared) {
         auto slot = reinterpret_cast<const char*>(&launch + 1);
         const Arguments arguments{read_slot<Parameters>(slot)...};  // braces: from left to right
         return run(launch, body, &arguments, shared);
@@ -78,12 +75,13 @@ struct Entry<kernel> {
 
 }  // namespace gb
 
-static thread_local char gb_shared_anchor;  // lies in the same block of memory as all __shared__ variables (see cuda.h)
+static thread_local char
+        gb_shared_anchor;  // lies in the same block of memory as all __shared__ variables (see shims.h)
 
-#define GB_ENTRY(name, ...)                                                          \
-    extern "C" __attribute__((visibility("default"))) int name(const gb::Launch* launch) { \
-        return gb::Entry<&__VA_ARGS__>::launch(*launch, gb::shared_memory(&gb_shared_anchor)); \
-    }                                                                                \
-    extern "C" __attribute__((visibility("default"))) const gb::TypeCode* name##_types() { \
-        return gb::Entry<&__VA_ARGS__>::types;                                       \
+#define GB_ENTRY(name, ...)                                                                        \
+    extern "C" __attribute__((visibility("default"))) const char* name(const gb::Launch* launch) { \
+        return gb::Entry<&__VA_ARGS__>::launch(*launch, gb::shared_memory(&gb_shared_anchor));     \
+    }                                                                                              \
+    extern "C" __attribute__((visibility("default"))) const gb::TypeCode* name##_types() {         \
+        return gb::Entry<&__VA_ARGS__>::types;                                                     \
     }

@@ -1,5 +1,5 @@
-// Fibres: stacks of their own that give the processor to each other. Started by ucontext, then switched by _setjmp and _longjmp,
-// which make no system call (swapcontext makes one at each switch). Part of runtime.cpp.
+// Fibres: stacks of their own that give the processor to each other. Started by ucontext, then switched by _setjmp and
+// _longjmp, which make no system call (swapcontext makes one at each switch). Part of runtime.cpp.
 #pragma once
 
 #include <csetjmp>
@@ -18,6 +18,8 @@ constexpr size_t stack_bytes = 128 * 1024;  // of address space; memory is taken
 
 struct Fibre {
     jmp_buf context;
+    ucontext_t beginning;   // not a local of enter(): that never returns, and AddressSanitizer would hold its frame for
+                            // alive
     char* stack = nullptr;  // its lowest address; below it lies a page that faults
     bool started = false;
     int thread = -1;        // the CUDA thread that it carries
@@ -61,7 +63,9 @@ struct Fibres {
         _longjmp(main.context, 1);
     }
 
-    bool overflown(const char* address) const { return address < current->stack && address >= current->stack - page_bytes; }
+    bool overflown(const char* address) const {
+        return address < current->stack && address >= current->stack - page_bytes;
+    }
 
 private:
     Fibre* make() {
@@ -80,13 +84,12 @@ private:
     [[noreturn]] void enter(Fibre* to) {
         if (to->started || to == &main) _longjmp(to->context, 1);
         to->started = true;
-        ucontext_t context;
-        getcontext(&context);
-        context.uc_stack.ss_sp = to->stack;
-        context.uc_stack.ss_size = stack_bytes;
-        context.uc_link = nullptr;
-        makecontext(&context, start, 0);
-        setcontext(&context);
+        getcontext(&to->beginning);
+        to->beginning.uc_stack.ss_sp = to->stack;
+        to->beginning.uc_stack.ss_size = stack_bytes;
+        to->beginning.uc_link = nullptr;
+        makecontext(&to->beginning, start, 0);
+        setcontext(&to->beginning);
         __builtin_unreachable();
     }
 };

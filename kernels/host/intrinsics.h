@@ -1,13 +1,13 @@
-// CUDA's arithmetic that C++ has not: bits, integers, rounding modes, and the fast forms (as exact here as the plain ones).
+// CUDA's arithmetic that C++ lacks: bits, integers, rounding, and the fast functions (here as exact as the plain ones).
 #pragma once
 
 #include "shims.h"
 
-// ------------------------------------------------------------------------------------------------------------------------ bits
+// ---------------------------------------------------------------------------------------------------------------------
+// bits
 
 namespace gb {
-template <class To, class From>
-To as(From value) {
+template <class To, class From> To as(From value) {
     static_assert(sizeof(To) == sizeof(From), "the same bits need the same size");
     To result;
     std::memcpy(&result, &value, sizeof(To));
@@ -35,7 +35,8 @@ inline unsigned __brev(unsigned x) {
     return __builtin_bswap32(x);
 }
 
-// -------------------------------------------------------------------------------------------------------------------- integers
+// ---------------------------------------------------------------------------------------------------------------------
+// integers
 
 inline int __mulhi(int x, int y) { return int((long long)(x)*y >> 32); }
 inline unsigned __umulhi(unsigned x, unsigned y) { return unsigned((unsigned long long)(x)*y >> 32); }
@@ -47,17 +48,22 @@ inline unsigned long long __umul64hi(unsigned long long x, unsigned long long y)
 template <class A, class B>
 auto min(A x, B y) -> std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>, std::common_type_t<A, B>> {
     using T = std::common_type_t<A, B>;
-    if constexpr (std::is_floating_point_v<T>) return std::fmin(T(x), T(y));
-    else return T(y) < T(x) ? T(y) : T(x);
+    if constexpr (std::is_floating_point_v<T>)
+        return std::fmin(T(x), T(y));
+    else
+        return T(y) < T(x) ? T(y) : T(x);
 }
 template <class A, class B>
 auto max(A x, B y) -> std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>, std::common_type_t<A, B>> {
     using T = std::common_type_t<A, B>;
-    if constexpr (std::is_floating_point_v<T>) return std::fmax(T(x), T(y));
-    else return T(x) < T(y) ? T(y) : T(x);
+    if constexpr (std::is_floating_point_v<T>)
+        return std::fmax(T(x), T(y));
+    else
+        return T(x) < T(y) ? T(y) : T(x);
 }
 
-// ------------------------------------------------------------------------------------------------------------------- rounding
+// ---------------------------------------------------------------------------------------------------------------------
+// rounding
 
 inline float __fadd_rn(float x, float y) { return x + y; }
 inline float __fsub_rn(float x, float y) { return x - y; }
@@ -85,7 +91,8 @@ inline int __float2int_ru(float x) { return int(ceilf(x)); }
 inline int __float2int_rz(float x) { return int(x); }
 inline long long __double2ll_rn(double x) { return (long long)nearbyint(x); }
 
-// ------------------------------------------------------------------------------------------------------------------ functions
+// ---------------------------------------------------------------------------------------------------------------------
+// functions
 
 inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }

@@ -1,5 +1,5 @@
-// What the runtime knows of memory: poison, guard zones, where a library keeps its shared memory, and accesses to no memory at all.
-// Part of runtime.cpp.
+// What the runtime knows of memory: poison, guard zones, where a library keeps its shared memory, and accesses to no
+// memory at all. Part of runtime.cpp.
 #pragma once
 
 #include <algorithm>
@@ -15,11 +15,13 @@
 namespace gb {
 
 inline void fill_with_poison(char* memory, size_t bytes) {
-    for (size_t i = 0; i < bytes; i += sizeof poison) std::memcpy(memory + i, &poison, std::min(sizeof poison, bytes - i));
+    for (size_t i = 0; i < bytes; i += sizeof poison)
+        std::memcpy(memory + i, &poison, std::min(sizeof poison, bytes - i));
 }
 
-// Whether the guard zones of a launch are as they were. If not, the text is "damaged", the region's number and the offsets of the
-// first and last changed byte from the array's start; the launcher makes a sentence of it. The zones are mended for the next launch.
+// Whether the guard zones of a launch are as they were. If not, the text is "damaged", the region's number and the
+// offsets of the first and last changed byte from the array's start; the launcher makes a sentence of it. The zones are
+// mended for the next launch.
 inline std::string check_guards(const Launch& launch) {
     static const auto pattern = [] {
         std::array<uint64_t, guard_bytes / 8 + 1> words;
@@ -56,7 +58,8 @@ inline Shared find_shared_memory(const void* variable) {
         const auto begin = reinterpret_cast<uintptr_t>(info->dlpi_tls_data);
         for (int i = 0; begin && i < info->dlpi_phnum; ++i) {
             const auto& header = info->dlpi_phdr[i];
-            if (header.p_type != PT_TLS || search->address < begin || search->address >= begin + header.p_memsz) continue;
+            if (header.p_type != PT_TLS || search->address < begin || search->address >= begin + header.p_memsz)
+                continue;
             search->found = {reinterpret_cast<char*>(begin), header.p_memsz};
             return 1;
         }
@@ -66,7 +69,8 @@ inline Shared find_shared_memory(const void* variable) {
     return search.found;
 }
 
-// While one lives, an access to no memory calls `on_fault` with its address (null for a division by zero), on a stack of its own.
+// While one lives, an access to no memory calls `on_fault` with its address (null for a division by zero), on a stack
+// of its own.
 class FaultHandler {
 public:
     using OnFault = void (*)(int signal, char* address);
@@ -81,7 +85,7 @@ public:
             const stack_t mine{stack, 0, bytes};
             sigaltstack(&mine, nullptr);
         }
-        struct sigaction action {};
+        struct sigaction action{};
         action.sa_sigaction = handle;
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
         for (int i = 0; i < 3; ++i) sigaction(signals[i], &action, &before[i]);

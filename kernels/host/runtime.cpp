@@ -1,9 +1,9 @@
 // The runtime of the emulator: threads on fibres, barriers of a block, meetings of a warp, deadlocks told by name.
 //
-// One block runs at a time. Its threads are started in the launch's order; a thread runs until it ends or has to wait, then the next
-// that can run goes on: one that was released, else one not yet started. A block barrier opens when every live thread of the block has
-// come; a warp operation when every live lane of its mask has come with the same mask. If nobody can run and not everybody has ended,
-// the launch fails and says who waits where.
+// One block runs at a time. Its threads are started in the launch's order; a thread runs until it ends or has to wait,
+// then the next that can run goes on: one that was released, else one not yet started. A block barrier opens when every
+// live thread of the block has come; a warp operation when every live lane of its mask has come with the same mask. If
+// nobody can run and not everybody has ended, the launch fails and says who waits where.
 
 #include <cstdarg>
 #include <cstdio>
@@ -62,7 +62,8 @@ Fibres fibres;
 std::string error;
 std::mutex one_launch;
 
-// ------------------------------------------------------------------------------------------------------------------ scheduling
+// ---------------------------------------------------------------------------------------------------------------------
+// scheduling
 
 uint64_t random_below(uint64_t n) {  // xorshift64*, of the launch's seed
     grid.random ^= grid.random >> 12;
@@ -103,8 +104,9 @@ bool begin_block() {
         index = uint64_t((__uint128_t(index) * grid.block_step + grid.block_offset) % grid.blocks);
         for (int i = grid.threads - 1; i > 0; --i) std::swap(grid.order[i], grid.order[random_below(i + 1)]);
     }
-    const uint32_t *sizes = grid.launch.grid;
-    position.block = {uint32_t(index % sizes[0]), uint32_t(index / sizes[0] % sizes[1]), uint32_t(index / sizes[0] / sizes[1])};
+    const uint32_t* sizes = grid.launch.grid;
+    position.block = {
+            uint32_t(index % sizes[0]), uint32_t(index / sizes[0] % sizes[1]), uint32_t(index / sizes[0] / sizes[1])};
 
     fill_with_poison(grid.shared.begin, grid.shared.bytes);
     fill_with_poison(position.dynamic_shared, grid.launch.dynamic_shared);
@@ -140,17 +142,17 @@ void suspend() {
 }
 
 // In the order in which the launch wants threads to run.
-template <class F>
-void for_threads_of_warp(int warp, uint32_t lanes, F f) {
+template <class F> void for_lanes(uint32_t lanes, F f) {
     const bool reversed = grid.launch.order == int(Order::reversed);
-    for (; lanes; ) {
+    while (lanes) {
         const int lane = reversed ? 31 - __builtin_clz(lanes) : __builtin_ctz(lanes);
         lanes &= ~(1u << lane);
-        f(warp * warp_size + lane, lane);
+        f(lane);
     }
 }
 
-// --------------------------------------------------------------------------------------------------------------------- waiting
+// ---------------------------------------------------------------------------------------------------------------------
+// waiting
 
 bool open_barrier() {
     if (grid.live == 0 || grid.at_barrier < grid.live) return false;
@@ -165,13 +167,19 @@ bool open_barrier() {
     return true;
 }
 
+std::string describe(uint3 at) {
+    return "(" + std::to_string(at.x) + ", " + std::to_string(at.y) + ", " + std::to_string(at.z) + ")";
+}
+
 std::string describe(const Site& site) {
     return std::string(site.name) + " (" + short_name(site.file) + ":" + std::to_string(site.line) + ")";
 }
 
-bool same_place(const Site& a, const Site& b) { return a.line == b.line && !std::strcmp(a.file, b.file) && !std::strcmp(a.name, b.name); }
+bool same_place(const Site& a, const Site& b) {
+    return a.line == b.line && !std::strcmp(a.file, b.file) && !std::strcmp(a.name, b.name);
+}
 
-// Lets the lanes of a mask go on if all of them have come; `except` runs already.
+// Lets the lanes of a mask go on if all of them have come; the thread `except` runs already.
 bool complete(int warp_index, uint32_t mask, int except) {
     Warp& warp = grid.warp[warp_index];
     Thread* lane = grid.thread + warp_index * warp_size;
@@ -183,24 +191,29 @@ bool complete(int warp_index, uint32_t mask, int except) {
         if (other.mask != mask) return false;
         if (!same_place(other.site, leader.site))
             fail("lanes of warp %d with mask 0x%08x meet at different operations: %s and %s", warp_index, mask,
-                 describe(leader.site).c_str(), describe(other.site).c_str());
+                    describe(leader.site).c_str(), describe(other.site).c_str());
     }
     warp.arrived &= ~participants;
-    uint64_t ballot = 0;
-    for (uint32_t rest = participants; rest; rest &= rest - 1)
-        if (lane[__builtin_ctz(rest)].value) ballot |= 1u << __builtin_ctz(rest);
-    for_threads_of_warp(warp_index, participants, [&](int index, int) {
-        Thread& self = grid.thread[index];
+    const auto lanes_where = [&](auto holds) {
+        uint32_t lanes = 0;
+        for (uint32_t rest = participants; rest; rest &= rest - 1)
+            if (holds(lane[__builtin_ctz(rest)].value)) lanes |= rest & -rest;
+        return lanes;
+    };
+    const uint32_t ballot =
+            leader.operation == WarpOperation::ballot ? lanes_where([](uint64_t v) { return v != 0; }) : 0;
+    for_lanes(participants, [&](int index) {
+        Thread& self = lane[index];
         switch (self.operation) {
             case WarpOperation::sync: break;
+            case WarpOperation::shuffle:
+                self.result = participants >> self.source & 1 ? lane[self.source].value : poison;
+                break;
             case WarpOperation::ballot: self.result = ballot; break;
-            case WarpOperation::shuffle: self.result = participants >> self.source & 1 ? lane[self.source].value : poison; break;
-            case WarpOperation::match:
-                self.result = 0;
-                for (uint32_t rest = participants; rest; rest &= rest - 1)
-                    if (lane[__builtin_ctz(rest)].value == self.value) self.result |= 1u << __builtin_ctz(rest);
+            case WarpOperation::match: self.result = lanes_where([&](uint64_t v) { return v == self.value; });
         }
-        if (index != except) make_ready(index);
+        const int thread = warp_index * warp_size + index;
+        if (thread != except) make_ready(thread);
     });
     return true;
 }
@@ -225,7 +238,8 @@ void fibre_main() {
     for (;;) grid.body(grid.arguments);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------- errors
+// ---------------------------------------------------------------------------------------------------------------------
+// errors
 
 std::string lanes_text(uint32_t lanes) {
     char text[32];
@@ -243,8 +257,9 @@ std::string describe_warp(int index) {
         uint32_t group = 0;
         for (uint32_t others = rest; others; others &= others - 1) {
             const Thread& other = grid.thread[index * warp_size + __builtin_ctz(others)];
-            if (other.waits_for_block == leader.waits_for_block && same_place(other.site, leader.site) && (leader.waits_for_block || other.mask == leader.mask))
-                group |= 1u << __builtin_ctz(others);
+            const bool together = leader.waits_for_block || other.mask == leader.mask;
+            if (together && other.waits_for_block == leader.waits_for_block && same_place(other.site, leader.site))
+                group |= others & -others;
         }
         text += (text.empty() ? "" : ", ") + lanes_text(group) + " at " + describe(leader.site);
         if (!leader.waits_for_block) text += " for " + lanes_text(leader.mask);
@@ -254,18 +269,23 @@ std::string describe_warp(int index) {
     return text;
 }
 
+[[noreturn]] void give_up() {
+    for (Thread& thread : grid.thread) thread.waits_for_block = false;
+    fibres.abandon();
+}
+
 void fail_deadlocked() {
     const int warps = (grid.threads + warp_size - 1) / warp_size;
-    std::string text;
+    error = "block " + describe(position.block) + ": no thread can go on, each waits for others";
     for (int first = 0; first < warps;) {
         const std::string what = describe_warp(first);
         int last = first;
         while (last + 1 < warps && describe_warp(last + 1) == what) ++last;
-        text += (text.empty() ? "" : "; ") + (first == last ? "warp " + std::to_string(first) : "warps " + std::to_string(first) + "-" + std::to_string(last));
-        text += ": " + what;
+        error += "; warp" + (first == last ? " " : "s " + std::to_string(first) + "-") + std::to_string(last) + ": " +
+                 what;
         first = last + 1;
     }
-    fail("no thread can go on, each waits for others: %s", text.c_str());
+    give_up();
 }
 
 // A kernel that runs off its memory is an error of the launch, not the end of the process.
@@ -279,17 +299,13 @@ void on_fault(int signal, char* address) {
 }  // namespace
 
 void fail(const char* format, ...) {
-    char text[4096];
+    char text[1024];
     va_list arguments;
     va_start(arguments, format);
     std::vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    const uint3 b = position.block, t = position.thread;
-    char where[160];
-    std::snprintf(where, sizeof where, "block (%u, %u, %u), thread (%u, %u, %u): ", b.x, b.y, b.z, t.x, t.y, t.z);
-    error = std::string(where) + text;
-    for (Thread& thread : grid.thread) thread.waits_for_block = false;
-    fibres.abandon();
+    error = "block " + describe(position.block) + ", thread " + describe(position.thread) + ": " + text;
+    give_up();
 }
 
 bool next_thread() {
@@ -343,7 +359,8 @@ void wait_for_block(Site site) { count_in_block(false, site); }
 uint64_t wait_for_warp(WarpOperation operation, uint32_t mask, uint64_t value, int source, Site site) {
     const int index = position.linear_thread, lane = index % warp_size, warp = index / warp_size;
     Thread& self = grid.thread[index];
-    if (!(mask >> lane & 1)) fail("lane %d calls %s with mask 0x%08x, which does not name it", lane, describe(site).c_str(), mask);
+    if (!(mask >> lane & 1))
+        fail("lane %d calls %s with mask 0x%08x, which does not name it", lane, describe(site).c_str(), mask);
     self.fibre = fibres.current;
     self.waits_for_block = false;
     self.operation = operation;
@@ -358,7 +375,7 @@ uint64_t wait_for_warp(WarpOperation operation, uint32_t mask, uint64_t value, i
 
 Shared shared_memory(const void* variable) { return find_shared_memory(variable); }
 
-int run(const Launch& launch, void (*body)(const void*), const void* arguments, Shared shared) {
+const char* run(const Launch& launch, void (*body)(const void*), const void* arguments, Shared shared) {
     const std::lock_guard<std::mutex> lock(one_launch);
     grid.launch = launch;
     grid.body = body;
@@ -373,7 +390,8 @@ int run(const Launch& launch, void (*body)(const void*), const void* arguments, 
     position.block_size = dim3{launch.block[0], launch.block[1], launch.block[2]};
     position.grid_size = dim3{launch.grid[0], launch.grid[1], launch.grid[2]};
     if (grid.dynamic_shared.size() < launch.dynamic_shared + 16) grid.dynamic_shared.resize(launch.dynamic_shared + 16);
-    position.dynamic_shared = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(grid.dynamic_shared.data()) + 15) / 16 * 16);
+    position.dynamic_shared =
+            reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(grid.dynamic_shared.data()) + 15) / 16 * 16);
     const bool reversed = launch.order == int(Order::reversed);
     for (int i = 0; i < grid.threads; ++i) grid.order[i] = reversed ? grid.threads - 1 - i : i;
     if (shuffled()) {
@@ -386,13 +404,11 @@ int run(const Launch& launch, void (*body)(const void*), const void* arguments, 
     fibres.start = fibre_main;
     const FaultHandler fault_handler(on_fault);
     Fibre* first = fibres.take_idle();
-    if (!first) return error = "no memory for a stack", 1;
+    if (!first) return "no memory for a stack";
     fibres.switch_to(first);
     const std::string damage = check_guards(launch);
     if (error.empty()) error = damage;
-    return error.empty() ? 0 : 1;
+    return error.empty() ? nullptr : error.c_str();
 }
 
 }  // namespace gb
-
-const char* gb_error() { return gb::error.c_str(); }

@@ -1,8 +1,9 @@
 // What a compiled kernel and the runtime know of each other.
 //
-// A kernel is compiled against cuda.h (the shims) into a shared library with one entry point for each instantiation (entry.h). The
-// runtime (runtime.cpp, compiled once) runs its threads on fibres: a fibre takes one CUDA thread after another, for as long as they
-// run to their end; a thread that must wait keeps its fibre, and another fibre goes on. So a kernel without barriers is a plain loop.
+// A kernel is compiled against shims.h into a shared library with one entry point for each instantiation (entry.h). The
+// runtime (runtime.cpp, compiled once) runs its threads on fibres: a fibre takes one CUDA thread after another, for as
+// long as they run to their end; a thread that must wait keeps its fibre, and another fibre goes on. So a kernel
+// without barriers is a plain loop.
 #pragma once
 
 #include <cstddef>
@@ -57,8 +58,8 @@ struct Site {
 void wait_for_block(Site site);
 // Waits for all live threads of the block and tells how many of them gave true.
 int count_in_block(bool predicate, Site site);
-// Waits for the live lanes of the mask. shuffle: the value that lane `source` gave, or poison if it takes no part; ballot: the
-// lanes that gave a value other than 0; match: the lanes that gave the same value.
+// Waits for the live lanes of the mask. shuffle: the value that lane `source` gave, or poison if it takes no part;
+// ballot: the lanes that gave a value other than 0; match: the lanes that gave the same value.
 uint64_t wait_for_warp(WarpOperation operation, uint32_t mask, uint64_t value, int source, Site site);
 // The last part of a path, for messages.
 constexpr const char* short_name(const char* path) {
@@ -81,11 +82,10 @@ struct Shared {
 };
 Shared shared_memory(const void* variable_of_the_library);
 
-// Runs `body`, which loops over next_thread(), for a whole grid; 0 or an error code, whose text gb_error() gives.
-int run(const Launch& launch, void (*body)(const void*), const void* arguments, Shared shared);
+// Runs `body`, which loops over next_thread(), for a whole grid; null, or the text of the error (until the next
+// launch).
+const char* run(const Launch& launch, void (*body)(const void*), const void* arguments, Shared shared);
 
 }  // namespace gb
-
-extern "C" const char* gb_error();
 
 #pragma GCC visibility pop

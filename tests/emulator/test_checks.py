@@ -116,7 +116,7 @@ def test_faults_do_not_end_the_process():
     )
     deep((1,), (1,), (np.zeros(1, np.int32), 10))
     assert "bytes of stack" in fails(deep, np.zeros(1, np.int32), 100)
-    claim = RawKernel('__global__ void claim(int* x) { assert(x[0] == 3); }', "claim")
+    claim = RawKernel("__global__ void claim(int* x) { assert(x[0] == 3); }", "claim")
     claim((1,), (1,), (np.full(1, 3, np.int32),))
     assert "assertion failed at claim.cu:1: x[0] == 3" in fails(claim, np.full(1, 4, np.int32))
 
@@ -128,7 +128,8 @@ TYPES = """
 #include <cuda_bf16.h>
 struct Shape { int n; long long strides[2]; };
 __global__ void types(const float* f, double* d, bool* b, const __half* h, const __nv_bfloat16* g, const void* any,
-                      int i, unsigned long long u, float s, double t, bool c, __half hs, __nv_bfloat16 gs, Shape shape) {
+                      int i, unsigned long long u, float s, double t, bool c, __half hs, __nv_bfloat16 gs,
+                      Shape shape) {
     d[0] = f[0] + float(h[0]) + float(g[0]) + *static_cast<const int*>(any) + b[0];
     d[1] = i + double(u) + s + t + c + float(hs) + float(gs) + shape.n + shape.strides[1];
 }

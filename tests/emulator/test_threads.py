@@ -72,7 +72,9 @@ def trace(order, seed=0):
 def test_orders_are_what_their_names_say():
     forward = [100 * b + t + 50 * half for b in range(4) for half in range(2) for t in range(40)]
     assert trace("forward") == forward
-    assert trace("reversed") == [100 * b + t + 50 * half for b in range(3, -1, -1) for half in (0, 1) for t in range(39, -1, -1)]
+    assert trace("reversed") == [
+        100 * b + t + 50 * half for b in range(3, -1, -1) for half in (0, 1) for t in range(39, -1, -1)
+    ]
     shuffled = trace("shuffled", 1)
     assert shuffled == trace("shuffled", 1)
     assert shuffled != trace("shuffled", 2)
@@ -187,8 +189,9 @@ def test_three_dimensional_indices():
     __global__ void where(int* out) {
         const int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
         const int thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
-        out[block * blockDim.x * blockDim.y * blockDim.z + thread] =
-            ((blockIdx.x * 10 + blockIdx.y) * 10 + blockIdx.z) * 1000 + (threadIdx.x * 10 + threadIdx.y) * 10 + threadIdx.z;
+        const int b = (blockIdx.x * 10 + blockIdx.y) * 10 + blockIdx.z;
+        const int t = (threadIdx.x * 10 + threadIdx.y) * 10 + threadIdx.z;
+        out[block * blockDim.x * blockDim.y * blockDim.z + thread] = b * 1000 + t;
     }
     """
     out = np.zeros((2, 3, 4, 5, 3, 2), np.int32)  # z, y, x of blocks, then of threads
@@ -263,7 +266,7 @@ def test_active_mask_names_no_other_lane():
     assert out.tolist() == [1 << lane for lane in range(32)]
 
 
-# --------------------------------------------------------------------------------------------------- no thread can go on
+# -------------------------------------------------------------------------------------------------- no thread can go on
 
 
 def failure(code, name, block=(64,), order="forward"):

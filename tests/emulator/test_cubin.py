@@ -1,0 +1,85 @@
+"""The way to the GPU as far as it goes without one: NVRTC compiles, names are found, the cache holds."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gpu_backprop.backends import kernels
+from gpu_backprop.backends.kernels import compile_cubin, compile_report
+from gpu_backprop.core.errors import DeviceError, KernelError
+
+CODE = """
+#ifdef GB_HALF
+#include <cuda_fp16.h>
+#endif
+template <class T> struct Twice { __device__ static T of(T x) { return x + x; } };
+template <class F, class T> __global__ void map(const T* x, T* out, int n) {
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) out[i] = F::of(x[i]);
+}
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPU_BACKPROP_CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "map.cu"
+    path.write_text(CODE)
+    return str(path)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("arch", ["sm_75", "sm_90", "sm_120"])
+def test_cubin_without_a_gpu(file, arch):
+    expressions = ["map<Twice<float>, float>", "map<Twice<__half>, __half>"]
+    cubin = compile_cubin(file, expressions, arch)
+    assert set(cubin.names) == set(expressions)
+    code = cubin.path.read_bytes()
+    assert code.startswith(b"\x7fELF")
+    for name in cubin.names.values():
+        assert name.encode() in code
+
+
+@pytest.mark.compile
+def test_cubin_comes_from_the_cache(file, monkeypatch):
+    first = compile_cubin(file, ["map<Twice<float>, float>"], "sm_90")
+    monkeypatch.setattr(kernels, "_cuda_core", lambda: pytest.fail("compiled again"))
+    assert compile_cubin(file, ["map<Twice<float>, float>"], "sm_90") == first
+    assert json.loads(first.path.with_suffix(".json").read_text()) == first.names
+
+
+@pytest.mark.compile
+def test_source_that_does_not_compile(file):
+    with pytest.raises(KernelError, match=r"map\.cu does not compile for sm_90") as caught:
+        compile_cubin(file, ["map<Thrice<float>, float>"], "sm_90")
+    assert "Thrice" in str(caught.value)
+
+
+@pytest.mark.compile
+def test_report_of_a_machine_that_compiles():
+    works, text = compile_report()
+    assert works
+    assert "nvrtc" in text.lower()
+
+
+def test_report_names_what_is_missing(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cuda.core", None)
+    monkeypatch.setitem(__import__("sys").modules, "cuda.core.experimental", None)
+    works, text = compile_report()
+    assert not works
+    assert 'pip install "gpu-backprop[cuda13]"' in text
+    monkeypatch.undo()
+    monkeypatch.setattr(kernels, "cuda_include_folders", lambda: ())
+    with pytest.raises(DeviceError, match="pip install nvidia-cuda-runtime"):
+        kernels.require_cuda_headers()
+
+
+def test_headers_of_16_bit_types_only_where_named():
+    assert kernels.type_macros(["map<Add, float, int>"]) == []
+    assert kernels.type_macros(["map<Add, __half>", "map<halfway>"]) == ["GB_HALF"]
+    assert kernels.type_macros(["map<Cast<__nv_bfloat16>, float>", "map<half>"]) == ["GB_HALF", "GB_BFLOAT16"]
+
+
+def test_structures_are_passed_as_their_bytes():
+    value = np.array((1, 2.5), np.dtype([("n", "i4"), ("x", "f4")]))[()]
+    assert kernels.struct_bytes(value) == b"\x01\x00\x00\x00\x00\x00\x20\x40"
