@@ -71,14 +71,14 @@ def _work(dtype: np.dtype) -> _Work:
 
 def _run(step: Callable[..., None], work: _Work, arrays: tuple[Array, ...]) -> None:
     """Call `step(*blocks, scratch, scratch)` for the blocks of flat arrays: parameters, gradients, state."""
-    param = arrays[0]
+    param: Any = arrays[0]
     n = param.size
     half = param.dtype != work.dtype
     if n <= BLOCK and not half:
         step(*arrays, work.first[:n], work.second[:n])
         return
     for start in range(0, n, BLOCK):
-        blocks = tuple([None if x is None else x[start : start + BLOCK] for x in arrays])
+        blocks: Any = tuple([None if x is None else x[start : start + BLOCK] for x in arrays])
         size = blocks[0].size
         wide = work.widen(blocks) if half else blocks
         step(*wide, work.first[:size], work.second[:size])

@@ -1,4 +1,4 @@
-"""Optimisers on flat buffers, gradient clipping, learning-rate schedules: names, defaults and formulas are PyTorch's."""
+"""Optimisers on flat buffers, gradient clipping, learning-rate schedules; names and formulas are PyTorch's."""
 
 from . import lr_scheduler
 from .algorithms import SGD, Adagrad, Adam, AdamW, RMSprop

@@ -1,8 +1,8 @@
 """Parameters side by side in one buffer, so that one launch updates them all.
 
 A Flat holds the parameters of one group that share dtype and device. Each starts at a multiple of 256 bytes; the
-padding is zero. The parameters become views of the buffer, gradients and optimiser state are buffers of the same layout, and
-backward writes a parameter's first gradient straight into its place (`extra["grad_buffer"]`).
+padding is zero. The parameters become views of the buffer, gradients and optimiser state are buffers of that layout,
+and backward writes a parameter's first gradient straight into its place (`extra["grad_buffer"]`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Learning rates that change from step to step. Formulas and names are PyTorch's.
 
 A scheduler sets `group["lr"]`, which writes through to the device, so captured steps follow it. Each rate is a closed
-formula of the rate that the group began with and of t, the number of `step()` calls (`last_epoch`, whatever is counted).
+formula of the group's first rate and of t, the number of `step()` calls (`last_epoch`, whatever it counts).
 """
 
 from __future__ import annotations

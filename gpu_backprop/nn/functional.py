@@ -1,0 +1,410 @@
+"""Layers and losses as functions, by PyTorch's names, argument orders and defaults."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import random
+from ..core import dtypes, tape
+from ..core.errors import DataError, DTypeError, ShapeError
+from ..core.tensor import Tensor, asarray
+from ..ops import elementwise as ew
+from ..ops import indexing, linalg, neural, reduction
+
+# above this softplus(x) = x to the last bit of a double, and exp(x) is far from overflow in float32
+_SOFTPLUS_EXACT = 40.0
+
+
+def _tensor(x: Any, like: Tensor | None = None) -> Tensor:
+    return x if isinstance(x, Tensor) else asarray(x, device=None if like is None else like.device)
+
+
+def _floating(name: str, x: Any) -> Tensor:
+    x = _tensor(x)
+    if not dtypes.is_floating(x.dtype):
+        raise DTypeError(f"{name}: an input of {x.dtype} is not floating; cast it with x.astype(gb.float32)")
+    return x
+
+
+def _wide(x: Tensor) -> Tensor:
+    """16-bit floats as float32: a composite computes there and is rounded once."""
+    return x.astype(dtypes.float32) if dtypes.is_half(x.dtype) else x
+
+
+# linear and embedding ------------------------------------------------------------------------------------------------
+
+
+def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input (..., in) @ weight (out, in)^T + bias (out,)."""
+    x = _tensor(input, weight)
+    if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"linear: an input of shape {list(x.shape)} for a weight (out, in) of shape {list(weight.shape)}; "
+            "the last axis of the input must be as long as in"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"linear: a bias of shape {list(bias.shape)} for {weight.shape[0]} outputs; give one for each")
+    if x.ndim == 1:
+        return linalg.linear(x.reshape((1, -1)), weight, bias).reshape(-1)
+    return linalg.linear(x, weight, bias)
+
+
+def embedding(input: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """Rows of weight (n, width) by index. The row `padding_idx` gets no gradient."""
+    index = _tensor(input, weight)
+    if index.dtype.kind not in "iu":
+        raise DTypeError(f"embedding: indices of {index.dtype} are not integers; cast them with x.astype(gb.int64)")
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding: a weight of shape {list(weight.shape)} is not a table; give (rows, width)")
+    if index.device.name == "cpu" and index.size:
+        least, most = int(index.array.min()), int(index.array.max())
+        if least < 0 or most >= weight.shape[0]:
+            bad = least if least < 0 else most
+            raise DataError(
+                f"embedding: index {bad} is not one of the {weight.shape[0]} rows 0..{weight.shape[0] - 1}; "
+                "mend the indices, or make the table longer"
+            )
+    rows = indexing.take(weight, index, axis=0)
+    if padding_idx is None:
+        return rows
+    keep = ew.not_equal(index, padding_idx % weight.shape[0]).reshape((*index.shape, 1))
+    return ew.where(keep, rows, indexing.take(weight.detach(), index, axis=0))
+
+
+# activations ---------------------------------------------------------------------------------------------------------
+
+
+def relu(input: Any) -> Tensor:
+    """max(x, 0)."""
+    return ew.relu(_tensor(input))
+
+
+def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, else negative_slope x."""
+    return ew.leaky_relu(_tensor(input), negative_slope=float(negative_slope))
+
+
+def elu(input: Any, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (exp(x) - 1)."""
+    return ew.elu(_tensor(input), alpha=float(alpha))
+
+
+def gelu(input: Any, approximate: str = "none") -> Tensor:
+    """x Phi(x), Phi the normal distribution function; approximate="tanh" for the form with tanh."""
+    if approximate not in ("none", "tanh"):
+        raise DataError(f'gelu: approximate={approximate!r} is unknown; use "none" or "tanh"')
+    return ew.gelu(_tensor(input), approximate=approximate)
+
+
+def silu(input: Any) -> Tensor:
+    """x sigmoid(x)."""
+    return ew.silu(_tensor(input))
+
+
+def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta; x itself where beta x > threshold."""
+    return ew.softplus(_tensor(input), beta=float(beta), threshold=float(threshold))
+
+
+def tanh(input: Any) -> Tensor:
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x))."""
+    return ew.tanh(_tensor(input))
+
+
+def sigmoid(input: Any) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return ew.sigmoid(_tensor(input))
+
+
+def softmax(input: Any, dim: int | None = None) -> Tensor:
+    """exp(x) over its sum along `dim`; None stands for axis 0 of arrays with 0, 1 or 3 axes and axis 1 of others."""
+    x = _tensor(input)
+    return neural.softmax(x, axis=_axis("softmax", x, dim))
+
+
+def log_softmax(input: Any, dim: int | None = None) -> Tensor:
+    """log(softmax(x)), without overflow."""
+    x = _tensor(input)
+    return neural.log_softmax(x, axis=_axis("log_softmax", x, dim))
+
+
+def _axis(name: str, x: Tensor, dim: int | None) -> int:
+    if not x.ndim:
+        raise ShapeError(f"{name}: a scalar has no axis to sum over; give an array")
+    if dim is None:
+        return 0 if x.ndim in (1, 3) else 1
+    return reduction.normalize_axis(name, dim, x.ndim)[0]
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """In training, zero with probability p, else x / (1 - p); drawn from this thread's generator."""
+    if not 0 <= p <= 1:
+        raise DataError(f"dropout: p={p} is not a probability; use 0 to 1")
+    x = _floating("dropout", input)
+    if not training or p == 0:
+        return x
+    key, offset = random.default_generator().reserve(x.size)
+    return neural.dropout(x, p=float(p), key=key, offset=offset)
+
+
+# norms ---------------------------------------------------------------------------------------------------------------
+
+
+def _last_axes(name: str, x: Tensor, normalized_shape: Any) -> tuple[int, ...]:
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ShapeError(
+            f"{name}: an input of shape {list(x.shape)} does not end in normalized_shape {list(shape)}; make them agree"
+        )
+    return tuple(range(x.ndim - len(shape), x.ndim))
+
+
+def layer_norm(
+    input: Any, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are of shape `normalized_shape`."""
+    source = _floating("layer_norm", input)
+    axes = _last_axes("layer_norm", source, normalized_shape)
+    x = _wide(source)
+    centred = x - reduction.mean(x, axis=axes, keepdims=True)
+    out = centred / ew.sqrt(reduction.mean(ew.square(centred), axis=axes, keepdims=True) + eps)
+    return _scale_and_shift(out, weight, bias, source)
+
+
+def rms_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes; eps=None is the machine epsilon of x's dtype."""
+    source = _floating("rms_norm", input)
+    axes = _last_axes("rms_norm", source, normalized_shape)
+    x = _wide(source)
+    small = epsilon(source.dtype) if eps is None else eps
+    out = x / ew.sqrt(reduction.mean(ew.square(x), axis=axes, keepdims=True) + small)
+    return _scale_and_shift(out, weight, None, source)
+
+
+def epsilon(dtype: Any) -> float:
+    """The distance from 1 to the next number of a float dtype."""
+    return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype.name]
+
+
+def _scale_and_shift(out: Tensor, weight: Tensor | None, bias: Tensor | None, source: Tensor) -> Tensor:
+    if weight is not None:
+        out = out * weight
+    if bias is not None:
+        out = out + bias
+    return out.astype(source.dtype, copy=False)
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias for each channel (axis 1) over all other axes.
+
+    In training with the statistics of the batch, which move the running ones by `momentum` (the running variance by
+    the unbiased estimate); otherwise with the running ones.
+    """
+    source = _floating("batch_norm", input)
+    if source.ndim < 2:
+        raise ShapeError(f"batch_norm: an input of shape {list(source.shape)} has no channels; give (batch, channels)")
+    channels = source.shape[1]
+    for what, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+        if t is not None and t.shape != (channels,):
+            raise ShapeError(
+                f"batch_norm: {what} of shape {list(t.shape)} for {channels} channels; give one number each"
+            )
+    x = _wide(source)
+    axes = (0, *range(2, x.ndim))
+    across = (1, channels) + (1,) * (x.ndim - 2)
+    if training:
+        n = reduction.count_reduced(x.shape, axes)
+        check_batch(x)
+        mean = reduction.mean(x, axis=axes, keepdims=True)
+        centred = x - mean
+        var = reduction.mean(ew.square(centred), axis=axes, keepdims=True)
+        if running_mean is not None and running_var is not None:
+            with tape.no_grad():
+                _move(running_mean, mean.reshape(-1), momentum)
+                _move(running_var, var.reshape(-1) * (n / (n - 1)), momentum)
+    else:
+        if running_mean is None or running_var is None:
+            raise DataError("batch_norm: running statistics are needed outside training; pass them, or training=True")
+        centred = x - running_mean.reshape(across)
+        var = running_var.reshape(across)
+    out = centred / ew.sqrt(var + eps)
+    weight = None if weight is None else weight.reshape(across)
+    bias = None if bias is None else bias.reshape(across)
+    return _scale_and_shift(out, weight, bias, source)
+
+
+def check_batch(x: Tensor) -> None:
+    """Raise if a batch (n, channels, ...) is too small to have a variance."""
+    values = x.shape[0] * math.prod(x.shape[2:])
+    if values < 2:
+        raise DataError(
+            f"batch_norm: training on shape {list(x.shape)} has {values} values a channel, and a variance needs two; "
+            "use a larger batch (drop_last=True leaves out a short last one), or model.eval()"
+        )
+
+
+def _move(running: Tensor, value: Tensor, momentum: float) -> None:
+    running.copy_(running * (1 - momentum) + value * momentum)
+
+
+# losses --------------------------------------------------------------------------------------------------------------
+
+
+def _pair(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Prediction and target of equal shape, in the dtype of the prediction."""
+    x = _floating(name, input)
+    y = _tensor(target, x)
+    if x.shape != y.shape:
+        raise ShapeError(
+            f"{name}: prediction of shape {list(x.shape)} and target of shape {list(y.shape)} must be equal; "
+            "reshape one of them (broadcasting them would compare everything with everything)"
+        )
+    return x, y.astype(x.dtype, copy=False)
+
+
+def _reduce(name: str, loss: Tensor, reduction_: str) -> Tensor:
+    if reduction_ == "mean":
+        if not loss.size:
+            raise DataError(f"{name}: an empty batch has no mean; leave it out, or use reduction='sum'")
+        return reduction.reduce(reduction.mean, loss)
+    if reduction_ == "sum":
+        return reduction.reduce(reduction.sum, loss)
+    if reduction_ == "none":
+        return loss
+    raise _unknown_reduction(name, reduction_)
+
+
+def _unknown_reduction(name: str, value: Any) -> DataError:
+    return DataError(f'{name}: reduction={value!r} is unknown; use "mean", "sum" or "none"')
+
+
+def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+    """(x - y)^2."""
+    x, y = _pair("mse_loss", input, target)
+    return _reduce("mse_loss", ew.square(x - y), reduction)
+
+
+def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+    """|x - y|."""
+    x, y = _pair("l1_loss", input, target)
+    return _reduce("l1_loss", ew.abs(x - y), reduction)
+
+
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """(x - y)^2 / 2 where |x - y| <= delta, else delta (|x - y| - delta / 2)."""
+    if not delta > 0:
+        raise DataError(f"huber_loss: delta={delta} is out of range; it must be above zero")
+    x, y = _pair("huber_loss", input, target)
+    difference = x - y
+    size = ew.abs(difference)
+    loss = ew.where(ew.less_equal(size, delta), ew.square(difference) * 0.5, (size - 0.5 * float(delta)) * float(delta))
+    return _reduce("huber_loss", loss, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
+) -> Tensor:
+    """-(pos_weight y log s + (1 - y) log(1 - s)) weight, s = sigmoid(x).
+
+    Computed as pos_weight y softplus(-x) + (1 - y) softplus(x): no overflow, no cancellation, and derivatives of every
+    order right, also at x = 0.
+    """
+    name = "binary_cross_entropy_with_logits"
+    x, y = _pair(name, input, target)
+    positive = y * ew.softplus(-x, beta=1.0, threshold=_SOFTPLUS_EXACT)
+    if pos_weight is not None:
+        positive = positive * _tensor(pos_weight, x).astype(x.dtype, copy=False)
+    loss = positive + (1 - y) * ew.softplus(x, beta=1.0, threshold=_SOFTPLUS_EXACT)
+    if weight is not None:
+        loss = loss * _tensor(weight, x).astype(x.dtype, copy=False)
+    return _reduce(name, loss, reduction)
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-log softmax(x)[label], for logits (n, classes), (n, classes, ...) or (classes,).
+
+    target: integer labels (n, ...), or class probabilities of the shape of input. weight: one number a class.
+    ignore_index: a label whose rows do not count. label_smoothing: share of the target spread over all classes.
+    reduction "mean" divides by the weights of the labels that count.
+    """
+    x = _floating("cross_entropy", input)
+    y = _tensor(target, x)
+    if reduction not in ("mean", "sum", "none"):
+        raise _unknown_reduction("cross_entropy", reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise DataError(f"cross_entropy: label_smoothing={label_smoothing} is out of range; use 0 to 1")
+    if not x.ndim:
+        raise ShapeError("cross_entropy: a scalar has no classes; give logits of shape (n, classes)")
+    classes = x.shape[0] if x.ndim == 1 else x.shape[1]
+    if weight is not None:
+        weight = _tensor(weight, x).astype(x.dtype, copy=False)
+        if weight.shape != (classes,):
+            raise ShapeError(
+                f"cross_entropy: weight of shape {list(weight.shape)} for {classes} classes; give one each"
+            )
+    if dtypes.is_floating(y.dtype):
+        return _soft_cross_entropy(x, y, weight, reduction, label_smoothing)
+    shape = x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()
+    if y.shape != shape:
+        raise ShapeError(
+            f"cross_entropy: labels of shape {list(y.shape)} for logits of shape {list(x.shape)}; "
+            f"give integer labels of shape {list(shape)}, or probabilities of the shape of the logits"
+        )
+    if y.dtype.kind not in "iu":
+        raise DTypeError(f"cross_entropy: labels of {y.dtype} are not integers; cast them with y.astype(gb.int64)")
+    if reduction == "mean" and not x.size:
+        raise DataError("cross_entropy: an empty batch has no mean; leave it out, or use reduction='sum'")
+    if y.dtype != dtypes.int64:
+        y = y.astype(dtypes.int64)
+    if x.ndim != 2:
+        x = x.reshape((1, -1)) if x.ndim == 1 else _channels_last(x)
+    out = neural.softmax_cross_entropy(
+        x, y if y.ndim == 1 else y.reshape(-1), weight,
+        reduction=reduction, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing),
+    )  # fmt: skip
+    return out.reshape(shape) if reduction == "none" else out
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """(n, classes, ...) as rows of classes."""
+    return x.permute_dims((0, *range(2, x.ndim), 1)).reshape((-1, x.shape[1]))
+
+
+def _soft_cross_entropy(x: Tensor, y: Tensor, weight: Tensor | None, how: str, smoothing: float) -> Tensor:
+    """-sum over classes of target log softmax(x), the target being probabilities; the mean is over rows."""
+    if x.shape != y.shape:
+        raise ShapeError(
+            f"cross_entropy: probabilities of shape {list(y.shape)} for logits of shape {list(x.shape)}; "
+            "make them equal, or give integer labels"
+        )
+    axis = 0 if x.ndim == 1 else 1
+    if how == "mean" and not x.size:
+        raise DataError("cross_entropy: an empty batch has no mean; leave it out, or use reduction='sum'")
+    y = y.astype(x.dtype, copy=False)
+    if smoothing:
+        y = y * (1 - smoothing) + smoothing / x.shape[axis]
+    terms = neural.log_softmax(x, axis=axis) * y
+    if weight is not None:
+        terms = terms * weight.reshape(tuple(-1 if i == axis else 1 for i in range(x.ndim)))
+    if how == "none":
+        return -reduction.reduce(reduction.sum, terms, axis)
+    total = -reduction.reduce(reduction.sum, terms)
+    return total if how == "sum" else total / math.prod(n for i, n in enumerate(x.shape) if i != axis)
