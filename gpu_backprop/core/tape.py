@@ -205,17 +205,26 @@ def _record_many(
     if mask and not primitive.no_gradient:
         node = _record(primitive, inputs, attrs, mask, outs[0], ())
         node.attrs = {**attrs, "outputs": tuple((o.shape, o.dtype) for o in outs)}
-        for i, out in enumerate(outs):
-            if dtypes.is_floating(out.dtype):
-                pick = _record(PICK, (), {"i": i}, 0, out, ())
-                pick.edges = (node,)
-                pick.specs = (pick.spec,)
-                out.node = pick
-                out.requires_grad = True
+        keep, keep_out, _ = primitive.plan(mask)
+        if keep_out:  # a rule that names `out` gets the tuple
+            for out in outs:
+                out.cell = out.cell or [0]
+            node.saved[len(keep)] = tuple(((o.array, o.cell), o.cell[0]) for o in outs), None  # type: ignore[index]
+        _pick_outputs(node, outs)
     if modes.watch is not None:
         for out in outs:
             modes.watch(primitive.name, out, inputs, False)
     return outs
+
+
+def _pick_outputs(node: Node, outs: Iterable[Tensor]) -> None:
+    for i, out in enumerate(outs):
+        if dtypes.is_floating(out.dtype):
+            pick = _record(PICK, (), {"i": i}, 0, out, ())
+            pick.edges = (node,)
+            pick.specs = (pick.spec,)
+            out.node = pick
+            out.requires_grad = True
 
 
 def transfer(x: Tensor, device: Any) -> Tensor:
@@ -333,8 +342,9 @@ def walk(
     pending: dict[Node, Any] = {}
     heap: list[tuple[int, Node]] = []
     late: dict[Tensor, Tensor] = {}
-    before = modes.grad
+    before = modes.grad, modes.watch
     modes.grad = create_graph
+    watch, modes.watch = modes.watch, None  # a gradient is judged whole, not by the operations of its rule
 
     def deliver(edge: Any, gradient: Tensor) -> None:
         if edge.__class__ is Node:
@@ -384,6 +394,8 @@ def walk(
             elif primitive.__class__ is not Primitive or primitive.unfused is not None:
                 for edge, pulled in zip(node.edges, pull(node, g, create_graph)):
                     if edge is not None and pulled is not None:
+                        if watch is not None:
+                            _judge(watch, node, pulled, [*g] if g.__class__ is list else [g])
                         deliver(edge, pulled)
             else:
                 values = _unpack(node)
@@ -401,10 +413,17 @@ def walk(
                     spec = node.specs[i]
                     needed = [values[name] for name in needs]
                     if wanted is None and rule.__class__ is Tail and not create_graph and _write(rule, needed, edge):
+                        if watch is not None:
+                            _judge(watch, node, edge.grad, needed)  # type: ignore[union-attr]
                         continue
                     gradient = rule(*needed)
-                    if modes.watch is not None:
-                        modes.watch(primitive.name, gradient, needed, True)
+                    if not isinstance(gradient, Tensor):
+                        raise DTypeError(
+                            f"backward: a rule of {primitive.name!r} returned a {type(gradient).__name__}; "
+                            "it must return a Tensor"
+                        )
+                    if watch is not None:
+                        _judge(watch, node, gradient, needed)
                     deliver(edge, fit(gradient, spec))
             if not (retain_graph or create_graph):
                 node.saved = None
@@ -415,8 +434,17 @@ def walk(
                 gradient = gradient if replaced is None else replaced
             leaf.deposit(gradient, create_graph)
     finally:
-        modes.grad = before
+        modes.grad, modes.watch = before
     return [] if targets is None else [found.get(t.node or t) for t in targets]
+
+
+def _judge(watch: Any, node: Node, gradient: Any, needed: Sequence[Any]) -> None:
+    """Show a gradient to the watcher, in the module that its Node was recorded in."""
+    before, modes.scope = modes.scope, node.scope
+    try:
+        watch(node.primitive.name, gradient, needed, True)
+    finally:
+        modes.scope = before
 
 
 def fit(gradient: Tensor, spec: Any) -> Tensor:
@@ -445,15 +473,13 @@ def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
     functions[rule.primitive.name](*arrays, out=buffer.array, **rule.attrs)
     buffer.bump()
     leaf._grad = buffer
-    if modes.watch is not None:
-        modes.watch(rule.primitive.name, buffer, needed, True)
     return True
 
 
 def _unpack(node: Node) -> dict[str, Any]:
     """What the rules of a Node may name, with what was saved checked against later writes."""
     primitive = node.primitive
-    values: dict[str, Any] = dict(node.attrs)
+    values: dict[str, Any] = {**primitive.defaults, **node.attrs}
     for i, name in primitive.spec_names:
         values[name] = Spec(*node.specs[i])
     if primitive.variadic:
@@ -463,19 +489,29 @@ def _unpack(node: Node) -> dict[str, Any]:
     for i in keep:
         values[primitive.input_names[i]] = _intact(node, *next(saved))
     if keep_out:
-        (array, cell), version = next(saved)
-        if cell[0] != version:
-            raise _overwritten(node, "output")
-        out = Tensor(array, node.device)
-        out.cell = cell
-        out.node = node
-        out.requires_grad = True
-        values["out"] = out
+        value, version = next(saved)
+        if version is None:  # several outputs
+            outs = tuple(_output(node, *pair) for pair in value)
+            _pick_outputs(node, outs)
+            values["out"] = outs
+        else:
+            values["out"] = out = _output(node, value, version)
+            out.node = node
+            out.requires_grad = True
     for i in keep_residuals:
         values[primitive.residuals[i]] = Tensor(next(saved)[0], node.device)
     if primitive.rest and not primitive.variadic:
         values[primitive.rest] = [_intact(node, *pair) for pair in saved]
     return values
+
+
+def _output(node: Node, value: tuple[Any, list[int]], version: int) -> Tensor:
+    """A saved output, unless it was written to since."""
+    out = Tensor(value[0], node.device)
+    out.cell = value[1]
+    if out.cell[0] != version:
+        raise _overwritten(node, "output")
+    return out
 
 
 def _intact(node: Node, value: Any, version: int) -> Any:
@@ -499,7 +535,8 @@ def _gather(pick: Node, g: Tensor, pending: dict[Node, Any], heap: list[tuple[in
     if slots is None:
         slots = pending[node] = [None] * len(node.attrs["outputs"])  # type: ignore[index,union-attr]
         heappush(heap, (-node.sequence, node))  # type: ignore
-    slots[pick.attrs["i"]] = g
+    i = pick.attrs["i"]
+    slots[i] = g if slots[i] is None else slots[i] + g  # a rule that named this output has picked it again
 
 
 def _dense(slots: list[Any], node: Node) -> tuple[Tensor, ...]:

@@ -64,7 +64,7 @@ class Primitive:
     """
 
     __slots__ = (
-        *("forward", "gives", "input_names", "name", "needs", "no_gradient", "promotes", "promotes_from"),
+        *("defaults", "forward", "gives", "input_names", "name", "needs", "no_gradient", "promotes", "promotes_from"),
         *("residuals", "rest", "rules", "saves", "spec_names", "unfused", "variadic"),
     )
 
@@ -91,6 +91,7 @@ class Primitive:
         self.gives = gives
         self.unfused = unfused
         self.forward = forward
+        self.defaults: dict[str, Any] = {}  # attributes that a call may leave out (of the user's primitives)
         self.no_gradient = unfused is None and not any(rules)
         self.needs = tuple(parameter_names(rule) for rule in rules)
         asked = {name for names in self.needs for name in names}
