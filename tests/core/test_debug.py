@@ -67,7 +67,7 @@ def test_the_module_is_named() -> None:
     finally:
         modes.scope = ""
     loss = y.sum()
-    with gb.debug.detect_anomaly(), pytest.raises(gb.TapeError, match="the gradient of log.* in module 'layers.2'"):
+    with gb.debug.detect_anomaly(), pytest.raises(gb.TapeError, match=r"the gradient of log.* in module 'layers.2'"):
         loss.backward()
 
 

@@ -387,5 +387,7 @@ def test_checkpoint_of_several_results_and_constants() -> None:
 def test_checkpoint_refuses_computed_tensors_closed_over() -> None:
     x = gb.tensor(X, requires_grad=True)
     h = x * 2
-    with pytest.raises(gb.TapeError, match=r"closes over a computed Tensor \(from 'multiply'\); pass it as an argument"):
+    with pytest.raises(
+        gb.TapeError, match=r"closes over a computed Tensor \(from 'multiply'\); pass it as an argument"
+    ):
         gb.checkpoint(lambda x: x * h, x)

@@ -98,7 +98,9 @@ def test_a_deep_graph_differentiates_and_is_deleted() -> None:
     first = x.grad.item()
     assert first > 0
     eps = 1e-6
-    numeric = (deep(gb.tensor(0.5 + eps, dtype="float64")).item() - deep(gb.tensor(0.5 - eps, dtype="float64")).item()) / (2 * eps)
+    numeric = (
+        deep(gb.tensor(0.5 + eps, dtype="float64")).item() - deep(gb.tensor(0.5 - eps, dtype="float64")).item()
+    ) / (2 * eps)
     assert first == pytest.approx(numeric, rel=1e-5)
     del y  # 20,000 nodes, kept by retain_graph, go at once
 
