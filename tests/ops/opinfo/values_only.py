@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+import gpu_backprop as gb
+
 from .base import binary, shaped, unary
 
 VALUES_ONLY = [
