@@ -15,6 +15,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 constexpr int BLOCK = 256;  // threads in every block of every kernel, as (256, 1) or (32, 8)
+constexpr int RESIDENT = 3;  // blocks a multiprocessor must be able to hold: at most 80 registers a thread
 constexpr int WARP = 32;
 constexpr int WARPS = BLOCK / WARP;
 constexpr u32 ALL_LANES = 0xffffffffu;

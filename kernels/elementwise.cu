@@ -49,7 +49,7 @@ template <class Op, class T, int N> struct Operands {
 // launcher: grid-stride over packs of 16 bytes of T, blocks of 256
 
 template <class Op, class T, class I>
-__global__ void __launch_bounds__(BLOCK) map_contiguous(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) map_contiguous(
         I n, Result<Op, T>* out, const First<Op, T>* x, const T* y, const T* z,
         Acc<First<Op, T>> x_value, Acc<T> y_value, Acc<T> z_value, Acc<T> w_value) {
     constexpr int N = VECTOR<T>;
@@ -72,7 +72,7 @@ template <class I> struct RowStrides {
 };
 
 template <class Op, class T, class I>
-__global__ void __launch_bounds__(BLOCK) map_rows(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) map_rows(
         I rows, I columns, RowStrides<I> strides, Result<Op, T>* out, const First<Op, T>* x, const T* y, const T* z,
         Acc<First<Op, T>> x_value, Acc<T> y_value, Acc<T> z_value, Acc<T> w_value) {
     constexpr int N = VECTOR<T>;
@@ -102,7 +102,7 @@ template <class I> struct Layout {
 };
 
 template <class Op, class T, class I>
-__global__ void __launch_bounds__(BLOCK) map_strided(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) map_strided(
         I n, Layout<I> layout, Result<Op, T>* out, const First<Op, T>* x, const T* y, const T* z,
         Acc<First<Op, T>> x_value, Acc<T> y_value, Acc<T> z_value, Acc<T> w_value) {
     for (I i = grid_start<I>(); i < n; i += grid_step<I>()) {

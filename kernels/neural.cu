@@ -37,7 +37,7 @@ template <class T, class I> __device__ inline typename LogSum<Acc<T>>::State row
 
 // launcher: grid rows or fewer
 template <bool LOG, class T, class I>
-__global__ void __launch_bounds__(BLOCK) softmax_rows(I rows, I n, T* out, const T* x) {
+__global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_rows(I rows, I n, T* out, const T* x) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(BLOCK) softmax_rows(I rows, I n, T* out, const
 // launcher: grid rows or fewer
 
 template <bool LOG, class T, class I>
-__global__ void __launch_bounds__(BLOCK) softmax_backward_rows(I rows, I n, T* dx, const T* g, const T* out) {
+__global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_backward_rows(I rows, I n, T* dx, const T* g, const T* out) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
@@ -141,7 +141,7 @@ template <class T, class I> __device__ inline RowSums<Acc<T>> row_sums(const T* 
 // launcher: grid rows or fewer, a function of the shape alone; partial (2 * blocks) sums and one ticket. out is loss (n,)
 // for NONE, else one number.
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK, 3) cross_entropy_rows(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
         I rows, I n, const T* x, const long long* labels, const T* weight, T* out, Acc<T>* lse, Acc<T>* total,
         long long ignored, Smoothing smoothing, int reduction, Acc<T>* partial, u32* ticket, u64* fault) {
     using A = Acc<T>;
@@ -208,7 +208,7 @@ __global__ void __launch_bounds__(BLOCK, 3) cross_entropy_rows(
 
 // launcher: grid rows or fewer; g is (n,) for NONE, else one number
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK, 3) cross_entropy_backward_rows(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_backward_rows(
         I rows, I n, const T* g, const T* x, const long long* labels, const T* weight, const Acc<T>* lse,
         const Acc<T>* total, T* dx, long long ignored, Smoothing smoothing, int reduction, u64* fault) {
     using A = Acc<T>;
@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(BLOCK, 3) cross_entropy_backward_rows(
 // x (n,) in, out (n,) out; grid-stride over packs of whole blocks of 4 words.
 
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK) dropout_flat(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) dropout_flat(
         I n, T* out, const T* x, Acc<T> scale, u64 threshold, u64 key0, u64 key1, u64 offset) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T> > 4 ? VECTOR<T> : 4;

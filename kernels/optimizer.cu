@@ -41,7 +41,7 @@ template <class A> struct SgdStep {
 };
 
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK) sgd(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) sgd(
         I n, T* param, const T* grad, T* buffer, const double* hyper, double* counts, long long count, bool nesterov,
         bool maximize, u32* ticket) {
     using A = Acc<T>;
@@ -92,7 +92,7 @@ template <class A> struct AdamStep {
 };
 
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK) adam(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) adam(
         I n, T* param, const T* grad, T* exp_avg, T* exp_avg_sq, T* max_exp_avg_sq, const double* hyper, double* counts,
         long long count, bool decoupled, bool maximize, u32* ticket) {
     using A = Acc<T>;
@@ -154,7 +154,7 @@ template <class A> struct RmspropStep {
 };
 
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK) rmsprop(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) rmsprop(
         I n, T* param, const T* grad, T* square_avg, T* grad_avg, T* buffer, const double* hyper, double* counts,
         long long count, bool maximize, u32* ticket) {
     using A = Acc<T>;
@@ -215,7 +215,7 @@ template <class A> struct AdagradStep {
 };
 
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK) adagrad(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) adagrad(
         I n, T* param, const T* grad, T* state_sum, const double* hyper, double* counts, long long count, bool maximize,
         u32* ticket) {
     using A = Acc<T>;

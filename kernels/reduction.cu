@@ -26,7 +26,7 @@ template <class R, class A> __device__ inline A centred(A x, A pivot) { return R
 // a workspace for (rows, splits) states and a zeroed ticket a row
 
 template <template <class, class> class Op, class T, class I>
-__global__ void __launch_bounds__(BLOCK, 3) reduce_rows(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_rows(
         I rows, I n, I pitch, Out<Op, T, I>* out, const T* x, Acc<T> divisor,
         void* workspace, u32* tickets) {
     using R = Op<Acc<T>, I>;
@@ -81,7 +81,7 @@ template <class R> __device__ inline typename R::State column_reduce(typename R:
 // a workspace for (outer * tiles, splits, 32) states and a zeroed ticket a tile. x is (outer, n, columns) with these pitches.
 
 template <template <class, class> class Op, class T, class I>
-__global__ void __launch_bounds__(BLOCK) reduce_columns(
+__global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_columns(
         I outer, I n, I columns, I outer_pitch, I pitch, Out<Op, T, I>* out, const T* x, Acc<T> divisor,
         void* workspace, u32* tickets) {
     using R = Op<Acc<T>, I>;
