@@ -9,11 +9,11 @@ import numpy as np
 from .files import read_npz
 
 
-def load_digits(scaled: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def load_digits(scaled: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """1,797 images of handwritten digits: X of shape (1797, 64), float32, and the digits y of shape (1797,), int64.
 
-    A row of X is an 8x8 image row by row. Its pixels run from 0 (paper) to 1 (ink); with `scaled=False` they are the
-    integers 0 to 16 of the source, as floats, which is what scikit-learn's function of this name returns.
+    A row of X is an 8x8 image row by row. Its pixels are the source's integers from 0 (paper) to 16 (ink), as floats,
+    the same as from scikit-learn's function of this name; with `scaled=True` they run from 0 to 1.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository
     (1998), https://doi.org/10.24432/C50P49, licence CC BY 4.0; its test part, as scikit-learn ships it (see DIGITS.md).

@@ -80,32 +80,20 @@ def fit(
     hooks = [as_callback(c) for c in callbacks]
     if progress:
         hooks.insert(0, progress if isinstance(progress, Callback) else default_progress())
-    on_step = [hook.on_step for hook in hooks if type(hook).on_step is not Callback.on_step]
     step = make_step(model, criterion, optimizer, used)
+    after_step = [hook.on_step for hook in hooks if type(hook).on_step is not Callback.on_step]
+    if schedule is not None and not by_epoch:
+        # the last step has no successor that a learning rate could be for
+        after_step.insert(0, lambda run: schedule.step() if run.step < total else None)
     was_training = model.training
     begun: list[Callback] = []
     try:
         for hook in hooks:
             begun.append(hook)
             hook.on_begin(run)
-        for run.epoch in range(1, run.epochs + 1):  # noqa: B020
-            model.train()
-            run.recorder = recorder = Recorder(used)
-            for x, y in loader:
-                x, y = _to(x, device), _to(y, device)
-                rate = float(optimizer.param_groups[0]["lr"])
-                recorder.add(step(x, y), len(x), rate)
-                run.step += 1
-                run.samples += len(x)
-                if schedule is not None and not by_epoch and run.step < total:
-                    schedule.step()
-                for call in on_step:
-                    call(run)
-            row = recorder.summary()  # waits for the device
-            seconds = time.perf_counter() - recorder.start
-            history.seconds += seconds
-            recorder.append_to(history.steps)
-            row |= {"lr": rate, "samples_per_second": sum(recorder.sizes) / seconds, "seconds": seconds}
+        while run.epoch < run.epochs and not run.stop:
+            run.epoch += 1
+            row = _epoch(run, Recorder(used), step, loader, device, after_step)
             if tested is not None:
                 row |= {f"val_{k}": v for k, v in _measure(model, tested, criterion, used, device).items()}
             history.add_epoch(row)
@@ -113,17 +101,43 @@ def fit(
                 schedule.step(row.get("val_loss", row["loss"]))
             if not math.isfinite(row["loss"]):
                 run.stop = f"the loss became {row['loss']} in epoch {run.epoch}; lower the learning rate"
+                history.stopped = run.stop
             for hook in hooks:
                 hook.on_epoch(run)
-            if run.stop:
-                break
-        if run.stop and (run.epoch < run.epochs or not math.isfinite(history["loss"][-1])):
+        if run.epoch < run.epochs:
             history.stopped = run.stop
     finally:
         model.train(was_training)
         for hook in reversed(begun):
             hook.on_end(run)
     return history
+
+
+def _epoch(
+    run: Run,
+    recorder: Recorder,
+    step: Callable[[Tensor, Tensor], Sequence[Tensor]],
+    loader: Any,
+    device: Device,
+    after_step: Sequence[Callable[[Run], Any]],
+) -> dict[str, float]:
+    """Train on every batch once; the epoch's row. The device is waited for once, at the end."""
+    run.recorder = recorder
+    run.model.train()
+    group = run.optimizer.param_groups[0]
+    rate = 0.0
+    for x, y in loader:
+        rate = float(group["lr"])
+        recorder.add(step(_to(x, device), _to(y, device)), len(x), rate)
+        run.step += 1
+        run.samples += len(x)
+        for call in after_step:
+            call(run)
+    row = recorder.summary()
+    seconds = time.perf_counter() - recorder.start
+    run.history.seconds += seconds
+    recorder.append_to(run.history.steps)
+    return {**row, "lr": rate, "samples_per_second": sum(recorder.sizes) / seconds, "seconds": seconds}
 
 
 def make_step(

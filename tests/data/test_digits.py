@@ -11,17 +11,17 @@ import gpu_backprop as gb
 def test_digits_are_what_they_say():
     X, y = gb.data.load_digits()
     assert (X.shape, X.dtype, y.shape, y.dtype) == ((1797, 64), np.float32, (1797,), np.int64)
-    assert (X.min(), X.max()) == (0.0, 1.0)
+    assert (X.min(), X.max()) == (0.0, 16.0)
+    np.testing.assert_array_equal(X, np.round(X))
     assert np.bincount(y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    raw, _ = gb.data.load_digits(scaled=False)
-    np.testing.assert_array_equal(raw, X * 16)
-    np.testing.assert_array_equal(raw, np.round(raw))
+    scaled, _ = gb.data.load_digits(scaled=True)
+    np.testing.assert_array_equal(scaled * 16, X)
 
 
 def test_digits_equal_scikit_learns():
     sklearn = pytest.importorskip("sklearn.datasets")
     X, y = sklearn.load_digits(return_X_y=True)
-    ours, labels = gb.data.load_digits(scaled=False)
+    ours, labels = gb.data.load_digits()
     np.testing.assert_array_equal(ours, X)
     np.testing.assert_array_equal(labels, y)
 

@@ -1,0 +1,108 @@
+"""The commands and their options; what they do is in the modules beside this one, imported when a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    help="Backpropagation on NVIDIA GPUs and CPUs: train a network, see what this machine has, compare its devices.",
+)
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON line on standard output, the rest on stderr.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of weights, batches and dropout.")]
+Optimizer = Annotated[str, typer.Option(help="sgd, adam, adamw, rmsprop or adagrad.")]
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from .. import __version__
+
+        print(__version__)
+        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .npz file with arrays X and y, or a .csv whose last column is the class.", show_default="digits"
+        ),
+    ] = None,
+    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "256,128",
+    activation: Annotated[str, typer.Option(help="relu, gelu, tanh, ... between the layers.")] = "relu",
+    dropout: Annotated[float, typer.Option(help="Share of hidden units dropped in each step.")] = 0.0,
+    norm: Annotated[str | None, typer.Option(help="layer, rms or batch normalisation.", show_default="none")] = None,
+    optimizer: Optimizer = "adam",
+    lr: Annotated[float | None, typer.Option(help="Learning rate, at its peak.", show_default="by optimizer")] = None,
+    schedule: Annotated[
+        str, typer.Option(help="Of the learning rate: constant, cosine, onecycle, step, warmup or plateau.")
+    ] = "onecycle",
+    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 64,
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 20,
+    seed: Seed = 0,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, emulated.", show_default="cuda if usable")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Use this many samples only.", show_default="all")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/<time>")] = None,
+    json: Json = False,
+) -> None:
+    """Train a network on handwritten digits, or your table; write metrics.json, loss.png and model.safetensors."""
+    from . import training
+
+    training.run(
+        training.Settings(
+            data=data, hidden=hidden, activation=activation, dropout=dropout, norm=norm, optimizer=optimizer, lr=lr,
+            schedule=schedule, batch_size=batch_size, epochs=epochs, seed=seed, device=device, limit=limit, out=out,
+        ),
+        json_line=json,
+    )  # fmt: skip
+
+
+@app.command()
+def info(json: Json = False) -> None:
+    """Show devices, versions, whether kernels compile here, what is missing and how to install it."""
+    from . import information
+
+    information.run(json_line=json)
+
+
+@app.command()
+def bench(
+    networks: Annotated[
+        str, typer.Option(help="Networks as widths@batch, separated by commas.")
+    ] = "64-32-10@32,784-256-128-10@128,784-1024-1024-10@256",
+    devices: Annotated[
+        str | None, typer.Option(help="Devices to compare.", show_default="cpu and cuda if usable")
+    ] = None,
+    optimizer: Optimizer = "adam",
+    repeats: Annotated[int, typer.Option(help="Measurements of each part, of which the median counts.")] = 30,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/bench-<time>")] = None,
+    json: Json = False,
+) -> None:
+    """Compare devices: copies, forward, backward, optimiser and whole step of some networks."""
+    from . import benchmark
+
+    benchmark.run(
+        benchmark.Settings(
+            networks=networks, devices=devices, optimizer=optimizer, repeats=repeats, seed=seed, out=out
+        ),
+        json_line=json,
+    )

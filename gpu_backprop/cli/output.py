@@ -1,0 +1,107 @@
+"""What commands print and write: tables on a terminal, plain lines elsewhere, JSON, run folders."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import DataError
+
+
+class Output:
+    """Where a command speaks: standard output; with `json_line` standard error, so that only JSON is on the first."""
+
+    def __init__(self, json_line: bool):
+        from rich.console import Console
+
+        self.json_line = json_line
+        self.stream = sys.stderr if json_line else sys.stdout
+        self.console = Console(file=self.stream, highlight=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.console.is_terminal
+
+    def line(self, text: str = "") -> None:
+        print(text, file=self.stream, flush=True)
+
+    def facts(self, title: str, rows: Iterable[tuple[str, Any]]) -> None:
+        """Names and values, one below the other."""
+        pairs = [(name, str(value)) for name, value in rows]
+        if self.is_terminal:
+            self._table(title, ("", ""), pairs, header=False)
+            return
+        self.line(title)
+        width = max((len(name) for name, _ in pairs), default=0)
+        for name, value in pairs:
+            self.line(f"  {name:{width}}  {value}")
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows under a header; all columns but the first are numbers."""
+        if self.is_terminal:
+            self._table(title, header, rows, header=True)
+            return
+        widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+        self.line(title)
+        for row in (header, *rows):
+            cells = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
+            self.line("  " + "  ".join(cells).rstrip())
+
+    def _table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], header: bool) -> None:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=header)
+        for i, name in enumerate(columns):
+            table.add_column(name, justify="right" if header and i else "left", style="bold" if i == 0 else None)
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self.console.print(table)
+
+    def result(self, values: dict[str, Any]) -> None:
+        """The JSON line, the last of all, if it was asked for."""
+        if self.json_line:
+            self.stream.flush()
+            print(json.dumps(plain(values)), flush=True)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: no NaN, no infinities, no NumPy numbers, paths as text."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(plain(values), indent=1) + "\n")
+
+
+def run_folder(out: Path | None, prefix: str = "") -> Path:
+    """The folder `out`, or a new one in runs/ named by the time; made first, so that a bad path costs no training."""
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise DataError(f"--out {os.fspath(out)!r} is a file; give the path of a folder")
+        out.mkdir(parents=True, exist_ok=True)
+        return out
+    stamp = prefix + time.strftime("%Y-%m-%d_%H-%M-%S")
+    for name in (stamp, *(f"{stamp}-{i}" for i in range(2, 1000))):
+        try:
+            (Path("runs") / name).mkdir(parents=True)
+            return Path("runs") / name
+        except FileExistsError:
+            continue
+    raise DataError(f"runs/{stamp}: a thousand runs in one second; give --out")
