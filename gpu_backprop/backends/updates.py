@@ -185,7 +185,7 @@ def adam_update(
         _multiply(g, g, s)
         _multiply(s, fresh2, s)
         _add(v, s, v)
-        _sqrt(v if u is None else _maximum(u, v, u), s)
+        _sqrt(v if u is None else _maximum(u, v, out=u), s)
         _multiply(s, root, s)
         _add(s, eps, s)
         _divide(m, s, s)
@@ -226,7 +226,7 @@ def rmsprop_update(
             _add(a, _multiply(g, fresh, s), a)
             _multiply(a, a, s)
             _subtract(v, s, s)
-            _maximum(s, zero, s)  # rounding can take a variance of nothing below 0
+            _maximum(s, zero, out=s)  # rounding can take a variance of nothing below 0
             _sqrt(s, s)
         _add(s, eps, s)
         _divide(g, s, s)

@@ -217,7 +217,8 @@ class OneCycleLR(LRScheduler):
         begin = 0.0
         for i, (end, first, last) in enumerate(self.phases):
             if t <= end or i == len(self.phases) - 1:
-                return first, last, (t - begin) / (end - begin) if end != begin else 1.0
+                # one call too many is usual (after the last step): the cycle's end stays
+                return first, last, min((t - begin) / (end - begin), 1.0) if end != begin else 1.0
             begin = end
         raise AssertionError
 
