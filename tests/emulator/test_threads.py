@@ -79,10 +79,12 @@ def test_orders_are_what_their_names_say():
     assert shuffled == trace("shuffled", 1)
     assert shuffled != trace("shuffled", 2)
     assert sorted(shuffled) == sorted(forward)
-    assert shuffled != forward
+    assert [value // 100 for value in shuffled[::80]] != [0, 1, 2, 3]
     for block in range(4):  # the barrier holds in any order
-        steps = [value % 100 >= 50 for value in shuffled if value // 100 == block]
-        assert steps == [False] * 40 + [True] * 40
+        steps = [value % 100 for value in shuffled if value // 100 == block]
+        assert [step >= 50 for step in steps] == [False] * 40 + [True] * 40
+        assert steps[:40] != sorted(steps[:40])
+        assert steps[40:] != sorted(steps[40:])
 
 
 def test_order_comparison_finds_a_race():
@@ -120,6 +122,20 @@ def test_barrier_counts_only_live_threads(order):
     out = np.zeros(70, np.int32)
     RawKernel(code, "early_exit", order=order)((1,), (96,), (out, 70))
     assert (out == 42).all()
+
+
+@orders
+def test_warp_operations_count_only_live_lanes(order):
+    code = """
+    __global__ void tail(int* out, int n) {
+        if (threadIdx.x >= n) return;
+        out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, int(threadIdx.x), 1);
+        out[threadIdx.x] += 100 * __popc(__ballot_sync(0xffffffffu, 1));
+    }
+    """
+    out = np.zeros(52, np.int32)
+    RawKernel(code, "tail", order=order, seed=2)((1,), (64,), (out, 52))
+    assert out.tolist() == [(lane ^ 1) + 100 * (32 if lane < 32 else 20) for lane in range(52)]
 
 
 @orders
@@ -344,5 +360,21 @@ def test_lanes_at_different_operations():
 
 
 def test_the_emulator_recovers_from_a_deadlock():
-    failure("__global__ void stuck(float* x) { if (threadIdx.x) __syncwarp(); else __syncthreads(); }", "stuck")
+    stuck = """
+    __global__ void stuck(float* x) {
+        if (threadIdx.x < 40) __syncthreads();
+        else __syncwarp(0x80000100u);
+    }
+    """
+    assert "lane 9 calls __syncwarp" in failure(stuck, "stuck")
+    code = """
+    __global__ void rest(int* x) {
+        if (threadIdx.x < 40) return;
+        __syncthreads();
+        x[threadIdx.x] += 1;
+    }
+    """
+    x = np.zeros(64, np.int32)
+    RawKernel(code, "rest")((1,), (64,), (x,))
+    assert x.tolist() == [0] * 40 + [1] * 24
     test_reduction_with_shuffles_in_divergent_code("forward", 3, 256, 256)
