@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .core import devices, dtypes
-from .core.errors import DataError
+from .core.errors import DataError, ShapeError
 from .core.tape import modes
 from .core.tensor import Tensor
 
@@ -60,10 +60,10 @@ class Generator:
     def uniform(
         self, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = None, device: Any = None
     ) -> Tensor:
-        """Uniform floats in [low, high)."""
+        """Uniform floats in [low, high); narrow dtypes, too, never round up to `high`."""
         shape = _shape(shape)
         values = self._unit(math.prod(shape)).reshape(shape) * (high - low) + low
-        return _finish(values, dtype, device)
+        return _finish(values, dtype, device, below=high if high > low else None)
 
     def normal(
         self, shape: Any = (), mean: float = 0.0, std: float = 1.0, dtype: Any = None, device: Any = None
@@ -92,13 +92,20 @@ class Generator:
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
+    lengths = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
+    if any(n < 0 for n in lengths):
+        raise ShapeError(f"random: shape {list(lengths)} has a negative length; use lengths of at least 0")
+    return lengths
 
 
-def _finish(values: np.ndarray, dtype: Any, device: Any) -> Tensor:
+def _finish(values: np.ndarray, dtype: Any, device: Any, below: float | None = None) -> Tensor:
     place = devices.resolve(device)
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    return Tensor(place.backend.from_host(np.ascontiguousarray(values.astype(target)), copy=False), place)
+    host = np.asarray(values.astype(target), order="C")
+    if below is not None:
+        end = np.asarray(below, target)
+        host = np.minimum(host, np.nextafter(end, np.asarray(-np.inf, target)), out=host)
+    return Tensor(place.backend.from_host(host, copy=False), place)
 
 
 _A = (
