@@ -1,0 +1,55 @@
+"""`import gpu_backprop` costs little more than `import numpy`, and brings in nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+
+HEAVY = (
+    *("cupy", "cupyx", "typer", "rich", "matplotlib", "sklearn", "scipy", "ml_dtypes", "safetensors", "numpy.random"),
+    *("cuda", "nvmath", "asyncio", "inspect", "multiprocessing", "subprocess"),
+)
+LAZY = ("gpu_backprop.nn", "gpu_backprop.optim", "gpu_backprop.data", "gpu_backprop.train", "gpu_backprop.viz")
+
+
+def fresh(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = "import numpy, sys, json; before = set(sys.modules); import gpu_backprop; print(json.dumps([sorted(before), sorted(sys.modules)]))"
+    before, after = json.loads(fresh(code))
+    new = set(after) - set(before)
+    assert not {
+        name for name in new if name.split(".")[0] in HEAVY or name in HEAVY or name.startswith(("numpy.random",))
+    }
+    assert not {name for name in new if name.startswith(LAZY)}
+
+
+def test_using_float_arrays_needs_no_bfloat16() -> None:
+    code = """
+import sys, gpu_backprop as gb
+x = gb.tensor([1.0, 2.0], requires_grad=True)
+(gb.exp(x) * x + 1).sum().backward()
+gb.concat([x, x]), x.astype("float64"), repr(x), x > 1, x @ x, x.mean()
+print([m for m in ("ml_dtypes", "safetensors", "cupy", "matplotlib") if m in sys.modules])
+"""
+    assert fresh("import os; os.environ['GPU_BACKPROP_DEVICE'] = 'cpu'\n" + code).strip() == "[]"
+
+
+def test_import_time() -> None:
+    """Medians of fresh interpreters, taken in turns; the time of the import statement itself."""
+    code = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+    ratios = []
+    for _ in range(3):  # a busy machine gets another chance
+        times: dict[str, list[float]] = {"numpy": [], "gpu_backprop": []}
+        for _ in range(7):
+            for name in times:
+                times[name].append(float(fresh(code.format(name))))
+        ratios.append(statistics.median(times["gpu_backprop"]) / statistics.median(times["numpy"]))
+        if ratios[-1] <= 1.5:
+            return
+    raise AssertionError(f"import gpu_backprop takes {ratios} times the time of import numpy")
