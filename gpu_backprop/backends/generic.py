@@ -83,8 +83,9 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         return xp.multiply(g, y > 0, out=out)
 
     def sigmoid(x, out=None):
-        # 1/2 + tanh(x/2)/2 neither overflows nor warns
-        return xp.add(xp.tanh(x * 0.5) * 0.5, 0.5, out=out)
+        # 1 / (1 + e^-x), or e^x / (1 + e^x) below 0: no overflow, and small values keep all their digits
+        e = xp.exp(-xp.abs(x))
+        return xp.divide(xp.where(x >= 0, e.dtype.type(1), e), e + 1, out=out)
 
     def sigmoid_backward(g, y, out=None):
         return xp.multiply(g, y * (1 - y), out=out)
