@@ -49,7 +49,10 @@ class LayerNorm(Module):
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )
 
 
 class RMSNorm(Module):
@@ -100,6 +103,8 @@ class BatchNorm1d(Module):
         track_running_stats: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ):
         self.num_features = positive(self, "num_features", num_features)
         self.eps = eps
@@ -108,7 +113,7 @@ class BatchNorm1d(Module):
         self.track_running_stats = track_running_stats
         shape = (self.num_features,)
         self.weight = Parameter(_constant(1.0, shape, device, dtype)) if affine else None
-        self.bias = Parameter(_constant(0.0, shape, device, dtype)) if affine else None
+        self.bias = Parameter(_constant(0.0, shape, device, dtype)) if affine and bias else None
         tracked = track_running_stats
         self.register_buffer("running_mean", _constant(0.0, shape, device, dtype) if tracked else None)
         self.register_buffer("running_var", _constant(1.0, shape, device, dtype) if tracked else None)
@@ -137,5 +142,5 @@ class BatchNorm1d(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
