@@ -19,6 +19,8 @@ import numpy as np
 
 from ..core.errors import DeviceError
 
+PER_THREAD = 2  # the handle cudaStreamPerThread
+
 # is there a GPU ------------------------------------------------------------------------------------------------------
 
 
@@ -134,7 +136,8 @@ class CudaMachine:
         self.xp = cupy
         self.index = index
         self.runtime = cupy.cuda.runtime
-        if count == 1:
+        self.alone = count == 1
+        if self.alone:
             self.empty = cupy.empty  # type: ignore[method-assign]
 
         def allocate(size: int) -> np.ndarray:
@@ -153,12 +156,15 @@ class CudaMachine:
         return self.xp.empty(shape, dtype)
 
     def stream(self) -> int:
-        return self.xp.cuda.get_current_stream().ptr
+        """What tells streams apart; the per-thread default streams of all threads are one number to CUDA."""
+        stream = self.xp.cuda.get_current_stream().ptr
+        return stream if stream != PER_THREAD else -threading.get_ident()
 
     def from_host(self, array: np.ndarray, copy: bool) -> Any:
-        source = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(array.shape)
+        native = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
+        source = np.ascontiguousarray(array, dtype=native).reshape(array.shape)
         result = self.empty(array.shape, source.dtype)
-        stream = self.stream()
+        stream = self.xp.cuda.get_current_stream().ptr
         self.ring.upload(
             source,
             lambda offset, buffer: self.runtime.memcpyAsync(
@@ -170,7 +176,7 @@ class CudaMachine:
     def to_host(self, array: Any) -> np.ndarray:
         source = self.xp.ascontiguousarray(array)
         result = np.empty(array.shape, array.dtype)
-        stream = self.stream()
+        stream = self.xp.cuda.get_current_stream().ptr
         self.ring.download(
             result,
             lambda offset, buffer: self.runtime.memcpyAsync(

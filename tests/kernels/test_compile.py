@@ -1,7 +1,7 @@
 """Every kernel compiles for every architecture, and none spills registers. Needs NVRTC, but no GPU and no driver.
 
-sm_90: all operations, patterns, dtypes and both index types. The other architectures: each operation in one pattern, and
-each pattern and reduction, in float32 and bfloat16.
+sm_90: all operations, patterns, dtypes and both index types. The other architectures: each operation in one pattern,
+and each pattern and reduction, in float32 and bfloat16.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class Device:
         return np.zeros(size, np.uint8)
 
     def record(self) -> Any:
-        return types.SimpleNamespace(synchronize=lambda n=len(self.queue): self.run(n))
+        behind = len(self.queue)
+        return types.SimpleNamespace(synchronize=lambda: self.run(behind))
 
     def run(self, count: int) -> None:
         for job in self.queue[:count]:
@@ -114,7 +115,8 @@ def test_missing_devices_are_device_errors(probe):
 
 
 def test_import_does_not_touch_cupy():
-    code = "import sys, gpu_backprop.backends.cuda; print([m for m in ('cupy', 'cuda.core', 'nvmath') if m in sys.modules])"
+    names = "('cupy', 'cuda.core', 'nvmath')"
+    code = f"import sys, gpu_backprop.backends.cuda; print([m for m in {names} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

@@ -15,7 +15,8 @@ from gpu_backprop.backends import layouts
 def offsets(shape, strides):
     """Where each element lies, in the order in which a kernel visits them."""
     return [
-        sum(i * s for i, s in zip(index, strides, strict=True)) for index in itertools.product(*(range(n) for n in shape))
+        sum(i * s for i, s in zip(index, strides, strict=True))
+        for index in itertools.product(*(range(n) for n in shape))
     ]
 
 

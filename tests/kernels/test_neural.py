@@ -179,16 +179,20 @@ def test_label_out_of_range(backend, label):
 
 
 @pytest.mark.parametrize("order", ["reversed", "shuffled"])
-def test_thread_order_changes_nothing(backend, remake, order):
-    other = remake(order=order, seed=7)
-    x, labels = draw((40, 10), np.float32), np.arange(40) % 10
+@pytest.mark.parametrize(("n", "c"), [(40, 10), (3, 1100)])
+@pytest.mark.parametrize("limit", [2**31 - 1, 1])
+def test_thread_order_changes_nothing(remake, order, n, c, limit):
+    """With one block for everything, too: shared memory is then used again before all threads are through."""
+    x, labels, weight = draw((n, c), np.float32), np.arange(n) % c, draw((c,), np.float32, 1, 0.5, 2.0)
     attrs = {"reduction": "mean", "ignore_index": 0, "label_smoothing": 0.1}
     results = []
-    for b in (backend, other):
-        given = (on(b, x), on(b, labels), None)
+    for b in (remake(max_grid=limit), remake(max_grid=limit, order=order, seed=7)):
+        given = (on(b, x), on(b, labels), on(b, weight))
         out, lse, total = b.functions["softmax_cross_entropy"](*given, **attrs)
         dx = b.functions["softmax_cross_entropy_backward"](on(b, np.array(1, np.float32)), *given, lse, total, **attrs)
-        results.append([b.to_host(a) for a in (out, lse, total, dx, b.functions["softmax"](given[0], axis=1))])
+        soft = b.functions["softmax"](given[0], axis=1)
+        slope = b.functions["softmax_backward"](given[0], soft, axis=1)
+        results.append([b.to_host(a) for a in (out, lse, total, dx, soft, slope)])
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)
 
@@ -231,6 +235,15 @@ def test_dropout_draws_numpys_philox(backend, dtype, p, key, offset):
         check(got, np.where(keep, x.astype(np.float64) * scale, 0), dtype)
         if p in (0.0, 1.0):
             assert keep.all() if p == 0 else not keep.any()
+
+
+def test_dropout_keeps_what_equals_p(backend):
+    """p itself is among the numbers drawn: u >= p keeps it, and the comparison in integers must do so too."""
+    u = (np.random.Philox(key=np.array([3, 4], np.uint64), counter=0).random_raw(64) >> np.uint64(11)) * 2.0**-53
+    for p in (u[0], u[21], np.nextafter(u[21], 1)):
+        x = on(backend, np.ones(64))
+        got = backend.to_host(backend.functions["dropout"](x, p=float(p), key=(3, 4), offset=0))
+        np.testing.assert_array_equal(got != 0, u >= p)
 
 
 def test_dropout_of_views_and_into_out(remake, backend):
