@@ -33,11 +33,11 @@ from .kernels import DeviceProperties, Kernel
 
 @functools.cache
 def compiler() -> tuple[str, ...]:
-    """The host's C++ compiler: CXX, else g++, else clang++."""
+    """The host's C++ compiler: CXX, else g++, clang++ or c++."""
     if not sys.platform.startswith("linux"):
         raise DeviceError(f"the emulated device runs on Linux only, not on {sys.platform}; use device='cpu'")
     chosen = os.environ.get("CXX")
-    for candidate in [shlex.split(chosen)] if chosen else [["g++"], ["clang++"]]:
+    for candidate in [shlex.split(chosen)] if chosen else [["g++"], ["clang++"], ["c++"]]:
         path = shutil.which(candidate[0])
         if path:
             return path, *candidate[1:]

@@ -177,9 +177,10 @@ def test_shuffles_at_the_edges_of_a_group():
         out[64 + lane] = __shfl_sync(0xffffffffu, lane, 5, 4);
         out[96 + lane] = __shfl_xor_sync(0xffffffffu, lane, 8, 8);
         out[128 + lane] = int(__shfl_down_sync(0xffffffffu, double(lane) + 0.5, 1u) * 2);
+        out[160 + lane] = __shfl_up_sync(0xffffffffu, lane, 3, 8);
     }
     """
-    out = np.zeros((5, 32), np.int32)
+    out = np.zeros((6, 32), np.int32)
     RawKernel(code, "edges")((1,), (32,), (out,))
     lanes = np.arange(32)
     assert out[0].tolist() == [lane - 3 if lane >= 3 else lane for lane in lanes]
@@ -188,6 +189,7 @@ def test_shuffles_at_the_edges_of_a_group():
     # xor with the width leaves the group: upwards is refused, downwards is another group's lane
     assert out[3].tolist() == [lane ^ 8 if (lane ^ 8) <= lane | 7 else lane for lane in lanes]
     assert out[4].tolist() == [2 * min(lane + 1, 31) + 1 for lane in lanes]
+    assert out[5].tolist() == [lane - 3 if lane % 8 >= 3 else lane for lane in lanes]
 
 
 def test_a_lane_that_takes_no_part_gives_nan():
