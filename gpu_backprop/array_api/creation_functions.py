@@ -10,6 +10,7 @@ import numpy as np
 from ..core import devices, dtypes
 from ..core.errors import DataError, ShapeError
 from ..core.tensor import Tensor, asarray
+from ..ops.reduction import as_integers
 
 __all__ = [
     *("arange", "asarray", "empty", "empty_like", "eye", "full", "full_like"),
@@ -18,8 +19,7 @@ __all__ = [
 
 
 def _shape(name: str, shape: Any) -> tuple[int, ...]:
-    lengths = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    lengths = tuple(n.__index__() for n in lengths)
+    lengths = as_integers(name, "shape", shape)
     if any(n < 0 for n in lengths):
         raise ShapeError(f"{name}: shape {lengths} has a negative length; use lengths of at least 0")
     return lengths

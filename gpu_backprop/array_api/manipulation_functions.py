@@ -8,14 +8,14 @@ from typing import Any
 from ..core.errors import ShapeError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import movement
-from ..ops.reduction import normalize_axis
+from ..ops.reduction import as_integers, normalize_axis
 
 __all__ = ["broadcast_to", "concat", "expand_dims", "flip", "permute_dims", "reshape", "squeeze", "stack"]
 
 
 def broadcast_to(x: Tensor, /, shape: tuple[int, ...]) -> Tensor:
     """A read-only view with axes of length 1 (and new leading axes) repeated."""
-    return asarray(x).broadcast_to(tuple(shape))
+    return asarray(x).broadcast_to(as_integers("broadcast_to", "shape", shape))
 
 
 def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:

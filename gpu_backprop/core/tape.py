@@ -21,7 +21,7 @@ from typing import Any
 from ..ops import movement
 from ..ops.primitive import Primitive, Spec, Tail
 from . import dtypes
-from .errors import DeviceError, DTypeError, GpuBackpropError, ShapeError, ShapeIndexError, TapeError
+from .errors import DataError, DeviceError, DTypeError, GpuBackpropError, ShapeError, ShapeIndexError, TapeError
 from .tensor import Tensor, as_operands
 
 _new = object.__new__
@@ -119,7 +119,7 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
         # Only 16-bit floats need the functions that compute in float32 on the CPU; the others' path is shorter.
         functions = device.functions if dtype.itemsize == 2 else device.native
         result = (primitive.forward or functions[primitive.name])(*arrays, **attrs)
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise _explain(primitive, inputs, error) from error
     residuals: tuple[Any, ...] = ()
     if primitive.residuals:
@@ -273,6 +273,8 @@ def _explain(primitive: Primitive, inputs: Sequence[Any], error: Exception) -> E
     message += next((f"; {remedy}" for sign, remedy in _REMEDIES if sign in reason), "")
     if isinstance(error, IndexError):
         return ShapeIndexError(message)
+    if isinstance(error, OverflowError):
+        return DataError(f"{message}; cast the array to a wider dtype first")
     return DTypeError(message) if isinstance(error, TypeError) else ShapeError(message)
 
 

@@ -321,7 +321,7 @@ class Tensor:
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape; one length may be -1."""
         target = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        return movement.reshape(self, shape=tuple(int(n) for n in target))
+        return movement.reshape(self, shape=reduction.as_integers("reshape", "shape", target))
 
     def broadcast_to(self, shape: tuple[int, ...]) -> Tensor:
         """A read-only view with axes of length 1 (and new leading axes) repeated."""
@@ -604,7 +604,10 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
         elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
             template.append(int(part))
         elif isinstance(part, slice):
-            template.append(slice(*(None if v is None else v.__index__() for v in (part.start, part.stop, part.step))))
+            bounds = (part.start, part.stop, part.step)
+            template.append(
+                slice(*(v if v is None else reduction.as_integers("index", "slice bound", v)[0] for v in bounds))
+            )
         else:
             array = part if isinstance(part, Tensor) else _index_array(part, x.device)
             if array.dtype.kind not in "biu":
@@ -745,6 +748,8 @@ def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         )
         if not any(isinstance(x, Tensor) for x in made):
             made = tuple(x if x is None else _operand(x, place) for x in made)
+            if made and all(x is None for x in made):
+                raise DTypeError("None is no operand; give an array or a number")
     except DTypeError as error:
         raise DTypeError(f"{name}: {error}") from None
     return made

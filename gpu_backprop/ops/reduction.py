@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
-from ..core.errors import ShapeError
+from ..core.errors import DTypeError, ShapeError
 from .elementwise import equal, exp
 from .primitive import Primitive
 
@@ -106,16 +107,26 @@ sum = Primitive("sum", "x", _pull_sum, gives="out")
 var = Primitive("var", "x", _pull_var, promotes="float")
 
 
+def as_integers(name: str, what: str, values: Any) -> tuple[int, ...]:
+    """`values` (an integer, or a tuple or list of them) as a tuple of Python integers."""
+    if type(values) is int:
+        return (values,)
+    try:
+        return tuple(map(index, values)) if isinstance(values, (tuple, list)) else (index(values),)
+    except TypeError:
+        raise DTypeError(f"{name}: {what} {values!r} is not made of integers; use integers") from None
+
+
 def normalize_axis(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     """`axis` (None, an int or a tuple of ints, negative from the back) as a sorted tuple of axes from the front."""
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     result = set()
-    for a in axes:
-        a = a.__index__()
+    for a in as_integers(name, "axis", axes):
         if not -ndim <= a < ndim:
-            raise ShapeError(f"{name}: axis {a} of an array with {ndim} axes; use {-ndim} to {ndim - 1}")
+            remedy = f"use {-ndim} to {ndim - 1}" if ndim else "leave axis out"
+            raise ShapeError(f"{name}: axis {a} of an array with {ndim} axes; {remedy}")
         result.add(a % ndim)
     if len(result) != len(axes):
         raise ShapeError(f"{name}: axis {tuple(axes)} names an axis twice; name each once")
