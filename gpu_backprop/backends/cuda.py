@@ -37,9 +37,12 @@ class HostMachine:
         return threading.get_ident()  # threads are to the emulator what streams are to a GPU
 
     def from_host(self, array: np.ndarray, copy: bool) -> np.ndarray:
-        if not (array.flags.aligned and array.dtype.isnative):
-            return array.astype(array.dtype.newbyteorder("="))
-        return array.copy() if copy else array
+        usable = array.flags.aligned and array.dtype.isnative
+        if usable and not copy:
+            return array
+        result = self.empty(array.shape, array.dtype if usable else array.dtype.newbyteorder("="))
+        result[...] = array
+        return result
 
     def to_host(self, array: np.ndarray) -> np.ndarray:
         return array

@@ -335,3 +335,15 @@ def test_thread_order_changes_nothing(backend, remake, order):
     expected = backend.to_host(backend.functions["divide"](on(backend, x), on(backend, y)))
     other = remake(order=order, seed=3)
     np.testing.assert_array_equal(other.to_host(other.functions["divide"](on(other, x), on(other, y))), expected)
+
+
+def test_host_arrays_of_any_make(backend):
+    """Wrong byte order, unaligned, strided, read-only: what arrives are the values."""
+    x = draw((4, 6), np.float32)
+    raw = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(4, 6)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    for host in (x.astype(">f4"), raw, x.T.copy().T, frozen, x[::-1][::-1]):
+        for copy in (True, False):
+            given = backend.from_host(host, copy=copy)
+            np.testing.assert_array_equal(backend.to_host(backend.functions["negative"](given)), -x)
