@@ -130,12 +130,13 @@ class Bench:
         self.criterion = nn.CrossEntropyLoss()
         self.optimizer = train.OPTIMIZERS[settings.optimizer](self.model.parameters())
         self.train_step = train.make_step(self.model, self.criterion, self.optimizer)
-        self.copies()
+        self.x, self.y = tensor(self.x_host, device=place), tensor(self.y_host, device=place)
         self.loss: Tensor | None = None
 
     def copies(self) -> None:
-        """The batch to the device."""
-        self.x, self.y = tensor(self.x_host, device=self.place), tensor(self.y_host, device=self.place)
+        """A batch to the device and back, which on the CPU takes one copy."""
+        for host in (self.x_host, self.y_host):
+            tensor(host, device=self.place).numpy()
 
     def forward(self) -> None:
         self.loss = self.criterion(self.model(self.x), self.y)

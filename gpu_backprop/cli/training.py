@@ -55,21 +55,24 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
     (x_train, y_train), (x_test, y_test) = data.stratified_split(X, y, TEST_SHARE, settings.seed)
     with devices.device("cpu"):  # the same weights wherever they go
         model = _model(settings, x_train, len(classes)).to(place)
-    folder = run_folder(settings.out)
+    loader = data.DataLoader(data.TensorDataset(x_train, y_train).to(place), settings.batch_size, shuffle=True)
+    optimizer = train.OPTIMIZERS[settings.optimizer](model.parameters(), lr=lr)
+    if settings.epochs < 1:
+        raise DataError(f"--epochs {settings.epochs} trains nothing; use at least 1")
+    folder = run_folder(settings.out)  # made when all that was asked for is known to make sense
 
     widths = "-".join(map(str, (X.shape[1], *widths_of(settings.hidden), len(classes))))
     name = settings.data.name if settings.data else "digits"
     title = f"{name}: a {widths} network on {place.name}"
     output.line(f"{title}, {len(x_train)} samples to train on, {len(x_test)} to test on")
-    test_pair = (x_test, y_test)
     history = train.fit(
         model,
-        data.DataLoader(data.TensorDataset(x_train, y_train).to(place), settings.batch_size, shuffle=True),
+        loader,
         loss="cross_entropy",
-        optimizer=train.OPTIMIZERS[settings.optimizer](model.parameters(), lr=lr),
+        optimizer=optimizer,
         schedule=settings.schedule,
         epochs=settings.epochs,
-        validation=test_pair,
+        validation=(x_test, y_test),
         metrics=["accuracy"],
         progress=Bar(output.console) if output.is_terminal else Lines(output.stream),
     )

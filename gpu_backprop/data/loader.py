@@ -85,9 +85,9 @@ class DataLoader:
         self.batch_size = int(batch_size)
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
-        self._stream = random.Generator(
-            int(random.integers(0, 2**32, device="cpu").item()) if seed is None and shuffle else seed or 0
-        )
+        if seed is None:
+            seed = int(random.default_generator().words(1)[0]) if shuffle else 0
+        self._stream = random.Generator(seed)
         self._epoch = 0  # that the next loop runs
         self._first = 0  # batch that the next loop starts with
         self._place = (0, 0)  # epoch and batch that come next

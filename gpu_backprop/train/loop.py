@@ -89,8 +89,8 @@ def fit(
     begun: list[Callback] = []
     try:
         for hook in hooks:
-            begun.append(hook)
             hook.on_begin(run)
+            begun.append(hook)
         while run.epoch < run.epochs and not run.stop:
             run.epoch += 1
             row = _epoch(run, Recorder(used), step, loader, device, after_step)
@@ -221,7 +221,9 @@ def _loader(what: str, data: Any, batch_size: int | None, device: Device, dtype:
         moved = (_to(t, device) for t in dataset.tensors)
         data = TensorDataset(*(t if wide or t.dtype != dtypes.float64 else t.astype(dtypes.float32) for t in moved))
     if isinstance(data, TensorDataset):
-        return DataLoader(data, batch_size or (BATCH if shuffle else EVALUATION_BATCH), shuffle=shuffle)
+        if batch_size is None:
+            batch_size = BATCH if shuffle else EVALUATION_BATCH
+        return DataLoader(data, batch_size, shuffle=shuffle)
     if not isinstance(data, DataLoader):
         raise DTypeError(f"fit: {what} is a {type(data).__name__}; give a pair (X, y) or a DataLoader")
     if batch_size is not None:

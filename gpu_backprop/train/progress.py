@@ -63,7 +63,7 @@ class Bar(Callback):
             TextColumn("time left"),
             TimeRemainingColumn(),
             console=self.console,
-            refresh_per_second=1 / REFRESH,
+            refresh_per_second=10,
         )
         total = run.epochs * run.steps_per_epoch
         self.task = self.bar.add_task("train", total=total, epoch=1, epochs=run.epochs, figures="", speed="")

@@ -117,13 +117,10 @@ def test_state_of_another_loader_is_refused():
         loader.load_state_dict({**state, "batch": 7})
 
 
-@pytest.mark.emulated
-def test_batches_on_another_device_are_made_there():
-    if "emulated" not in gb.devices():
-        pytest.skip("the emulated backend has no C++ compiler")
+def test_batches_on_another_device_are_made_there(device):
     here = DataLoader((np.arange(30.0),), batch_size=8, shuffle=True, seed=2)
-    there = DataLoader(TensorDataset(np.arange(30.0), device="emulated"), batch_size=8, shuffle=True, seed=2)
-    assert all(x.device == "emulated" for (x,) in there)
+    there = DataLoader(TensorDataset(np.arange(30.0), device=device), batch_size=8, shuffle=True, seed=2)
+    assert all(x.device == device for (x,) in there)
     there.load_state_dict(here.state_dict())
     assert rows(here) == rows(there)
 
