@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import gpu_backprop as gb
 from gpu_backprop.backends.emulated import EmulatedLauncher, RawKernel
 from gpu_backprop.backends.guards import guarded_empty
 from gpu_backprop.core.errors import KernelError
@@ -216,3 +217,24 @@ def test_raw_kernel_options_and_templates():
     x = np.zeros(3)
     RawKernel(code, "fill<double>", ("-DVALUE=2.5", "--std=c++17"))((1,), (3,), (x,))
     assert x.tolist() == [2.5] * 3
+
+
+def test_raw_kernel_in_a_primitive():
+    code = """
+    extern "C" __global__ void cube(const float* x, float* y, int n) {
+        const int i = blockIdx.x * blockDim.x + threadIdx.x;
+        if (i < n) y[i] = x[i] * x[i] * x[i];
+    }
+    """
+    kernel = RawKernel(code, "cube")
+
+    def forward(x):
+        y = np.empty_like(x)
+        kernel((x.size // 64 + 1,), (64,), (x, y, x.size))
+        return y
+
+    cube = gb.primitive(forward, vjp=lambda g, x: 3 * x * x * g)
+    with gb.device("emulated"):
+        x = gb.tensor(np.linspace(-2, 2, 100, dtype=np.float32), requires_grad=True)
+        cube(x).sum().backward()
+        np.testing.assert_allclose(x.grad.numpy(), 3 * x.numpy() ** 2, rtol=1e-6)
