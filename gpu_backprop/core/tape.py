@@ -102,7 +102,7 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
             else:
                 if x.device is not device:
                     raise _mixed_devices(primitive, inputs)
-                if array.dtype is not dtype:
+                if array.dtype is not dtype and primitive.promotes:
                     odd = True
             if x.requires_grad:
                 mask |= bit
