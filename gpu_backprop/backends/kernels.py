@@ -64,17 +64,18 @@ def kernels_folder() -> Path:
 @functools.cache
 def cuda_include_folders() -> tuple[str, ...]:
     """Folders with CUDA's own headers: of the NVIDIA wheels, else of a CUDA installation; empty if there are none."""
-    candidates = []
+    candidates: list[tuple[Path, ...]] = []
     with contextlib.suppress(ImportError, ValueError):
         spec = importlib.util.find_spec("nvidia")
         for root in (spec and spec.submodule_search_locations) or ():
-            candidates += [Path(root, "cu13", "include"), Path(root, "cuda_runtime", "include")]
+            candidates.append((Path(root, "cu13", "include"),))
+            candidates.append((Path(root, "cuda_runtime", "include"), Path(root, "cuda_nvcc", "include")))  # CUDA 12
     for home in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"):
         if home:
-            candidates.append(Path(home, "include"))
-    for folder in candidates:
-        if (folder / "vector_types.h").is_file() and (folder / "crt" / "host_defines.h").is_file():
-            return (str(folder),)
+            candidates.append((Path(home, "include"),))
+    for folders in candidates:
+        if all(any((f / header).is_file() for f in folders) for header in ("vector_types.h", "crt/host_defines.h")):
+            return tuple(map(str, folders))
     return ()
 
 
