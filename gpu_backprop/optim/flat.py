@@ -72,7 +72,7 @@ class Flat:
         return zeros(self.device, self.ends[-1], self.dtype)
 
     def _adopt(self) -> None:
-        """Copy the parameters (and gradients) into the buffers and make them views of these."""
+        """Copy the parameters into the buffer and make them views of it. Gradients that exist are copied in at step()."""
         self.members: list[tuple[Any, Any, FlatGrad]] = []
         for p, start, end in zip(self.params, self.starts, self.ends):
             view = self.param[start : start + p.size].reshape(p.shape)
@@ -81,10 +81,6 @@ class Flat:
             if p.cell is None:
                 p.cell = [0]
             buffer = FlatGrad(self.grad, start, end, p.shape, p.size, self.device)
-            if p.grad is not None:
-                buffer.array[...] = p.grad.array
-                if p.grad.node is None:  # a recorded gradient stays what it is
-                    p.grad = buffer
             p.extra = p.extra or {}
             p.extra["grad_buffer"] = buffer
             self.members.append((p, view, buffer))

@@ -156,7 +156,7 @@ class Optimizer:
             else:
                 old = group.mirror
             for i, (a, b) in enumerate(zip(old, numbers)):
-                if a != b and not (i in (GRAD_SCALE, SKIP) and a is not None):
+                if a != b:
                     hyper[i] = b
         group.mirror = numbers
         names, switches = self.state_names(group), self.switches(group)

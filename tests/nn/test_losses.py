@@ -69,15 +69,16 @@ def test_bce_with_logits(reduction, device):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bce_is_stable(dtype, device):
     """Sure and right: the loss is exp(-|x|), to all digits; sure and wrong: |x|. At 0, derivatives of all orders."""
-    x = gb.tensor([30.0, -30.0, 1000.0, -1000.0, 0.0], dtype=dtype, requires_grad=True)
-    y = gb.tensor([1.0, 0.0, 0.0, 1.0, 1.0], dtype=dtype)
+    x = gb.tensor([30.0, -30.0, 1000.0, -1000.0, 0.0, 25.0], dtype=dtype, requires_grad=True)
+    y = gb.tensor([1.0, 0.0, 0.0, 1.0, 1.0, 0.0], dtype=dtype)
     loss = F.binary_cross_entropy_with_logits(x, y, reduction="none")
-    expected = [math.log1p(math.exp(-30)), math.log1p(math.exp(-30)), 1000.0, 1000.0, math.log(2)]
+    expected = [math.log1p(math.exp(-30)), math.log1p(math.exp(-30)), 1000.0, 1000.0, math.log(2), 25 + math.exp(-25)]
     digits = 1e-6 if dtype == "float32" else 1e-14
     np.testing.assert_allclose(loss.detach().numpy(), expected, rtol=digits)
     loss.sum().backward(create_graph=True)
     gradient = x.grad
-    np.testing.assert_allclose(gradient.detach().numpy(), [-math.exp(-30), math.exp(-30), 1, -1, -0.5], rtol=1e-5)
+    expected = [-math.exp(-30), math.exp(-30), 1, -1, -0.5, 1]
+    np.testing.assert_allclose(gradient.detach().numpy(), expected, rtol=1e-5)
     x.grad = None
     gradient[4].backward()
     assert x.grad.tolist()[4] == pytest.approx(0.25)

@@ -127,6 +127,17 @@ def test_gradients_that_were_there_before_are_kept(device):
         np.testing.assert_allclose(p.detach().numpy(), value)
 
 
+def test_a_gradient_in_the_buffer_of_another_optimiser(device):
+    params = make()
+    first = gb.optim.SGD(params, lr=0.1)
+    backward(params)
+    expected = [p.detach().numpy() - 0.1 * p.grad.numpy() for p in params]
+    gb.optim.SGD(params, lr=9.0)  # takes the parameters, but not the gradients
+    first.step()
+    for p, value in zip(params, expected):
+        np.testing.assert_allclose(p.detach().numpy(), value)
+
+
 def test_a_saved_parameter_that_was_stepped_is_noticed(device):
     params = make()
     optimizer = gb.optim.SGD(params)
