@@ -72,7 +72,7 @@ class Flat:
         return zeros(self.device, self.ends[-1], self.dtype)
 
     def _adopt(self) -> None:
-        """Copy the parameters into the buffer and make them views of it. Gradients that exist are copied in at step()."""
+        """Copy the parameters into the buffer and make them views of it; gradients that exist wait for the step."""
         self.members: list[tuple[Any, Any, FlatGrad]] = []
         for p, start, end in zip(self.params, self.starts, self.ends):
             view = self.param[start : start + p.size].reshape(p.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,7 +21,7 @@ class ParamGroup(dict[str, Any]):
     flats: list[Flat]
     hypers: dict[Any, Any]  # device -> float64 array that the updates read
     mirror: list[float]  # what the hyper arrays hold
-    optimizer: Optimizer
+    optimizer: weakref.ref[Optimizer]  # weak: an optimiser that is dropped frees its buffers at once
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
@@ -31,9 +32,12 @@ class ParamGroup(dict[str, Any]):
             raise DataError(
                 "param_groups: the parameters of a group are fixed when it is made; use optimizer.add_param_group(...)"
             )
-        self.optimizer.check({**self, **new})
+        optimizer = self.optimizer()
+        if optimizer is not None:
+            optimizer.check({**self, **new})
         super().update(new)
-        self.optimizer.write_through(self)
+        if optimizer is not None:
+            optimizer.write_through(self)
 
     def __ior__(self, other: Any) -> ParamGroup:  # type: ignore[override,misc]
         self.update(other)
@@ -117,7 +121,7 @@ class Optimizer:
         values = {**self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
         self.check(values)
         group = ParamGroup(params=params, **values)
-        group.optimizer = self
+        group.optimizer = weakref.ref(self)
         group.mirror = []
         group.hypers = {}
         group.flats = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -276,6 +278,22 @@ def test_a_copied_model_has_no_place_in_the_buffers(device):
     assert not isinstance(twin.w.grad, FlatGrad)
 
 
+def test_an_optimiser_that_is_dropped_frees_its_buffers_at_once(device):
+    params = make()
+    optimizer = gb.optim.Adam(params)
+    scheduler = gb.optim.lr_scheduler.StepLR(optimizer, 1)
+    backward(params)
+    optimizer.step()
+    gone = weakref.ref(optimizer.param_groups[0].flats[0])
+    gc.disable()
+    try:
+        del optimizer, scheduler
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+KEPT = gb.optim.Adam(make())
 BAD = [
     (lambda: gb.optim.Adam(make(), lr=-1e-3), gb.DataError, "lr=-0.001 is out of range"),
     (lambda: gb.optim.Adam(make(), lr=float("nan")), gb.DataError, "lr=nan is out of range"),
@@ -297,8 +315,8 @@ BAD = [
     (lambda: gb.optim.Adam([gb.tensor([1, 2])]), gb.DTypeError, "int64 has no gradient"),
     (lambda: gb.optim.Adam(make(((2,),)) * 2), gb.DataError, "in the parameters twice"),
     (lambda: gb.optim.Adam([{"params": make(), "speed": 3}]), gb.DataError, "unknown option 'speed'"),
-    (lambda: gb.optim.Adam(make()).param_groups[0].update(lr=-1.0), gb.DataError, "lr=-1.0"),
-    (lambda: gb.optim.Adam(make()).param_groups[0].__setitem__("params", []), gb.DataError, "add_param_group"),
+    (lambda: KEPT.param_groups[0].update(lr=-1.0), gb.DataError, "lr=-1.0"),
+    (lambda: KEPT.param_groups[0].__setitem__("params", []), gb.DataError, "add_param_group"),
 ]
 
 
