@@ -190,8 +190,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
         loss_sum += partial[2 * block];
         weight_sum += partial[2 * block + 1];
     }
-    const RowSums<A> lanes = warp_reduce<AddRowSums<A>>({loss_sum, weight_sum});
-    __syncthreads();
+    const RowSums<A> lanes = warp_reduce<AddRowSums<A>>({loss_sum, weight_sum});  // last_block kept the reads above apart
     if (thread % WARP == 0) {
         losses[thread / WARP] = lanes.weights;
         weights[thread / WARP] = lanes.weighted;
