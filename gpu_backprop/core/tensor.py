@@ -620,7 +620,7 @@ def split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
 def _index_array(part: Any, device: devices.Device) -> Tensor:
     if isinstance(part, (list, tuple)) and not part:
         return tensor(part, dtype=dtypes.int64, device=device)
-    if isinstance(part, (list, tuple, np.ndarray, bool, np.bool_)) or hasattr(part, "__array_interface__"):
+    if isinstance(part, (list, tuple, np.ndarray, bool, np.bool_)) or hasattr(part, "__array__"):
         return tensor(part, device=device)
     raise ShapeIndexError(f"index: {part!r} cannot index; use integers, slices, None, ..., masks or integer arrays")
 
@@ -703,7 +703,7 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
     if host.dtype.kind not in "biuf" and not dtypes.is_bfloat16(host.dtype):
         raise DTypeError(f"tensor: data of dtype {host.dtype} cannot be a Tensor; give numbers or bools")
     if target is None:
-        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array_interface__")
+        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__")
         target = dtypes.get_default_dtype() if host.dtype.kind == "f" and not is_array else dtypes.as_dtype(host.dtype)
     return host if host.dtype == target and host.dtype.isnative else host.astype(target)
 
