@@ -12,6 +12,12 @@ from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
 from ..ops import indexing, linalg, neural, reduction
 
+__all__ = [
+    "batch_norm", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding", "gelu",
+    "huber_loss", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "relu", "rms_norm",
+    "sigmoid", "silu", "softmax", "softplus", "tanh",
+]  # fmt: skip
+
 # above this softplus(x) = x to the last bit of a double, and exp(x) is far from overflow in float32
 _SOFTPLUS_EXACT = 40.0
 

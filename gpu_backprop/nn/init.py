@@ -15,6 +15,12 @@ from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor
 
 
+__all__ = [
+    "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "trunc_normal_",
+    "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+]  # fmt: skip
+
+
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: random.Generator | None = None) -> Tensor:
     """U(a, b)."""
     drawn = (generator or random.default_generator()).uniform(tensor.shape, a, b, _dtype("uniform_", tensor), "cpu")

@@ -135,6 +135,7 @@ class Optimizer:
         for p in group["params"]:
             kinds.setdefault((p.device, p.dtype), []).append(p)
         group.flats = [Flat(params) for params in kinds.values()]
+        group.hypers = {}  # one left behind on another device would miss changes
         self.write_through(group)
         for flat in group.flats:
             flat.fill({n: self.initial(group, n) for n in flat.state})

@@ -77,6 +77,24 @@ def test_load_state_dict_writes_in_place(device):
     assert model.gain.dtype == "float32"
 
 
+class Foreign:
+    """An array of another library."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+def test_load_state_dict_takes_arrays_of_other_libraries():
+    layer = nn.Linear(2, 1, dtype="float64")
+    values = {"weight": np.array([[1 / 3, 1e300]]), "bias": np.array([np.pi])}
+    layer.load_state_dict({k: Foreign(v) for k, v in values.items()})
+    np.testing.assert_array_equal(layer.weight.numpy(), values["weight"])
+    np.testing.assert_array_equal(layer.bias.numpy(), values["bias"])
+
+
 def test_a_mismatch_lists_everything_and_writes_nothing():
     model = Block()
     state = {k: v.numpy().copy() + 1 for k, v in model.state_dict().items()}

@@ -198,12 +198,13 @@ def test_a_module_that_moves_to_another_device_takes_its_state_along():
     model.w = gb.nn.Parameter(gb.tensor(value))
     optimizer = gb.optim.Adam(model.parameters(), lr=0.1)
     state = {}
-    for place in ("cpu", "emulated", "emulated", "cpu"):
+    for place, lr in (("cpu", 0.1), ("emulated", 0.2), ("emulated", 0.3), ("cpu", 0.3)):
         model.to(place)
+        optimizer.param_groups[0]["lr"] = lr
         optimizer.zero_grad()
         backward([model.w])
         optimizer.step()
-        value = UPDATES["Adam"](value, 2 * value, state, lr=0.1)
+        value = UPDATES["Adam"](value, 2 * value, state, lr=lr)
         assert model.w.device == place
         np.testing.assert_allclose(model.w.detach().numpy(), value, rtol=1e-12)
 
@@ -248,6 +249,17 @@ def test_state_dict_is_laid_out_as_pytorch_does():
     assert state["state"][1]["exp_avg"].shape == (3,)
     assert state["param_groups"][1]["lr"] == 0.1
     assert state["param_groups"][1]["betas"] == (0.9, 0.999)
+
+
+def test_a_state_of_pytorchs_sgd_which_does_not_count_steps():
+    p = make(((2,),))[0]
+    value = p.numpy().copy()
+    optimizer = gb.optim.SGD([p], lr=0.1, momentum=0.9)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": {0: {"momentum_buffer": np.array([1.0, -1.0])}}, "param_groups": groups})
+    p.grad = gb.tensor([0.5, 0.5], dtype="float64")
+    optimizer.step()
+    np.testing.assert_allclose(p.detach().numpy(), value - 0.1 * np.array([1.4, -0.4]), rtol=1e-13)
 
 
 def test_a_state_that_does_not_fit_is_refused():
