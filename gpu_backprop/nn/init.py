@@ -14,7 +14,6 @@ from ..core.dtypes import float64, is_floating
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor
 
-
 __all__ = [
     "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "trunc_normal_",
     "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
