@@ -37,16 +37,11 @@ def require_emulated() -> None:
     require_tool(*emulated.available())
 
 
-def require_cuda() -> None:
-    count, reason = cuda.cuda_status()[:2]
-    if not count:
-        pytest.skip(reason)
-
-
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a device, which is the default one while the test runs."""
-    {"cpu": lambda: None, "emulated": require_emulated, "cuda": require_cuda}[request.param]()
+    if request.param == "emulated":
+        require_emulated()
     with gb.device(request.param):
         yield request.param
 
@@ -55,9 +50,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the tests marked `full`")
 
 
+def _left_out(config: pytest.Config) -> dict[str, str]:
+    """Markers of tests that this run leaves out, and why."""
+    reasons = {}
+    count, reason = cuda.cuda_status()[:2]
+    if not count:
+        reasons["gpu"] = reason
+    if not config.getoption("--full"):
+        reasons["full"] = "too long for every run; pass --full"
+    return reasons
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--full"):
-        return
-    for item in items:
-        if "full" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="too long for every run; pass --full"))
+    reasons = _left_out(config)
+    left_out = {item: next((m for m in reasons if m in item.keywords), None) for item in items}
+    config.hook.pytest_deselected(items=[item for item, marker in left_out.items() if marker])
+    items[:] = [item for item, marker in left_out.items() if not marker]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How many tests ran on kernels and compilers, and which were left out: the counts that matter without a GPU."""
+    passed = terminalreporter.stats.get("passed", [])
+    for marker in ("emulated", "compile", "gpu"):
+        count = sum(marker in report.keywords for report in passed)
+        if count:
+            terminalreporter.write_line(f"{marker}: {count:,} passed")
+    for marker, reason in _left_out(config).items():
+        terminalreporter.write_line(f"{marker}: not run: {reason}")
