@@ -1,0 +1,8 @@
+"""Backpropagation made visible: `tape(loss)` lists what was recorded, `draw(loss)` draws it, `curves` plots runs."""
+
+from __future__ import annotations
+
+from .drawing import Drawing, draw
+from .listing import Listing, tape
+
+__all__ = ["Drawing", "Listing", "draw", "tape"]
