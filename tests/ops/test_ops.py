@@ -299,3 +299,47 @@ def test_integers_follow_numpy(name: str, dtype: str, device: str) -> None:
         found, expected = ours(gb.asarray(a), gb.asarray(b)), theirs(a, b)
     np.testing.assert_array_equal(found.numpy(), expected, strict=True)
     assert dtypes.as_dtype(found.dtype) == found.dtype
+
+
+# labels --------------------------------------------------------------------------------------------------------------
+
+CROSS_ENTROPY = {"reduction": "mean", "ignore_index": -100, "label_smoothing": 0.0}
+
+
+@pytest.mark.parametrize("bad", [4, -1, 10**9])
+def test_a_label_out_of_range_is_an_error(bad: int, device: str) -> None:
+    """At once on the CPU, at the next synchronisation elsewhere; never an access outside the array."""
+    x = gb.ones((3, 4)).requires_grad_()
+    with pytest.raises(gb.DataError, match=rf"label {bad} .*ignore_index={bad}" if device == "cpu" else "label"):
+        neural.softmax_cross_entropy(x, gb.tensor([0, bad, 2]), None, **CROSS_ENTROPY).item()
+    gb.synchronize()
+    legal = CROSS_ENTROPY | {"ignore_index": bad}
+    assert np.isfinite(neural.softmax_cross_entropy(x, gb.tensor([0, bad, 2]), None, **legal).item())
+
+
+def test_nothing_that_counts_gives_nan_and_sum_gives_zero() -> None:
+    x, labels = gb.ones((2, 3)), gb.tensor([-100, -100])
+    assert np.isnan(neural.softmax_cross_entropy(x, labels, None, **CROSS_ENTROPY).item())
+    assert neural.softmax_cross_entropy(x, labels, None, **(CROSS_ENTROPY | {"reduction": "sum"})).item() == 0
+
+
+def test_large_logits_neither_overflow_nor_lose_the_loss() -> None:
+    x = gb.tensor([[1000.0, 0.0], [-1000.0, 1000.0]], requires_grad=True)
+    loss = neural.softmax_cross_entropy(x, gb.tensor([0, 0]), None, **CROSS_ENTROPY)
+    loss.backward()
+    assert loss.item() == 1000
+    np.testing.assert_allclose(x.grad.numpy(), [[0, 0], [-0.5, 0.5]])
+    assert gb.logsumexp(x, axis=1).tolist() == [1000, 1000]
+    np.testing.assert_allclose(neural.softmax(x, axis=1).numpy(), [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "silu", "softplus", "gelu", "elu"])
+def test_activations_far_out_are_finite(name: str) -> None:
+    options = {"softplus": {"beta": 1.0, "threshold": 20.0}, "gelu": {"approximate": "none"}, "elu": {"alpha": 1.0}}
+    x = gb.tensor([-1e4, -100.0, 0.0, 100.0, 1e4], requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = getattr(elementwise, name)(x, **options.get(name, {}))
+        y.sum().backward()
+    assert np.isfinite(y.numpy()).all()
+    assert np.isfinite(x.grad.numpy()).all()
