@@ -73,10 +73,12 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
         output.line(f"cpu alone: {alone}")
     results: list[dict[str, Any]] = []
     for network in networks:
-        losses = {place.name: first_losses(network, place, settings) for place in places}
-        results.append({"network": str(network), "agreement": _compare(output, network, losses), "parts": {}})
+        first = {place.name: first_steps(network, place, settings) for place in places}
+        agreement = _compare(output, network, {name: losses for name, (losses, _) in first.items()})
+        parts = {name: {"first step": milliseconds} for name, (_, milliseconds) in first.items()}
+        results.append({"network": str(network), "agreement": agreement, "parts": parts})
     for network, result in zip(networks, results):
-        measured = {place.name: measure(network, place, settings) for place in places}
+        measured = {p.name: {**result["parts"][p.name], **measure(network, p, settings)} for p in places}
         result["parts"] = measured
         _table(output, network, measured)
     heights = {r["network"]: {d: {p: m[p] for p in PARTS} for d, m in r["parts"].items()} for r in results}
@@ -152,17 +154,20 @@ class Bench:
         self.place.backend.synchronize()
 
 
-def first_losses(network: Network, place: Device, settings: Settings) -> list[float]:
-    """The losses of the first steps."""
+def first_steps(network: Network, place: Device, settings: Settings) -> tuple[list[float], float]:
+    """The losses of the first steps, and the milliseconds of the very first, which compiles what is not cached yet."""
     bench = Bench(network, place, settings)
-    return [bench.step().item() for _ in range(AGREEMENT_STEPS)]
+    bench.synchronize()
+    begun = time.perf_counter()
+    losses = [bench.step().item()]
+    first = 1e3 * (time.perf_counter() - begun)
+    return losses + [bench.step().item() for _ in range(AGREEMENT_STEPS - 1)], first
 
 
 def measure(network: Network, place: Device, settings: Settings) -> dict[str, float]:
-    """Milliseconds of each part, of the first step (which compiles kernels), and samples a second."""
+    """Milliseconds of each part, and samples a second."""
     bench = Bench(network, place, settings)
-    bench.synchronize()
-    result = {"first step": 1e3 * _seconds(bench, bench.step)}
+    result: dict[str, float] = {}
     for _ in range(WARM_UP):
         bench.step()
 

@@ -58,12 +58,14 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=header)
+        self.console.print(Text(title, style="bold cyan"))
+        table = Table(box=box.SIMPLE_HEAD, show_header=header, show_edge=False)
         for i, name in enumerate(columns):
             table.add_column(name, justify="right" if header and i else "left", style="bold" if i == 0 else None)
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self.console.print(table)
+        self.console.print()
 
     def result(self, values: dict[str, Any]) -> None:
         """The JSON line, the last of all, if it was asked for."""

@@ -86,7 +86,7 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
         "device": place.name,
         "run_dir": str(folder),
     }
-    save(model, folder / "model.safetensors")
+    save(model.eval(), folder / "model.safetensors")
     curves.training(history, folder / "loss.png", title)
     about = {
         "settings": asdict(settings),

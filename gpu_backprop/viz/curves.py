@@ -59,7 +59,9 @@ def bars(
             at = [k + (i - (len(group) - 1) / 2) * width for k in range(len(categories))]
             heights = [values.get(c, 0.0) for c in categories]
             drawn = axes.bar(at, heights, width * 0.92, color=COLOURS[i % len(COLOURS)], label=series)
-            axes.bar_label(drawn, [f"{h:.3g}" for h in heights], fontsize=7, padding=2, color=INK)
+            axes.bar_label(
+                drawn, [f"{h:.2g}" if h < 10 else f"{h:.0f}" for h in heights], fontsize=7, padding=2, color=INK
+            )
         axes.set_yscale("log")
         axes.margins(y=0.15)
         axes.set_xticks(range(len(categories)), categories, rotation=30, ha="right", rotation_mode="anchor")

@@ -19,6 +19,7 @@ from gpu_backprop.cli import main
 pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
 
+ROOT = str(Path(gb.__file__).parents[1])
 KEYS = ["train_loss", "test_loss", "test_accuracy", "epochs", "seconds", "device", "run_dir"]
 
 
@@ -69,7 +70,7 @@ def test_train_reaches_097(capsys, tmp_path):
     # the saved model gives the accuracy that was printed
     _, (x_test, y_test) = gb.data.stratified_split(*gb.data.load_digits())
     model = gb.load(folder / "model.safetensors", device="cpu")
-    hits = (model.eval()(gb.tensor(x_test)).argmax(axis=1).numpy() == y_test).mean()
+    hits = (model(gb.tensor(x_test)).argmax(axis=1).numpy() == y_test).mean()
     assert hits == pytest.approx(result["test_accuracy"])
 
 
@@ -116,7 +117,7 @@ def test_options_reach_the_model_and_the_optimizer(capsys):
     assert (model.sizes, model.activation, model.dropout, model.norm) == ([64, 12, 7, 10], "gelu", 0.1, "layer")
     assert metrics_of(result)["history"]["steps"]["lr"] == [0.05] * 10
     assert run_json(capsys, quick("--hidden", ""))["epochs"] == 2
-    assert gb.load(f"{result['run_dir']}/model.safetensors").training is True
+    assert gb.load(f"{result['run_dir']}/model.safetensors").training is False
 
 
 @pytest.mark.parametrize("optimizer", sorted(gb.train.OPTIMIZERS))
@@ -163,7 +164,7 @@ def test_train_on_a_csv(capsys, tmp_path):
     result = run_json(capsys, ["train", "--data", "t.csv", "--hidden", "16", "--batch-size", "8", "--norm", "batch"])
     assert result["test_accuracy"] > 0.9
     assert metrics_of(result)["classes"] == ["high", "low"]
-    model = gb.load(f"{result['run_dir']}/model.safetensors").eval()
+    model = gb.load(f"{result['run_dir']}/model.safetensors")
     predicted = np.array(["high", "low"])[model(gb.tensor(X)).argmax(axis=1).numpy()]
     assert (predicted == words).mean() > 0.9  # raw features: standardising is part of the model
 
@@ -305,9 +306,15 @@ def test_help_and_version(capsys):
     assert capsys.readouterr().out == f"{gb.__version__}\n"
 
 
+def test_nothing_heavy_is_imported_before_it_is_used():
+    modules = "gpu_backprop.cli, gpu_backprop.train, gpu_backprop.data, gpu_backprop.viz.curves"
+    heavy = "{'typer', 'rich', 'matplotlib', 'cupy', 'sklearn', 'cuda'}"
+    code = f"import sys; sys.path.insert(0, {ROOT!r}); import {modules}; print({heavy} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
 # as a process ---------------------------------------------------------------------------------------------------------
 
-ROOT = str(Path(gb.__file__).parents[1])
 PROGRAM = [
     sys.executable,
     "-c",
@@ -455,7 +462,7 @@ def test_bench_tells_devices_that_disagree(capsys, monkeypatch):
     cpu = gb.device("cpu")
     other = type(cpu)("other", cpu.backend)
     monkeypatch.setattr(benchmark, "_devices", lambda names: ([cpu, other], ""))
-    monkeypatch.setattr(benchmark, "first_losses", lambda n, place, s: [1.0, 0.5 if place is cpu else 0.6])
+    monkeypatch.setattr(benchmark, "first_steps", lambda n, place, s: ([1.0, 0.5 if place is cpu else 0.6], 1.0))
     assert main(["bench", "--networks", "6-3@2", "--repeats", "1"]) == 0
     assert "cpu and other DISAGREE" in capsys.readouterr().out
 
