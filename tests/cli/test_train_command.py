@@ -1,0 +1,140 @@
+"""`gpu-backprop train`: what it learns, prints and writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpu_backprop as gb
+from gpu_backprop.cli import main
+
+from .helpers import KEYS, metrics_of, quick, run_json
+
+
+def test_train_reaches_097(capsys, tmp_path):
+    result = run_json(capsys, ["train", "--device", "cpu"])
+    assert list(result) == KEYS
+    assert result["test_accuracy"] >= 0.97
+    assert result["epochs"] == 20
+    assert result["device"] == "cpu"
+    assert 0 < result["seconds"] < 60  # under 5 on two cores that do nothing else
+
+    folder = tmp_path / result["run_dir"]
+    assert folder.parent == tmp_path / "runs"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {key: metrics[key] for key in KEYS} == result
+    assert metrics["settings"]["optimizer"] == "adam"
+    assert metrics["samples"] == {"train": 1438, "test": 359}
+    assert len(metrics["history"]["epochs"]["val_accuracy"]) == 20
+    assert len(metrics["history"]["steps"]["loss"]) == 20 * 23
+    assert (folder / "loss.png").read_bytes()[:4] == b"\x89PNG"
+
+    # the saved model gives the accuracy that was printed
+    _, (x_test, y_test) = gb.data.stratified_split(*gb.data.load_digits())
+    model = gb.load(folder / "model.safetensors", device="cpu")
+    hits = (model(gb.tensor(x_test)).argmax(axis=1).numpy() == y_test).mean()
+    assert hits == pytest.approx(result["test_accuracy"])
+
+
+def test_train_prints_plain_lines_where_there_is_no_terminal(capsys):
+    assert main(quick("--out", "here")) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "\x1b" not in out
+    lines = out.splitlines()
+    assert lines[0] == "digits: a 64-8-10 network on cpu, 80 samples to train on, 20 to test on"
+    assert lines[1].startswith("epoch 1/2  loss ")
+    assert lines[2].startswith("epoch 2/2  loss ")
+    for row in ("test accuracy", "training time", "written to      here: metrics.json, loss.png, model.safetensors"):
+        assert row in out
+    assert sorted(os.listdir("here")) == ["loss.png", "metrics.json", "model.safetensors"]
+    assert not os.path.exists("runs")
+
+
+def test_json_comes_last_and_alone_on_standard_output(capsys):
+    assert main(quick("--json")) == 0
+    out, err = capsys.readouterr()
+    assert list(json.loads(out)) == KEYS
+    assert "epoch 2/2" in err
+    assert "test accuracy" in err
+
+
+def test_a_seed_repeats_a_run(capsys):
+    def losses(seed):
+        result = run_json(capsys, quick("--dropout", "0.3", "--seed", seed))
+        return result["train_loss"], result["test_loss"]
+
+    assert losses("3") == losses("3") != losses("4")
+
+
+def test_two_runs_at_once_have_folders_of_their_own(capsys):
+    folders = {run_json(capsys, quick("--epochs", "1"))["run_dir"] for _ in range(3)}
+    assert len(folders) == 3
+
+
+def test_options_reach_the_model_and_the_optimizer(capsys):
+    options = ["--hidden", "12,7", "--activation", "gelu", "--dropout", "0.1", "--norm", "layer", "--optimizer", "sgd"]
+    result = run_json(capsys, quick(*options, "--lr", "0.05", "--schedule", "constant", "--batch-size", "16"))
+    model = gb.load(f"{result['run_dir']}/model.safetensors")
+    assert (model.sizes, model.activation, model.dropout, model.norm) == ([64, 12, 7, 10], "gelu", 0.1, "layer")
+    assert metrics_of(result)["history"]["steps"]["lr"] == [0.05] * 10
+    assert run_json(capsys, quick("--hidden", ""))["epochs"] == 2
+    assert gb.load(f"{result['run_dir']}/model.safetensors").training is False
+
+
+@pytest.mark.parametrize("optimizer", sorted(gb.train.OPTIMIZERS))
+def test_every_optimizer_learns_with_its_default_rate(capsys, optimizer):
+    arguments = ["train", "--hidden", "32", "--epochs", "10", "--optimizer", optimizer]
+    assert run_json(capsys, arguments)["test_accuracy"] > 0.9
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("device", ["emulated"], indirect=True)
+def test_emulated_kernels_give_the_losses_of_the_cpu(capsys, device):
+    arguments = ["train", "--epochs", "1", "--limit", "256", "--device"]
+    here, there = (run_json(capsys, [*arguments, name]) for name in ("cpu", device))
+    assert there["device"] == "emulated"
+    for key in ("train_loss", "test_loss"):
+        assert abs(here[key] - there[key]) < 1e-4
+    steps = [metrics_of(r)["history"]["steps"]["loss"] for r in (here, there)]
+    assert len(steps[0]) == 4
+    np.testing.assert_allclose(steps[0], steps[1], atol=1e-4, rtol=0)
+
+
+def test_a_loss_that_is_not_finite_is_told(capsys):
+    with np.errstate(all="ignore"):
+        assert main(quick("--optimizer", "sgd", "--lr", "1e38", "--schedule", "constant", "--json", "--out", "x")) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["train_loss"] is None  # JSON has no NaN
+    assert "stopped early: the loss became" in err
+    assert "NaN" not in Path("x/metrics.json").read_text()
+
+
+def table(n=120):
+    source = gb.random.Generator(0)
+    X = source.normal((n, 3), device="cpu").numpy() * [1, 100, 1e-3] + [0, 5000, 0]
+    return X, np.where(X[:, 1] > 5000, "high", "low")
+
+
+def test_train_on_a_csv(capsys, tmp_path):
+    X, words = table()
+    rows = [",".join([*(f"{v:.9g}" for v in row), word]) for row, word in zip(X, words)]
+    (tmp_path / "t.csv").write_text("a,b,c,level\n" + "\n".join(rows) + "\n")
+    result = run_json(capsys, ["train", "--data", "t.csv", "--hidden", "16", "--batch-size", "8", "--norm", "batch"])
+    assert result["test_accuracy"] > 0.9
+    assert metrics_of(result)["classes"] == ["high", "low"]
+    model = gb.load(f"{result['run_dir']}/model.safetensors")
+    predicted = np.array(["high", "low"])[model(gb.tensor(X)).argmax(axis=1).numpy()]
+    assert (predicted == words).mean() > 0.9  # raw features: standardising is part of the model
+
+
+def test_train_on_an_npz(capsys):
+    X, words = table()
+    np.savez("t.npz", X=X.reshape(-1, 3, 1), y=np.where(words == "high", 7, -2))
+    result = run_json(capsys, ["train", "--data", "t.npz", "--hidden", "16", "--batch-size", "8"])
+    assert result["test_accuracy"] > 0.9
+    assert metrics_of(result)["classes"] == [-2, 7]
