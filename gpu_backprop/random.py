@@ -17,6 +17,7 @@ from .core import devices, dtypes
 from .core.errors import DataError, ShapeError
 from .core.tape import modes
 from .core.tensor import Tensor
+from .ops.reduction import as_integers
 
 __all__ = ["Generator", "default_generator", "integers", "manual_seed", "normal", "permutation", "uniform"]
 
@@ -77,6 +78,7 @@ class Generator:
 
     def integers(self, low: int, high: int, shape: Any = (), dtype: Any = "int64", device: Any = None) -> Tensor:
         """Integers in [low, high), by multiplying the words' upper 32 bits (spans up to 2**32)."""
+        low, high = as_integers("integers", "range", (low, high))
         span = high - low
         if not 0 < span <= 2**32:
             raise DataError(f"integers: [{low}, {high}) spans {span} values; use high > low, at most 2**32 apart")
@@ -92,7 +94,7 @@ class Generator:
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
-    lengths = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
+    lengths = as_integers("random", "shape", shape)
     if any(n < 0 for n in lengths):
         raise ShapeError(f"random: shape {list(lengths)} has a negative length; use lengths of at least 0")
     return lengths

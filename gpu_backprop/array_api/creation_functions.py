@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core import devices, dtypes
-from ..core.errors import DataError, ShapeError
+from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops.reduction import as_integers
 
@@ -30,7 +30,10 @@ def _make(name: str, shape: Any, value: Any, dtype: Any, device: Any) -> Tensor:
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     array = place.backend.empty(_shape(name, shape), target)
     if value is not None:
-        array[...] = value
+        try:
+            array[...] = value
+        except OverflowError:
+            raise DataError(f"{name}: {value} does not fit into {target}; use a wider dtype") from None
     return Tensor(array, place)
 
 
@@ -43,6 +46,10 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
     """Values start, start + step, ... below stop; integers give int64, floats the default float dtype."""
     if stop is None:
         start, stop = 0, start
+    if not all(isinstance(v, (int, float, np.number)) for v in (start, stop, step)):
+        raise DTypeError(
+            f"arange: start={start!r}, stop={stop!r}, step={step!r} must be numbers; use t.item() of a Tensor"
+        )
     if step == 0:
         raise DataError("arange: step=0 never reaches the end; use another step")
     values = np.arange(start, stop, step)
@@ -90,6 +97,8 @@ def linspace(
     start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Tensor:
     """`num` evenly spaced values from start to stop."""
+    if not isinstance(start, (int, float, np.number)) or not isinstance(stop, (int, float, np.number)):
+        raise DTypeError(f"linspace: start={start!r} and stop={stop!r} must be numbers; use t.item() of a Tensor")
     if num < 0:
         raise DataError(f"linspace: num={num} is negative; use at least 0")
     if not (math.isfinite(start) and math.isfinite(stop)):

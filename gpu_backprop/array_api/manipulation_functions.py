@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.errors import ShapeError
+from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import movement
 from ..ops.reduction import as_integers, normalize_axis
@@ -18,9 +18,15 @@ def broadcast_to(x: Tensor, /, shape: tuple[int, ...]) -> Tensor:
     return asarray(x).broadcast_to(as_integers("broadcast_to", "shape", shape))
 
 
+def _sequence(name: str, arrays: Any) -> tuple[Any, ...]:
+    if not hasattr(arrays, "__iter__"):
+        raise DTypeError(f"{name}: {arrays!r} is not a sequence of arrays; give a list of them")
+    return tuple(arrays)
+
+
 def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
     """The arrays one after the other along an axis that exists (all flattened first when axis is None)."""
-    tensors = as_operands("concat", tuple(arrays))
+    tensors = as_operands("concat", _sequence("concat", arrays))
     if not tensors:
         raise ShapeError("concat: no arrays given; give at least one")
     if axis is None:
@@ -62,7 +68,7 @@ def squeeze(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
 
 def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
     """The arrays, all of one shape, along a new axis."""
-    tensors = as_operands("stack", tuple(arrays))
+    tensors = as_operands("stack", _sequence("stack", arrays))
     if not tensors:
         raise ShapeError("stack: no arrays given; give at least one")
     if any(t.shape != tensors[0].shape for t in tensors):

@@ -54,6 +54,8 @@ def as_dtype(spec: Any) -> np.dtype:
     if isinstance(spec, str) and spec == "bfloat16":
         return bfloat16()
     try:
+        if spec is None:  # NumPy's float64
+            raise TypeError
         dtype = np.dtype(spec)
     except TypeError:
         raise DTypeError(f"dtype: {spec!r} is not a data type; use one of {', '.join(NAMES)}") from None

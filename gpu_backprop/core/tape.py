@@ -270,11 +270,11 @@ def _explain(primitive: Primitive, inputs: Sequence[Any], error: Exception) -> E
         return error
     reason = str(error).strip().splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     message = f"{primitive.name}({_describe(inputs)}): {reason}"
+    if isinstance(error, OverflowError):
+        return DataError(f"{message}; cast the array to a wider dtype first")
     message += next((f"; {remedy}" for sign, remedy in _REMEDIES if sign in reason), "")
     if isinstance(error, IndexError):
         return ShapeIndexError(message)
-    if isinstance(error, OverflowError):
-        return DataError(f"{message}; cast the array to a wider dtype first")
     return DTypeError(message) if isinstance(error, TypeError) else ShapeError(message)
 
 
@@ -467,12 +467,14 @@ def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
     buffer = leaf.extra.get("grad_buffer")
     if buffer is None or "hooks" in leaf.extra:
         return False
-    inputs = rule.arguments(*needed)
-    if any(isinstance(x, Tensor) and x.array.dtype != buffer.array.dtype for x in inputs):
-        return False
-    arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-    functions = buffer.device.functions if buffer.array.dtype.itemsize == 2 else buffer.device.native
-    functions[rule.primitive.name](*arrays, out=buffer.array, **rule.attrs)
+    out = buffer.array
+    dtype = out.dtype
+    arrays = [x.array for x in rule.arguments(*needed)]
+    for array in arrays:
+        if array.dtype is not dtype and array.dtype != dtype:
+            return False
+    functions = buffer.device.functions if dtype.itemsize == 2 else buffer.device.native
+    functions[rule.primitive.name](*arrays, out=out, **rule.attrs)
     buffer.bump()
     leaf._grad = buffer
     return True
@@ -614,6 +616,10 @@ def backward(
             raise ShapeError(
                 f"backward: gradient of shape {list(gradient.shape)} for a result of shape {list(output.shape)}; "
                 "they must be equal"
+            )
+        elif gradient.device is not output.device:
+            raise DeviceError(
+                f"backward: a gradient on {gradient.device} for a result on {output.device}; use g.to(t.device)"
             )
         seeds.append(fit(gradient if create_graph else gradient.detach(), (output.shape, output.dtype)))
     walk(outputs, seeds, retain_graph=retain_graph, create_graph=create_graph)

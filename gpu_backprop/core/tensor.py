@@ -330,11 +330,10 @@ class Tensor:
     def permute_dims(self, axes: tuple[int, ...]) -> Tensor:
         """A view with the axes in another order."""
         n = self.ndim
+        axes = reduction.as_integers("permute_dims", "axes", axes)
         order = tuple(a % n if n and -n <= a < n else a for a in axes)
         if sorted(order) != list(range(n)):
-            raise ShapeError(
-                f"permute_dims: axes {tuple(axes)} do not name each of the {n} axes of {list(self.shape)} once"
-            )
+            raise ShapeError(f"permute_dims: axes {axes} do not name each of the {n} axes of {list(self.shape)} once")
         return movement.permute_dims(self, axes=order)
 
     def transpose(self, *axes: Any) -> Tensor:
