@@ -118,6 +118,8 @@ def test_mixing_devices_is_refused() -> None:
         a.grad = b
     with pytest.raises(gb.DeviceError):
         a += b
+    with pytest.raises(gb.DeviceError, match="backward: a gradient on emulated for a result on cpu"):
+        (gb.ones(2).requires_grad_() * 2).backward(b)
     assert (b + 1.0 + np.float32(1)).device == "emulated"  # scalars go where the array is
 
 

@@ -251,6 +251,15 @@ def test_writing_to_a_saved_input_is_found() -> None:
         y.backward()
 
 
+def test_writing_to_index_arrays_is_found() -> None:
+    for use in (lambda x, i: x[i], lambda x, i: gb.take(x, i)):
+        x, i = leaf(1, 2), gb.tensor([0, 1])
+        y = use(x, i).sum()
+        i += 1
+        with pytest.raises(gb.TapeError, match="changed in place"):
+            y.backward()
+
+
 def test_writing_to_what_is_not_saved_is_fine() -> None:
     x = leaf(1, 2)
     w = gb.tensor([3.0, 4.0], dtype="float64")
