@@ -290,6 +290,7 @@ def test_schedule_objects():
     decay = gb.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
     history = run(model, blobs(32), epochs=2, optimizer=optimizer, schedule=decay)
     assert history.steps["lr"] == [1.0, 0.5, 0.25, 0.125]
+    assert decay.last_epoch == 3  # not stepped after the last step: a one-cycle schedule would be over its end
 
     plateau = gb.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=1e9)
     optimizer.param_groups[0]["lr"] = 1.0
