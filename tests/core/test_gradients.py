@@ -391,3 +391,40 @@ def test_checkpoint_refuses_computed_tensors_closed_over() -> None:
         gb.TapeError, match=r"closes over a computed Tensor \(from 'multiply'\); pass it as an argument"
     ):
         gb.checkpoint(lambda x: x * h, x)
+
+
+def test_checkpoint_pulled_back_in_another_thread() -> None:
+    """The random numbers are those of the forward pass, not of the thread that runs backward."""
+    import threading
+
+    gb.manual_seed(11)
+    x = gb.tensor(np.arange(1.0, 501.0), requires_grad=True)
+    out = gb.checkpoint(lambda x: x * (gb.random.uniform(500) > 0.5).astype("float64"), x)
+    thread = threading.Thread(target=out.sum().backward)
+    thread.start()
+    thread.join()
+    np.testing.assert_allclose(x.grad.numpy(), out.numpy() / x.numpy())
+
+
+def test_gradients_that_nobody_asked_for_are_not_computed() -> None:
+    calls: list[str] = []
+
+    def counting(name: str, rule):
+        def run(g, x, y):
+            calls.append(name)
+            return rule(g, x, y)
+
+        return run
+
+    times = gb.primitive(
+        lambda x, y: x * y,
+        vjp=[counting("x", lambda g, x, y: g * y), counting("y", lambda g, x, y: g * x)],
+        name="times",
+    )
+    w = gb.tensor(X, requires_grad=True)
+    x = gb.tensor(X, requires_grad=True)
+    loss = times(x, w * 2.0).sum()
+    gb.core.tape.walk([loss], [gb.ones_like(loss)], targets=[x], retain_graph=True)
+    assert calls == ["x"]
+    loss.backward()
+    assert sorted(calls[1:]) == ["x", "y"]
