@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from typing import Any
 
@@ -11,49 +12,62 @@ from . import generic, updates
 from .base import Backend, Functions
 
 
-def _plain_labels(x: np.ndarray, labels: np.ndarray, weight: Any, ignore_index: int, label_smoothing: float) -> bool:
-    """The usual case of a cross-entropy: every row counts once, and every label is a class."""
+@functools.lru_cache(maxsize=64)
+def _row_starts(rows: int, columns: int) -> np.ndarray:
+    """Where each row of a (rows, columns) array begins among its elements."""
+    return np.arange(0, rows * columns, columns)
+
+
+def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoothing):
+    """Row losses log(sum(exp(x))) - x[label], reduced; the general way unless every row counts once."""
     n, c = x.shape
-    return (
+    plain = (
         weight is None
         and not label_smoothing
+        and reduction != "none"
         and n > 0
         and not 0 <= ignore_index < c
         and np.minimum.reduce(labels) >= 0
         and np.maximum.reduce(labels) < c
     )
-
-
-def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoothing):
-    """Row losses log(sum(exp(x))) - x[label], reduced; what is unusual goes the general way."""
-    if reduction == "none" or not _plain_labels(x, labels, weight, ignore_index, label_smoothing):
+    if not plain:
         return _generic["softmax_cross_entropy"](x, labels, weight, reduction, ignore_index, label_smoothing)
-    n = len(x)
     top = np.maximum.reduce(x, axis=1, keepdims=True)
     shifted = x - top
-    picked = shifted[np.arange(n), labels]
+    picked = shifted.take(_row_starts(n, c) + labels)
     np.exp(shifted, out=shifted)
     lse = np.log(np.add.reduce(shifted, axis=1))
     loss = np.add.reduce(lse - picked)
     lse += top[:, 0]
-    return (loss / x.dtype.type(n) if reduction == "mean" else loss), lse, x.dtype.type(n)
+    total = x.dtype.type(n)
+    return (loss / total if reduction == "mean" else loss), lse, total
 
 
 def softmax_cross_entropy_backward(
     g, x, labels, weight, lse, total, reduction, ignore_index, label_smoothing, out=None
 ):
-    """(softmax(x) - onehot(labels)) times the gradient of the loss, over n for a mean."""
-    if reduction == "none" or not _plain_labels(x, labels, weight, ignore_index, label_smoothing):
+    """(softmax(x) - onehot(labels)) g / n; the general way unless every row counts once (in a mean, total = n)."""
+    n, c = x.shape
+    if weight is not None or label_smoothing or reduction != "mean" or total != n:
         general = _generic["softmax_cross_entropy_backward"]
         return general(g, x, labels, weight, lse, total, reduction, ignore_index, label_smoothing, out=out)
-    n = len(x)
     result = np.subtract(x, lse[:, None], out=out)
     np.exp(result, out=result)
-    result[np.arange(n), labels] -= 1
-    result *= g / x.dtype.type(n) if reduction == "mean" else g
+    result.reshape(-1)[_row_starts(n, c) + labels] -= 1
+    result *= g / total
     return result
 
 
+def _reduction(ufunc):
+    """A reduction without NumPy's Python wrapper, which costs as much as a small array's."""
+
+    def reduce(x, axis, keepdims, out=None):
+        return ufunc.reduce(x, axis, None, out, keepdims)
+
+    return reduce
+
+
+_REDUCTIONS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 _generic = generic.table(np)
 
 
@@ -68,9 +82,8 @@ class CpuBackend(Backend):
         native.update(_generic)
         native["softmax_cross_entropy"] = softmax_cross_entropy
         native["softmax_cross_entropy_backward"] = softmax_cross_entropy_backward
-        self.functions = Functions(
-            lambda name: native[name] if name in generic.EXACT else generic.in_float32(native[name])
-        )
+        native.update({name: _reduction(ufunc) for name, ufunc in _REDUCTIONS.items()})
+        self.functions = generic.half_aware(native)
         self.functions.update(updates.TABLE)
 
     def from_host(self, array: np.ndarray, copy: bool = True) -> np.ndarray:

@@ -70,9 +70,7 @@ class KernelBackend(Backend):
 
         native = Functions(lambda primitive: generic.lookup(xp, primitive))
         native.update(generic.table(xp))
-        fallbacks = Functions(
-            lambda primitive: native[primitive] if primitive in generic.EXACT else generic.in_float32(native[primitive])
-        )
+        fallbacks = generic.half_aware(native)
         launches = Launches(self, fallbacks.__getitem__)
         self.functions = Functions(fallbacks.__getitem__)
         self.functions.update(launches.functions)

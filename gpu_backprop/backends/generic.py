@@ -16,6 +16,7 @@ import numpy as np
 from ..core import dtypes
 from ..core.errors import DataError
 from ..ops import indexing
+from .base import Functions
 
 EXACT = frozenset(
     (
@@ -65,6 +66,11 @@ def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return run
+
+
+def half_aware(native: Functions) -> Functions:
+    """The functions of `native`, right for 16-bit floats too."""
+    return Functions(lambda name: native[name] if name in EXACT else in_float32(native[name]))
 
 
 def _narrow(result: Any, half: np.dtype) -> Any:
@@ -175,6 +181,11 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         if bias is not None:
             xp.add(out, bias, out=out)
         return out
+
+    def linear_weight_gradient(g, x, out=None):
+        if g.ndim != 2:
+            g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+        return xp.matmul(g.T, x, out=out) if out is not None else xp.matmul(g.T, x)
 
     def softmax(x, axis, out=None):
         e = xp.exp(x - xp.max(x, axis=axis, keepdims=True)) if x.size else x.copy()
@@ -288,7 +299,8 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         astype, copy, reshape, concat, getitem, take, class_indices,
         relu, relu_backward, sigmoid, sigmoid_backward, tanh_backward, leaky_relu, leaky_relu_backward, elu,
         elu_backward, silu, silu_backward, softplus, softplus_backward, gelu, gelu_backward, erf, clip, where, var,
-        logsumexp, prod_of_others, linear, softmax, softmax_backward, log_softmax, log_softmax_backward,
+        logsumexp, prod_of_others, linear, linear_weight_gradient, softmax, softmax_backward, log_softmax,
+        log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
     return {f.__name__: f for f in functions}

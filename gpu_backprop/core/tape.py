@@ -483,15 +483,19 @@ def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
 def _unpack(node: Node) -> dict[str, Any]:
     """What the rules of a Node may name, with what was saved checked against later writes."""
     primitive = node.primitive
+    names = primitive.input_names
     values: dict[str, Any] = {**primitive.defaults, **node.attrs}
     for i, name in primitive.spec_names:
         values[name] = Spec(*node.specs[i])
     if primitive.variadic:
         values["specs"] = [Spec(*spec) for spec in node.specs]
-    keep, keep_out, keep_residuals = primitive.plan(node.mask)
+    keep, keep_out, keep_residuals = primitive.saves[node.mask]
     saved = iter(node.saved)  # type: ignore[arg-type]
     for i in keep:
-        values[primitive.input_names[i]] = _intact(node, *next(saved))
+        value, version = next(saved)
+        values[names[i]] = value
+        if isinstance(value, Tensor) and value.cell is not None:
+            _intact(node, value, version)
     if keep_out:
         value, version = next(saved)
         if version is None:  # several outputs
@@ -591,6 +595,21 @@ def nodes(outputs: Iterable[Tensor]) -> list[Node]:
     return sorted(seen, key=lambda node: -node.sequence)
 
 
+_ones: dict[Any, Any] = {}
+
+
+def _one(output: Tensor) -> Tensor:
+    """d(loss)/d(loss) = 1. The array is shared by all losses like this one: a walk never writes to it."""
+    array = output.array
+    key = (output.device, array.dtype, array.shape)
+    one = _ones.get(key)
+    if one is None:
+        one = _ones[key] = output.device.backend.xp.ones(array.shape, array.dtype)
+    seed = Tensor(one, output.device)
+    seed.cell = [0]  # so that a leaf which is handed it keeps a copy
+    return seed
+
+
 def backward(
     outputs: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
@@ -611,13 +630,14 @@ def backward(
                     f"backward: a result of shape {list(output.shape)} is not a scalar; "
                     "reduce it first (t.sum()), or pass gradient= of the same shape"
                 )
-            gradient = Tensor(output.device.backend.xp.ones(output.shape, output.dtype), output.device)
-        elif gradient.shape != output.shape:
+            seeds.append(_one(output))
+            continue
+        if gradient.shape != output.shape:
             raise ShapeError(
                 f"backward: gradient of shape {list(gradient.shape)} for a result of shape {list(output.shape)}; "
                 "they must be equal"
             )
-        elif gradient.device is not output.device:
+        if gradient.device is not output.device:
             raise DeviceError(
                 f"backward: a gradient on {gradient.device} for a result on {output.device}; use g.to(t.device)"
             )

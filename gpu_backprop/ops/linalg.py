@@ -26,11 +26,19 @@ matmul = Primitive(
     promotes="same", gives="out",
 )  # fmt: skip
 
+# g^T x, summed over all axes but the last: (..., out) and (..., in) give (out, in)
+linear_weight_gradient = Primitive(
+    "linear_weight_gradient", "g_ x",
+    lambda g, x: linear(x, g, None),
+    lambda g, g_: matmul(g_ if g_.ndim > 1 else _rows(g_), g),
+    promotes="same", gives="out",
+)  # fmt: skip
+
 # x (..., in) @ weight (out, in)^T + bias (out,), as torch.nn.Linear lays it out
 linear = Primitive(
     "linear", "x weight bias",
     lambda g, weight: matmul(g if g.ndim > 1 else _rows(g), weight),
-    tail(matmul, lambda g, x: (mT(_rows(g)), _rows(x))),
+    tail(linear_weight_gradient, lambda g, x: (g, x)),
     tail(sum, lambda g: (_rows(g),), axis=(0,), keepdims=False),
     promotes="same", gives="out",
 )  # fmt: skip
