@@ -344,6 +344,7 @@ def walk(
     pending: dict[Node, Any] = {}
     heap: list[tuple[int, Node]] = []
     late: dict[Tensor, Tensor] = {}
+    in_place = wanted is None and not create_graph
     before = modes.grad, modes.watch
     modes.grad = create_graph
     watch, modes.watch = modes.watch, None  # a gradient is judged whole, not by the operations of its rule
@@ -370,21 +371,14 @@ def walk(
         while heap:
             node = heappop(heap)[1]
             g = pending.pop(node)
-            if node.hooks is not None:
-                for hook in node.hooks:
-                    replaced = hook(g)
-                    g = g if replaced is None else replaced
-            if node.retained is not None and wanted is None:
-                tensor = node.retained()
-                if tensor is not None:
-                    tensor.deposit(g, create_graph)
-            if observe is not None:
-                observe(node, g)
-            if wanted is not None and node in wanted:
-                found[node] = g  # what was asked for is where the walk ends
-                continue
-            if useful is not None and node not in useful:
-                continue
+            if node.hooks is not None or node.retained is not None or observe is not None:
+                g = _show(node, g, wanted is None, create_graph, observe)
+            if wanted is not None:
+                if node in wanted:
+                    found[node] = g  # what was asked for is where the walk ends
+                    continue
+                if node not in useful:  # type: ignore[operator]
+                    continue
             if node.saved is None:
                 raise TapeError(
                     f"backward: the tape of {node.primitive.name!r} was freed by an earlier backward; "
@@ -402,19 +396,15 @@ def walk(
             else:
                 values = _unpack(node)
                 values["g"] = g if g.__class__ is not list else _dense(g, node)
-                for i, edge in enumerate(node.edges):
+                edges, specs = node.edges, node.specs
+                for i, rule, pick, is_tail in (
+                    _every(primitive, values, edges) if primitive.variadic else primitive.pulls
+                ):
+                    edge = edges[i]
                     if edge is None or (useful is not None and edge not in useful):
                         continue
-                    if primitive.variadic:
-                        rule, needs = primitive.rules[0], primitive.needs[0]
-                        values["i"] = i
-                    else:
-                        rule, needs = primitive.rules[i], primitive.needs[i]
-                    if rule is None:
-                        continue
-                    spec = node.specs[i]
-                    needed = [values[name] for name in needs]
-                    if wanted is None and rule.__class__ is Tail and not create_graph and _write(rule, needed, edge):
+                    needed = pick(values)
+                    if is_tail and in_place and _write(rule, needed, edge):
                         if watch is not None:
                             _judge(watch, node, edge.grad, needed)  # type: ignore[union-attr]
                         continue
@@ -426,7 +416,11 @@ def walk(
                         )
                     if watch is not None:
                         _judge(watch, node, gradient, needed)
-                    deliver(edge, fit(gradient, spec))
+                    shape, dtype = specs[i]
+                    array = gradient.array
+                    if array.dtype is not dtype or array.shape != shape:
+                        gradient = fit(gradient, specs[i])
+                    deliver(edge, gradient)
             if not (retain_graph or create_graph):
                 node.saved = None
                 node.edges = node.unsaved = ()
@@ -438,6 +432,27 @@ def walk(
     finally:
         modes.grad, modes.watch = before
     return [] if targets is None else [found.get(t.node or t) for t in targets]
+
+
+def _show(node: Node, g: Any, deposit: bool, create_graph: bool, observe: Any) -> Any:
+    """Hand a Node's whole gradient to those who asked to see it; a hook may replace it."""
+    for hook in node.hooks or ():
+        replaced = hook(g)
+        g = g if replaced is None else replaced
+    tensor = None if node.retained is None else node.retained()
+    if tensor is not None and deposit:
+        tensor.deposit(g, create_graph)
+    if observe is not None:
+        observe(node, g)
+    return g
+
+
+def _every(primitive: Primitive, values: dict[str, Any], edges: Sequence[Any]) -> Iterator[Any]:
+    """The one rule of a primitive with any number of inputs, for each of them."""
+    for _, rule, pick, is_tail in primitive.pulls:
+        for i in range(len(edges)):
+            values["i"] = i
+            yield i, rule, pick, is_tail
 
 
 def _judge(watch: Any, node: Node, gradient: Any, needed: Sequence[Any]) -> None:
@@ -484,7 +499,7 @@ def _unpack(node: Node) -> dict[str, Any]:
     """What the rules of a Node may name, with what was saved checked against later writes."""
     primitive = node.primitive
     names = primitive.input_names
-    values: dict[str, Any] = {**primitive.defaults, **node.attrs}
+    values: dict[str, Any] = {**primitive.defaults, **node.attrs} if primitive.defaults else dict(node.attrs)
     for i, name in primitive.spec_names:
         values[name] = Spec(*node.specs[i])
     if primitive.variadic:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 Rule = Callable[..., Any]
@@ -65,7 +66,7 @@ class Primitive:
 
     __slots__ = (
         *("defaults", "forward", "gives", "input_names", "name", "needs", "no_gradient", "promotes", "promotes_from"),
-        *("residuals", "rest", "rules", "saves", "spec_names", "unfused", "variadic"),
+        *("pulls", "residuals", "rest", "rules", "saves", "spec_names", "unfused", "variadic"),
     )
 
     def __init__(
@@ -94,6 +95,12 @@ class Primitive:
         self.defaults: dict[str, Any] = {}  # attributes that a call may leave out (of the user's primitives)
         self.no_gradient = unfused is None and not any(rules)
         self.needs = tuple(parameter_names(rule) for rule in rules)
+        # (input, rule, its needs out of a dict, does it end in one primitive?): what the walk goes through
+        self.pulls = [
+            (i, rule, _picker(needs), isinstance(rule, Tail))
+            for i, (rule, needs) in enumerate(zip(rules, self.needs))
+            if rule is not None
+        ]
         asked = {name for names in self.needs for name in names}
         self.spec_names = [(i, f"{n}_spec") for i, n in enumerate(self.input_names) if f"{n}_spec" in asked]
         self.saves: dict[int, tuple[tuple[int, ...], bool, tuple[int, ...]]] = {}
@@ -120,6 +127,14 @@ class Primitive:
                 )
             self.saves[mask] = found
         return found
+
+
+def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """A function that picks the values of `names` out of a dict."""
+    if len(names) == 1:
+        (name,) = names
+        return lambda values: (values[name],)
+    return itemgetter(*names)
 
 
 def parameter_names(rule: Rule | Tail | None) -> tuple[str, ...]:
