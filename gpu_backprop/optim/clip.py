@@ -20,8 +20,8 @@ def clip_grad_norm_(
 ) -> Tensor:
     """Scale all gradients so that their norm, taken together as one vector, is at most `max_norm`.
 
-    Returns the norm before, a Tensor on the device; nothing waits for it. Gradients in flat buffers are reduced and
-    scaled buffer by buffer. norm_type: the exponent of the norm, or infinity for the largest absolute value.
+    Returns the norm before, a Tensor on the device; nothing waits for it. A norm that is NaN scales nothing. Gradients
+    in flat buffers are reduced and scaled buffer by buffer. norm_type: the exponent of the norm, or infinity for the largest absolute value.
     error_if_nonfinite: raise DataError if the norm is infinite or NaN (this waits for the device).
 
     Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, arXiv:1211.5063.
@@ -52,7 +52,9 @@ def clip_grad_norm_(
                 f"clip_grad_norm_: the norm of the gradients is {total.item()}; look for the operation with "
                 "gb.debug.detect_anomaly(), or pass error_if_nonfinite=False"
             )
-        scale = ew.minimum(max_norm / (total + 1e-6), 1.0)
+        shrink = max_norm / (total + 1e-6)
+        # 1 for a NaN, too: it would stay in the padding of the flat buffers, and so in every later norm
+        scale = ew.where(ew.less(shrink, 1.0), shrink, 1.0)
         for x in pieces:
             factor = scale.to(x.device).astype(x.dtype, copy=False)
             x.device.functions["multiply"](x.array, factor.array, out=x.array)

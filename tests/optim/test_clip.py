@@ -95,6 +95,19 @@ def test_recorded_gradients_can_be_clipped(device):
     np.testing.assert_allclose(w.grad.numpy(), [0.6, 0.8], rtol=1e-6)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_gradient_leaves_nothing_behind(bad, device):
+    params = make(SHAPES)
+    optimizer = gb.optim.SGD(params)
+    norms = []
+    for factor in (bad, 1.0):
+        optimizer.zero_grad()
+        sum((p * factor).sum() for p in params).backward()
+        norms.append(gb.optim.clip_grad_norm_(params, 1.0).item())
+    assert not math.isfinite(norms[0])
+    np.testing.assert_allclose(norms[1], math.sqrt(28), rtol=1e-12)
+
+
 def test_clip_by_value(device):
     for flat in (True, False):
         params, gradients = with_gradients(flat=flat, missing=(2,))
