@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -143,6 +144,10 @@ class Optimizer:
     def _flatten_anew(self, group: ParamGroup) -> None:
         """The parameters were moved to other memory, another dtype or device: flatten them again, keeping the state."""
         state = {id(p): host for flat in group.flats for p, host in flat.read_all()}
+        device, hyper = next(iter(group.hypers.items()))
+        held = device.backend.to_host(hyper).tolist()
+        for i in (GRAD_SCALE, SKIP):  # a Tensor may have set them on the device alone
+            group.mirror[i] = held[i]
         self._flatten(group)
         for flat in group.flats:
             flat.write_all([state[id(p)] for p in flat.params])
@@ -193,12 +198,10 @@ class Optimizer:
             with tape.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            if any(flat.has_moved() for flat in group.flats):  # looked for first, so that none steps twice
+                self._flatten_anew(group)
             for flat in group.flats:
-                if not flat.step():
-                    self._flatten_anew(group)
-                    for again in group.flats:
-                        again.step()
-                    break
+                flat.step()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -276,12 +279,24 @@ class Optimizer:
                 flat.fill({n: self.initial(mine, n) for n in flat.state})
                 flat.write_all([values[id(p)] for p in flat.params])
 
+    def __reduce__(self) -> Any:
+        # For copy.deepcopy and pickle: the copy lays the copied parameters into buffers of its own.
+        known = {*self.defaults, "params", "initial_lr"}
+        groups = [{k: v for k, v in group.items() if k in known} for group in self.param_groups]
+        return _rebuild, (type(self), groups, self.state_dict())
+
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
+
+
+def _rebuild(cls: Callable[..., Optimizer], groups: list[dict[str, Any]], state: dict[str, Any]) -> Optimizer:
+    optimizer = cls(groups)
+    optimizer.load_state_dict(state)
+    return optimizer
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -295,9 +310,13 @@ def require(name: str, group: dict[str, Any], key: str, holds: Callable[[Any], b
     value = group[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         try:
+            if isinstance(value, (str, bytes)):
+                raise TypeError
             value = float(value)  # NumPy's scalars and Tensors of one element
         except (TypeError, ValueError):
             raise DTypeError(f"{name}: {key}={_short(value)} is not a number; give a Python float") from None
+    if value in (math.inf, -math.inf):
+        raise DataError(f"{name}: {key}={value} is not finite; it {rule}")
     if not holds(value):  # also catches NaN
         raise DataError(f"{name}: {key}={value} is out of range; it {rule}")
 

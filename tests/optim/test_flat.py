@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -209,6 +210,53 @@ def test_a_module_that_moves_to_another_device_takes_its_state_along():
         np.testing.assert_allclose(model.w.detach().numpy(), value, rtol=1e-12)
 
 
+def test_parameters_that_did_not_move_step_once(device):
+    first, second = make(dtype="float32"), gb.nn.Linear(2, 2, dtype="float64")
+    optimizer = gb.optim.SGD([*first, *second.parameters()], lr=0.5)
+    second.to("float16")
+    before = [p.numpy().copy() for p in first]
+    sum(p.sum() for p in first).backward()
+    optimizer.step()
+    for p, value in zip(first, before):
+        np.testing.assert_array_equal(p.numpy(), value - np.float32(0.5))
+
+
+def test_a_scale_and_a_skip_on_the_device_outlast_a_move(device):
+    (p,) = make(((3,),))
+    optimizer = gb.optim.SGD([p], lr=1.0)
+    optimizer.set_grad_scale(gb.tensor(0.25))
+    gb.optim.Adam([p])  # takes the parameter into a buffer of its own
+    before = p.numpy().copy()
+    p.sum().backward()
+    optimizer.step()
+    np.testing.assert_array_equal(p.numpy(), before - 0.25)
+    optimizer.set_skip(gb.tensor(True))
+    gb.optim.Adam([p])
+    optimizer.step()
+    np.testing.assert_array_equal(p.numpy(), before - 0.25)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_model_and_its_optimiser_are_copied_together(duplicate, device):
+    gb.manual_seed(0)
+    model = gb.nn.Linear(3, 2)
+    optimizer = gb.optim.Adam([{"params": [model.weight], "lr": 0.1}, {"params": [model.bias]}])
+    x = gb.ones((1, 3))
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+    other, its_optimizer = duplicate((model, optimizer))
+    before = model.weight.numpy().copy()
+    np.testing.assert_array_equal(other.weight.numpy(), before)
+    other(x).sum().backward()
+    its_optimizer.step()
+    np.testing.assert_array_equal(model.weight.numpy(), before)
+    optimizer.step()
+    np.testing.assert_array_equal(other.weight.numpy(), model.weight.numpy())
+    np.testing.assert_array_equal(other.bias.numpy(), model.bias.numpy())
+
+
 @pytest.mark.parametrize("name", UPDATES)
 def test_state_dict_round_trip(name, device):
     options = {"SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.9, "centered": True}, "Adam": {"amsgrad": True}}
@@ -327,6 +375,8 @@ BAD = [
     (lambda: gb.optim.Adam([gb.tensor([1, 2])]), gb.DTypeError, "int64 has no gradient"),
     (lambda: gb.optim.Adam(make(((2,),)) * 2), gb.DataError, "in the parameters twice"),
     (lambda: gb.optim.Adam([{"params": make(), "speed": 3}]), gb.DataError, "unknown option 'speed'"),
+    (lambda: gb.optim.SGD(make(), lr=float("inf")), gb.DataError, "lr=inf is not finite"),
+    (lambda: gb.optim.SGD(make(), lr="0.1"), gb.DTypeError, "lr='0.1' is not a number"),
     (lambda: KEPT.param_groups[0].update(lr=-1.0), gb.DataError, "lr=-1.0"),
     (lambda: KEPT.param_groups[0].__setitem__("params", []), gb.DataError, "add_param_group"),
 ]
