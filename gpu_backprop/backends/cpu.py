@@ -27,8 +27,8 @@ def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoo
         and reduction != "none"
         and n > 0
         and not 0 <= ignore_index < c
-        and np.minimum.reduce(labels) >= 0
-        and np.maximum.reduce(labels) < c
+        and labels.dtype == np.int64
+        and np.maximum.reduce(labels.view(np.uint64)) < c  # seen as unsigned, a negative label is too large
     )
     if not plain:
         return _generic["softmax_cross_entropy"](x, labels, weight, reduction, ignore_index, label_smoothing)

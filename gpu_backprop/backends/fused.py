@@ -41,6 +41,7 @@ class Fused:
             "softmax_cross_entropy_backward": self.cross_entropy_backward,
             "dropout": self.dropout,
             "linear": self.linear,
+            "linear_relu": self.linear_relu,
             "sgd_update": self.sgd_update,
             "adam_update": self.adam_update,
             "rmsprop_update": self.rmsprop_update,
@@ -169,6 +170,10 @@ class Fused:
         else:
             self.xp.matmul(x, weight.T, out=out)
         return out if bias is None else self.launches.functions["add"](out, bias, out=out)
+
+    def linear_relu(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
+        out = self.linear(x, weight, bias, out)
+        return self.launches.functions["relu"](out, out=out)
 
     # optimiser updates -----------------------------------------------------------------------------------------------
 

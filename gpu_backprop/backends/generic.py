@@ -182,6 +182,10 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
             xp.add(out, bias, out=out)
         return out
 
+    def linear_relu(x, weight, bias, out=None):
+        out = linear(x, weight, bias, out)
+        return xp.maximum(out, 0, out=out)
+
     def linear_weight_gradient(g, x, out=None):
         if g.ndim != 2:
             g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
@@ -299,8 +303,8 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         astype, copy, reshape, concat, getitem, take, class_indices,
         relu, relu_backward, sigmoid, sigmoid_backward, tanh_backward, leaky_relu, leaky_relu_backward, elu,
         elu_backward, silu, silu_backward, softplus, softplus_backward, gelu, gelu_backward, erf, clip, where, var,
-        logsumexp, prod_of_others, linear, linear_weight_gradient, softmax, softmax_backward, log_softmax,
-        log_softmax_backward,
+        logsumexp, prod_of_others, linear, linear_relu, linear_weight_gradient, softmax, softmax_backward,
+        log_softmax, log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
     return {f.__name__: f for f in functions}

@@ -32,6 +32,7 @@ class _Work:
     def __init__(self, dtype: np.dtype):
         self.dtype = dtype
         self.first, self.second = np.empty(BLOCK, dtype), np.empty(BLOCK, dtype)
+        self.pair = self.first, self.second
         self.coefficients = np.empty(10, dtype)
         self.scalars = tuple(self.coefficients[i : i + 1].reshape(()) for i in range(10))
         self.wide: list[np.ndarray] = []
@@ -41,6 +42,12 @@ class _Work:
         n = len(coefficients)
         self.coefficients[:n] = coefficients
         return self.scalars[:n]
+
+    def scratch(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Two arrays of n elements; the last pair is remembered, for an optimiser asks for the same one every time."""
+        if self.pair[0].size != n:
+            self.pair = self.first[:n], self.second[:n]
+        return self.pair
 
     def widen(self, arrays: tuple[Array, ...]) -> list[Array]:
         """The blocks of a 16-bit run as float32."""
@@ -75,7 +82,7 @@ def _run(step: Callable[..., None], work: _Work, arrays: tuple[Array, ...]) -> N
     n = param.size
     half = param.dtype != work.dtype
     if n <= BLOCK and not half:
-        step(*arrays, work.first[:n], work.second[:n])
+        step(*arrays, *work.scratch(n))
         return
     for start in range(0, n, BLOCK):
         blocks: Any = tuple([None if x is None else x[start : start + BLOCK] for x in arrays])

@@ -153,25 +153,24 @@ def _record(
     saved: list[Any] = []
     unsaved: tuple[Any, ...] = ()
     for i, x in enumerate(inputs):
+        edge = None
         if isinstance(x, Tensor):
             array = x.array
             specs.append((array.shape, array.dtype))
             if x.requires_grad:
-                edges.append(x.node or x)
-            else:
-                edges.append(None)
-                if i not in keep:
-                    # A constant that no rule needs is remembered weakly: a listing shows it while it lives.
-                    unsaved += ((i, weakref.ref(x)),)
+                edge = x.node or x
             if i in keep:
                 saved.append((x, 0 if x.cell is None else x.cell[0]))
+            elif edge is None:
+                # A constant that no rule needs is remembered weakly: a listing shows it while it lives.
+                unsaved += ((i, weakref.ref(x)),)
         else:
             specs.append(None)
-            edges.append(None)
             if i in keep:
                 saved.append((x, 0))
             else:
                 unsaved += ((i, x),)
+        edges.append(edge)
     if keep_out:
         # The output's array and version cell, not the Tensor, whose node is this one.
         if out.cell is None:
@@ -396,6 +395,9 @@ def walk(
             else:
                 values = _unpack(node)
                 values["g"] = g if g.__class__ is not list else _dense(g, node)
+                if primitive.before is not None:
+                    before_rule, pick = primitive.before
+                    values["g"] = before_rule(*pick(values))
                 edges, specs = node.edges, node.specs
                 for i, rule, pick, is_tail in (
                     _every(primitive, values, edges) if primitive.variadic else primitive.pulls
@@ -404,7 +406,7 @@ def walk(
                     if edge is None or (useful is not None and edge not in useful):
                         continue
                     needed = pick(values)
-                    if is_tail and in_place and _write(rule, needed, edge):
+                    if is_tail and in_place and _write(rule, needed, edge):  # type: ignore[arg-type]
                         if watch is not None:
                             _judge(watch, node, edge.grad, needed)  # type: ignore[union-attr]
                         continue

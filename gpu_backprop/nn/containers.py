@@ -19,6 +19,7 @@ class Sequential(Module):
 
     def __init__(self, *modules: Any):
         self._order: tuple[Module, ...] = ()
+        self._plan: tuple[tuple[Module, bool], ...] = ()
         if len(modules) == 1 and isinstance(modules[0], dict):
             for name, module in modules[0].items():
                 self.add_module(name, module)
@@ -35,7 +36,15 @@ class Sequential(Module):
         self._keep_order()
 
     def _keep_order(self) -> None:
-        super().__setattr__("_order", tuple(v for v in vars(self).values() if isinstance(v, Module)))
+        order = tuple(v for v in vars(self).values() if isinstance(v, Module))
+        plan: list[tuple[Module, bool]] = []  # each Module, and whether it runs the ReLU behind it too
+        for module in order:
+            if type(module) is activations.ReLU and plan and type(plan[-1][0]) is Linear and not plan[-1][1]:
+                plan[-1] = (plan[-1][0], True)
+            else:
+                plan.append((module, False))
+        super().__setattr__("_order", order)
+        super().__setattr__("_plan", tuple(plan))
 
     def add_module(self, name: str, module: Module) -> None:
         """Put a Module at the end under a name."""
@@ -79,8 +88,8 @@ class Sequential(Module):
         return index % len(self)
 
     def forward(self, x: Any) -> Any:
-        for module in self._order:
-            x = module(x)
+        for module, fused in self._plan:
+            x = module(x, relu=True) if fused else module(x)
         return x
 
 

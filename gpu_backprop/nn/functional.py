@@ -26,6 +26,9 @@ def _tensor(x: Any, like: Tensor | None = None) -> Tensor:
     return x if isinstance(x, Tensor) else asarray(x, device=None if like is None else like.device)
 
 
+_REDUCTIONS = ("mean", "sum", "none")
+
+
 def _floating(name: str, x: Any) -> Tensor:
     x = _tensor(x)
     if not dtypes.is_floating(x.dtype):
@@ -351,9 +354,14 @@ def cross_entropy(
     ignore_index: a label whose rows do not count. label_smoothing: share of the target spread over all classes.
     reduction "mean" divides by the weights of the labels that count.
     """
+    if weight is None and _rows_and_labels(input, target) and reduction in _REDUCTIONS and 0 <= label_smoothing <= 1:
+        return neural.softmax_cross_entropy(
+            input, target, None,
+            reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        )  # fmt: skip
     x = _floating("cross_entropy", input)
     y = _tensor(target, x)
-    if reduction not in ("mean", "sum", "none"):
+    if reduction not in _REDUCTIONS:
         raise _unknown_reduction("cross_entropy", reduction)
     if not 0 <= label_smoothing <= 1:
         raise DataError(f"cross_entropy: label_smoothing={label_smoothing} is out of range; use 0 to 1")
@@ -387,6 +395,14 @@ def cross_entropy(
         reduction=reduction, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing),
     )  # fmt: skip
     return out.reshape(shape) if reduction == "none" else out
+
+
+def _rows_and_labels(x: Any, y: Any) -> bool:
+    """The usual operands of a cross-entropy, which need no further look: floats (n, classes) and int64 labels (n,)."""
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        return False
+    x, y = x.array, y.array
+    return x.ndim == 2 and x.dtype.kind == "f" and y.dtype == dtypes.int64 and y.shape == x.shape[:1] and x.size > 0
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ class Linear(Module):
             bound = 1 / math.sqrt(self.in_features)
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Any, relu: bool = False) -> Tensor:
+        """x (..., in_features) to (..., out_features); with `relu`, the activation in the same operation."""
         weight = self.weight
         if x.__class__ is not Tensor or x.array.dtype is not weight.array.dtype:
             x = take_in(self, x, weight)
@@ -47,8 +48,9 @@ class Linear(Module):
                     f"Linear: an input of shape {list(shape)} for in_features={self.in_features}; "
                     f"the last axis must be {self.in_features} long"
                 )
-            return F.linear(x, weight, self.bias)
-        return linalg.linear(x, weight, self.bias)
+            out = F.linear(x, weight, self.bias)
+            return ew.relu(out) if relu else out
+        return (linalg.linear_relu if relu else linalg.linear)(x, weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

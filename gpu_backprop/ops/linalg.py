@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .elementwise import relu_backward
 from .primitive import Primitive, tail
 from .reduction import sum
 
@@ -40,5 +41,13 @@ linear = Primitive(
     lambda g, weight: matmul(g if g.ndim > 1 else _rows(g), weight),
     tail(linear_weight_gradient, lambda g, x: (g, x)),
     tail(sum, lambda g: (_rows(g),), axis=(0,), keepdims=False),
+    promotes="same", gives="out",
+)  # fmt: skip
+
+# relu(linear(x)), which is where most of a network's time outside its products goes
+linear_relu = Primitive(
+    "linear_relu", "x weight bias",
+    *linear.rules,
+    before=lambda g, out: relu_backward(g, out),
     promotes="same", gives="out",
 )  # fmt: skip

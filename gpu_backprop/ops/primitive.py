@@ -60,12 +60,24 @@ class Primitive:
     promotes: "same" brings the inputs to one dtype, "float" to one float dtype, "" leaves them as they are;
         from input number `promotes_from` on.
     gives: how the forward function gives its result: "out" (into a given buffer too), "view" or "alloc".
+    before: a rule whose result takes the place of `g` in the others: the outer one of two functions fused into one.
     unfused: for a fused primitive, the same value as a composition of other primitives; its gradient is taken instead.
     forward: the function over raw arrays, on every backend; None: the backend's function of this name.
     """
 
     __slots__ = (
-        *("defaults", "forward", "gives", "input_names", "name", "needs", "no_gradient", "promotes", "promotes_from"),
+        *(
+            "before",
+            "defaults",
+            "forward",
+            "gives",
+            "input_names",
+            "name",
+            "needs",
+            "no_gradient",
+            "promotes",
+            "promotes_from",
+        ),
         *("pulls", "residuals", "rest", "rules", "saves", "spec_names", "unfused", "variadic"),
     )
 
@@ -78,6 +90,7 @@ class Primitive:
         promotes: str = "",
         promotes_from: int = 0,
         gives: str = "alloc",
+        before: Rule | None = None,
         unfused: Rule | None = None,
         forward: Rule | None = None,
     ):
@@ -90,6 +103,7 @@ class Primitive:
         self.promotes = promotes
         self.promotes_from = promotes_from
         self.gives = gives
+        self.before = None if before is None else (before, _picker(parameter_names(before)))
         self.unfused = unfused
         self.forward = forward
         self.defaults: dict[str, Any] = {}  # attributes that a call may leave out (of the user's primitives)
@@ -120,6 +134,8 @@ class Primitive:
                 found = (tuple(range(len(self.input_names))), False, ())
             else:
                 needed = {name for i, names in enumerate(self.needs) if mask >> i & 1 for name in names}
+                if self.before is not None:
+                    needed.update(parameter_names(self.before[0]))
                 found = (
                     tuple(i for i, name in enumerate(self.input_names) if name in needed),
                     "out" in needed,

@@ -18,6 +18,7 @@ FORMULAS: dict[str, tuple[str, ...]] = {
     "getitem": ("g put back at the index, else 0",),
     "getitem_backward": ("g at the index",),
     "linear": ("g @ weight", "g.T @ x", "g, summed over the rows"),
+    "linear_relu": ("(g where out > 0) @ weight", "(g where out > 0).T @ x", "g where out > 0, summed over the rows"),
     "linear_weight_gradient": ("x @ g.T", "first input @ g"),
     "log_softmax": ("g - softmax * sum(g)",),
     "log_softmax_backward": ("g - sum(g * softmax)", "-softmax * sum(g) * g"),

@@ -52,6 +52,14 @@ PRODUCTS = [
         half=False,
     ),
     shaped(
+        "linear and relu",
+        lambda x, w, b: linalg.linear_relu(x, w, b),
+        lambda x, w, b: np.maximum(_np_linear(x, w, b), 0),
+        [((2, 3), (4, 3), (4,)), ((2, 2, 3), (2, 3), (2,)), ((0, 3), (2, 3), (2,))],
+        autograd=lambda x, w, b: anp.maximum(anp.dot(x, w.T) + b, 0),
+        half=False,
+    ),
+    shaped(
         "tensordot",
         lambda x, y: gb.tensordot(x, y, axes=((0, 2), (1, 0))),
         lambda x, y: np.tensordot(x, y, axes=((0, 2), (1, 0))),
