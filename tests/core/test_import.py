@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import statistics
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = (
     *("cupy", "cupyx", "typer", "rich", "matplotlib", "sklearn", "scipy", "ml_dtypes", "safetensors", "numpy.random"),
@@ -14,8 +15,11 @@ HEAVY = (
 LAZY = ("gpu_backprop.nn", "gpu_backprop.optim", "gpu_backprop.data", "gpu_backprop.train", "gpu_backprop.viz")
 
 
-def fresh(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+def fresh(code: str, **environment: str) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, env=environment
+    )
     return done.stdout
 
 
@@ -40,16 +44,15 @@ print([m for m in ("ml_dtypes", "safetensors", "cupy", "matplotlib") if m in sys
     assert fresh("import os; os.environ['GPU_BACKPROP_DEVICE'] = 'cpu'\n" + code).strip() == "[]"
 
 
-def test_import_time() -> None:
-    """Medians of fresh interpreters, taken in turns; the time of the import statement itself."""
+def test_import_time(tmp_path: Path) -> None:
+    """The least time of the import statement in fresh interpreters, taken in turns, bytecode in place."""
     code = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
-    ratios = []
-    for _ in range(3):  # a busy machine gets another chance
-        times: dict[str, list[float]] = {"numpy": [], "gpu_backprop": []}
-        for _ in range(7):
-            for name in times:
-                times[name].append(float(fresh(code.format(name))))
-        ratios.append(statistics.median(times["gpu_backprop"]) / statistics.median(times["numpy"]))
-        if ratios[-1] <= 1.5:
+    least = {"numpy": float("inf"), "gpu_backprop": float("inf")}
+    for turn in range(40):  # a busy machine gets more turns
+        for name in least:
+            seconds = float(fresh(code.format(name), PYTHONPYCACHEPREFIX=str(tmp_path)))
+            if turn:  # the first one compiles
+                least[name] = min(least[name], seconds)
+        if turn >= 7 and least["gpu_backprop"] <= 1.5 * least["numpy"]:
             return
-    raise AssertionError(f"import gpu_backprop takes {ratios} times the time of import numpy")
+    raise AssertionError(f"import gpu_backprop takes {least['gpu_backprop'] / least['numpy']:.2f} times numpy's time")
