@@ -21,7 +21,8 @@ def clip_grad_norm_(
     """Scale all gradients so that their norm, taken together as one vector, is at most `max_norm`.
 
     Returns the norm before, a Tensor on the device; nothing waits for it. A norm that is NaN scales nothing. Gradients
-    in flat buffers are reduced and scaled buffer by buffer. norm_type: the exponent of the norm, or infinity for the largest absolute value.
+    in flat buffers are reduced and scaled buffer by buffer. norm_type: the exponent of the norm, or infinity for the
+    largest absolute value.
     error_if_nonfinite: raise DataError if the norm is infinite or NaN (this waits for the device).
 
     Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, arXiv:1211.5063.

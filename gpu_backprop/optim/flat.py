@@ -115,7 +115,7 @@ class Flat:
 
     def has_moved(self) -> bool:
         """True when a parameter is no longer a view of the buffer."""
-        for p, view, _ in self.members:  # a loop: any() over a generator takes three times as long
+        for p, view, _ in self.members:  # noqa: SIM110  (any() over a generator takes three times as long)
             if p.array is not view:
                 return True
         return False
