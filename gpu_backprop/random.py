@@ -88,6 +88,7 @@ class Generator:
 
     def permutation(self, n: int, device: Any = None) -> Tensor:
         """0 ... n - 1 in random order: the order that sorts n raw words (stably)."""
+        (n,) = as_integers("permutation", "n", n)
         if n < 0:
             raise DataError(f"permutation: n={n} is negative; use at least 0")
         return _finish(np.argsort(self.words(n), kind="stable"), "int64", device)

@@ -34,6 +34,8 @@ def _make(name: str, shape: Any, value: Any, dtype: Any, device: Any) -> Tensor:
             array[...] = value
         except OverflowError:
             raise DataError(f"{name}: {value} does not fit into {target}; use a wider dtype") from None
+        except (TypeError, ValueError):
+            raise DTypeError(f"{name}: {value!r} is not one number; use gb.asarray for arrays") from None
     return Tensor(array, place)
 
 
@@ -52,6 +54,8 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
         )
     if step == 0:
         raise DataError("arange: step=0 never reaches the end; use another step")
+    if not all(map(math.isfinite, (start, stop, step))):
+        raise DataError(f"arange: start={start}, stop={stop}, step={step} must be finite; use gb.full for a constant")
     values = np.arange(start, stop, step)
     if dtype is None:
         dtype = dtypes.get_default_dtype() if values.dtype.kind == "f" else dtypes.int64
@@ -90,6 +94,10 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) 
 
 def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """`fill_value` in the shape, dtype and device of `x`."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    if fill_value is None:  # which stands for uninitialised memory below
+        raise DTypeError("full_like: None is not one number; use gb.empty_like for an array without values")
     return _like("full_like", x, fill_value, dtype, device)
 
 
@@ -99,6 +107,7 @@ def linspace(
     """`num` evenly spaced values from start to stop."""
     if not isinstance(start, (int, float, np.number)) or not isinstance(stop, (int, float, np.number)):
         raise DTypeError(f"linspace: start={start!r} and stop={stop!r} must be numbers; use t.item() of a Tensor")
+    (num,) = as_integers("linspace", "num", num)
     if num < 0:
         raise DataError(f"linspace: num={num} is negative; use at least 0")
     if not (math.isfinite(start) and math.isfinite(stop)):

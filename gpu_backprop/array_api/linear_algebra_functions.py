@@ -22,7 +22,10 @@ def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Seq
     x1, x2 = as_operands("tensordot", (x1, x2))
     if isinstance(axes, int):
         if not 0 <= axes <= min(x1.ndim, x2.ndim):
-            raise ShapeError(f"tensordot: axes={axes} for shapes {list(x1.shape)} and {list(x2.shape)}")
+            raise ShapeError(
+                f"tensordot: axes={axes} for shapes {list(x1.shape)} and {list(x2.shape)}; "
+                f"use 0 to {min(x1.ndim, x2.ndim)}"
+            )
         left, right = tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes))
     else:
         left, right = (tuple(_front("tensordot", a, x.ndim) for a in side) for side, x in zip(axes, (x1, x2)))
@@ -44,8 +47,16 @@ def _front(name: str, axis: int, ndim: int) -> int:
 
 
 def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
-    """The sum of products along `axis`, which both must have; the other axes broadcast."""
-    x1, x2 = as_operands("vecdot", (x1, x2))
+    """The sum of products along `axis`, counted from the back, which both must have; the other axes broadcast."""
+    x1, x2 = (asarray(x) for x in as_operands("vecdot", (x1, x2)))
+    n = min(x1.ndim, x2.ndim)
+    if not -n <= axis < 0:
+        raise ShapeError(
+            f"vecdot: axis {axis} for shapes {list(x1.shape)} and {list(x2.shape)}; "
+            f"{f'use {-n} to -1' if n else 'a scalar has no axis, use *'}"
+        )
     if x1.shape[axis] != x2.shape[axis]:
-        raise ShapeError(f"vecdot: axis {axis} of {list(x1.shape)} and {list(x2.shape)} differ in length")
+        raise ShapeError(
+            f"vecdot: axis {axis} of {list(x1.shape)} and {list(x2.shape)} differ in length; make them equal"
+        )
     return (x1 * x2).sum(axis=axis)

@@ -87,6 +87,10 @@ def test_astype_and_copy() -> None:
         (lambda: gb.full((2,), 2**70), gb.DataError, "does not fit into int64"),
         (lambda: gb.eye(-1), gb.ShapeError, "negative length"),
         (lambda: gb.tensor(2**70), gb.GpuBackpropError, "tensor"),
+        (lambda: gb.arange(float("inf")), gb.DataError, "stop=inf, step=1 must be finite"),
+        (lambda: gb.linspace(0, 1, 3.5), gb.DTypeError, "linspace: num 3.5 is not made of integers"),
+        (lambda: gb.full((2,), [1, 2, 3]), gb.DTypeError, r"full: \[1, 2, 3\] is not one number"),
+        (lambda: gb.full_like(gb.ones(2), None), gb.DTypeError, "None is not one number; use gb.empty_like"),
         (lambda: gb.full((2,), "a"), gb.DTypeError, "str32 is not supported; use one of"),
     ],
 )

@@ -122,4 +122,6 @@ def test_empty_and_scalar_draws() -> None:
     assert gb.random.normal(2**10, dtype="bfloat16").dtype.name == "bfloat16"
     with pytest.raises(gb.ShapeError, match="negative length"):
         gb.random.uniform((-1,))
+    with pytest.raises(gb.DTypeError, match=r"permutation: n 2\.5 is not made of integers"):
+        gb.random.permutation(2.5)  # type: ignore[arg-type]
     assert gb.random.uniform(3, 2.0, 2.0).tolist() == [2, 2, 2]
