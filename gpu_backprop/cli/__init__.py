@@ -52,6 +52,8 @@ def explain(error: Exception) -> str | None:
     """What to tell the user of an error, or None if it is a fault of ours."""
     if isinstance(error, GpuBackpropError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error or 'no more to be had'}); use a smaller network or batch, or fewer samples"
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         return f"{error.filename}: {reason}" if error.filename else reason

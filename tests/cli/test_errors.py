@@ -40,6 +40,8 @@ def bad_files(tmp_path):
         (["--lr", "-1"], "lr=-1"),
         (["--hidden", "256,x"], "--hidden '256,x' is not a list of widths"),
         (["--hidden", "256,0"], "--hidden '256,0'"),
+        (["--hidden", "99999999999"], "out of memory"),
+        (["--lr", "inf"], "lr=inf is not finite"),
         (["--activation", "rellu"], "rellu"),
         (["--optimizer", "adm"], "optimizer 'adm' is not known; use one of sgd, adam, adamw, rmsprop, adagrad"),
         (["--schedule", "cos"], "schedule 'cos' is not known"),
