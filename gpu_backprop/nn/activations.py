@@ -115,6 +115,6 @@ BY_NAME: dict[str, type[Module]] = {
 
 def by_name(name: Any) -> Module:
     """The activation of that name, with its defaults."""
-    if name not in BY_NAME:
+    if not isinstance(name, str) or name not in BY_NAME:
         raise DataError(f"activation {name!r} is unknown; use {', '.join(map(repr, BY_NAME))}")
     return BY_NAME[name]()

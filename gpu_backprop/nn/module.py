@@ -266,7 +266,9 @@ class Module:
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
-        parts = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        # a Module under two names stands under both, as it is called twice
+        children = ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
+        parts = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in children]
         if not parts:
             return f"{type(self).__name__}({extra})"
         lines = [*([extra] if extra else []), *parts]

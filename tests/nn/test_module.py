@@ -215,6 +215,8 @@ def test_repr_is_pytorchs():
         "  (4): Linear(in_features=6, out_features=3, bias=True)\n"
         ")"
     )
+    relu = nn.ReLU()
+    assert repr(nn.Sequential(relu, relu)) == "Sequential(\n  (0): ReLU()\n  (1): ReLU()\n)"
     assert repr(nn.Sequential(nn.Sequential(nn.ReLU()))) == ("Sequential(\n  (0): Sequential(\n    (0): ReLU()\n  )\n)")
     assert repr(nn.Parameter(gb.ones(2))).startswith("Parameter containing:\ntensor([1., 1.]")
 
@@ -286,6 +288,7 @@ BAD = [
     (lambda: nn.MLP([3, 0, 2]), gb.ShapeError, r"sizes=\[3, 0, 2\] describe no network"),
     (lambda: nn.MLP(7), gb.ShapeError, "not a list of integers"),
     (lambda: nn.MLP([3, 4, 2], "swish"), gb.DataError, "activation 'swish' is unknown; use 'relu'"),
+    (lambda: nn.MLP([3, 4, 2], ["relu"]), gb.DataError, r"activation \['relu'\] is unknown"),
     (lambda: nn.MLP([3, 2], "swish"), gb.DataError, "activation 'swish' is unknown"),
     (lambda: nn.MLP([3, 4, 2], norm="group"), gb.DataError, "norm='group' is unknown; use 'layer'"),
     (lambda: nn.MLP([3, 4, 2], dropout=2), gb.DataError, "dropout=2 is not a probability"),
