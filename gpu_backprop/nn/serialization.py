@@ -54,6 +54,7 @@ def save(model: Module, path: Any) -> None:
     """
     if not isinstance(model, Module):
         raise CheckpointError(f"save: a {type(model).__name__} is not a model; pass a gb.nn.Module")
+    target = _path("save", path)
     architecture = json.dumps({"model": _describe(model, type(model).__name__), "training": model.training})
     arrays, aliases = {}, {}
     first: dict[int, str] = {}
@@ -67,7 +68,14 @@ def save(model: Module, path: Any) -> None:
     metadata = {"format": FORMAT, "architecture": architecture, "aliases": json.dumps(aliases)}
     from safetensors.numpy import save as to_bytes
 
-    _write(os.fspath(path), to_bytes(arrays, metadata=metadata))
+    _write(target, to_bytes(arrays, metadata=metadata))
+
+
+def _path(caller: str, path: Any) -> str:
+    try:
+        return os.fspath(path)
+    except TypeError:
+        raise CheckpointError(f"{caller}: {path!r} is not a path; give a string or a pathlib.Path") from None
 
 
 def _write(path: str, data: bytes) -> None:
@@ -94,7 +102,7 @@ def load(path: Any, device: Any = None) -> Any:
     damaged, or hold no model of this library.
     """
     place = devices.resolve(device)
-    name = os.fspath(path)
+    name = _path("load", path)
     arrays, metadata = _read(name)
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format named")

@@ -154,6 +154,13 @@ def test_classes_of_ones_own(tmp_path):
         nn.register(type("Linear", (nn.Module,), {}))
 
 
+def test_what_is_no_path_is_named():
+    with pytest.raises(gb.CheckpointError, match="save: None is not a path"):
+        gb.save(nn.ReLU(), None)
+    with pytest.raises(gb.CheckpointError, match="load: 3 is not a path"):
+        gb.load(3)
+
+
 def test_a_registered_class_without_its_arguments(tmp_path):
     class Forgetful(nn.Module):
         def __init__(self, width):
