@@ -15,6 +15,7 @@ from ..core.errors import DataError, DeviceError, DTypeError
 from ..core.tape import no_grad
 from ..core.tensor import Tensor
 from ..data.loader import DataLoader, TensorDataset
+from ..optim import Optimizer
 from .callbacks import Callback, Run, as_callback
 from .history import History, Recorder
 from .metrics import Metric, as_metric
@@ -70,6 +71,9 @@ def fit(
         optimizer = make(model.parameters()) if lr is None else make(model.parameters(), lr=lr)
     elif lr is not None:
         raise DataError(f"fit: lr={lr} belongs to an optimizer given by name; set it in the {type(optimizer).__name__}")
+    elif not isinstance(optimizer, Optimizer):
+        what = optimizer.__name__ if isinstance(optimizer, type) else f"a {type(optimizer).__name__}"
+        raise DTypeError(f"fit: {what} is not an optimizer; use {', '.join(OPTIMIZERS)}, or one of gb.optim, made")
     total = int(epochs) * len(loader)
     if isinstance(schedule, str):
         schedule = look_up("schedule", schedule, SCHEDULES)(optimizer, total)
@@ -201,8 +205,9 @@ def _place(model: Any) -> tuple[Device, np.dtype]:
 def _loss(spec: Any) -> Callable[[Tensor, Tensor], Tensor]:
     if isinstance(spec, str):
         return look_up("loss", spec, LOSSES)()
-    if not callable(spec):
-        raise DTypeError(f"fit: a {type(spec).__name__} is not a loss; use {', '.join(LOSSES)}, or a function")
+    if not callable(spec) or isinstance(spec, type):
+        what = f"the class {spec.__name__}" if isinstance(spec, type) else f"a {type(spec).__name__}"
+        raise DTypeError(f"fit: {what} is not a loss; use {', '.join(LOSSES)}, or a function")
     return spec
 
 

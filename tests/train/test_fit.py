@@ -341,6 +341,8 @@ def test_a_bar_on_a_terminal(monkeypatch):
         ({"epochs": 2.5}, gb.DataError, "epochs=2.5"),
         ({"loss": "crossentropy"}, gb.DataError, "loss 'crossentropy' is not known; use one of cross_entropy, mse"),
         ({"loss": 3}, gb.DTypeError, "a int is not a loss"),
+        ({"loss": gb.nn.MSELoss}, gb.DTypeError, "the class MSELoss is not a loss"),
+        ({"optimizer": gb.optim.Adam}, gb.DTypeError, "Adam is not an optimizer; use sgd, adam"),
         ({"optimizer": "adm"}, gb.DataError, "optimizer 'adm' is not known; use one of sgd, adam"),
         ({"metrics": ["acc"]}, gb.DataError, "metric 'acc' is not known; use one of accuracy, mae, r2"),
         ({"schedule": "cos"}, gb.DataError, "schedule 'cos' is not known; use one of constant, cosine"),
