@@ -58,7 +58,8 @@ def explain(error: Exception) -> str | None:
         reason = error.strerror or str(error)
         return f"{error.filename}: {reason}" if error.filename else reason
     if hasattr(error, "format_message"):  # an option or argument that typer does not understand
-        return f"{error.format_message().rstrip('.')}; see gpu-backprop --help"
+        command = getattr(getattr(error, "ctx", None), "command_path", "gpu-backprop")
+        return f"{error.format_message().rstrip('.')}; see {command} --help"
     return None
 
 
