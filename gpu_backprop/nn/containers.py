@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,8 +112,8 @@ class MLP(Sequential):
         dtype: Any = None,
     ):
         try:
-            self.sizes = [int(n) for n in sizes]
-        except (TypeError, ValueError):
+            self.sizes = [operator.index(n) for n in sizes]
+        except TypeError:
             raise ShapeError(
                 f"MLP: sizes={sizes!r} are not a list of integers; give [inputs, hidden ..., outputs]"
             ) from None
@@ -120,7 +121,7 @@ class MLP(Sequential):
             raise ShapeError(
                 f"MLP: sizes={self.sizes} describe no network; give [inputs, hidden ..., outputs], each at least 1"
             )
-        if norm is not None and norm not in _NORMS:
+        if norm is not None and (not isinstance(norm, str) or norm not in _NORMS):
             raise DataError(f"MLP: norm={norm!r} is unknown; use {', '.join(map(repr, _NORMS))} or None")
         if not 0 <= dropout <= 1:
             raise DataError(f"MLP: dropout={dropout} is not a probability; use 0 to 1")

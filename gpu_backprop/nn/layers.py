@@ -146,7 +146,7 @@ class Standardize(Module):
         if x.ndim < 2:
             x = x.reshape((-1, 1))
         if not x.size:
-            raise DataError(f"Standardize.fit: data of shape {list(data.shape)} is empty; give at least one row")
+            raise DataError(f"Standardize.fit: data of shape {list(x.shape)} is empty; give at least one row")
         if self.num_features is not None and x.shape[-1] != self.num_features:
             raise ShapeError(
                 f"Standardize.fit: {x.shape[-1]} features for num_features={self.num_features}; make them equal"

@@ -284,7 +284,8 @@ BAD = [
     (lambda: gb.nn.Softmax(2)(gb.ones((2, 3))), gb.ShapeError, "axis 2"),
     (lambda: gb.nn.Standardize()(gb.ones((2, 3))), gb.DataError, "not fitted yet"),
     (lambda: gb.nn.Standardize(4).fit(X), gb.ShapeError, "3 features for num_features=4"),
-    (lambda: gb.nn.Standardize().fit(np.ones((0, 3))), gb.DataError, "is empty"),
+    (lambda: gb.nn.Standardize().fit(np.ones((0, 3))), gb.DataError, r"shape \[0, 3\] is empty"),
+    (lambda: gb.nn.Standardize().fit([]), gb.DataError, "is empty"),
     (lambda: gb.nn.Standardize().fit([[1.0, 2.0], [3.0, math.nan]]), gb.DataError, "feature 1 holds NaN"),
     (lambda: gb.nn.Standardize(2)(gb.ones((2, 3))), gb.ShapeError, r"\[2, 3\] for 2 features"),
 ]

@@ -286,11 +286,14 @@ def test_a_network_learns(device):
 BAD = [
     (lambda: nn.MLP([3]), gb.ShapeError, r"sizes=\[3\] describe no network"),
     (lambda: nn.MLP([3, 0, 2]), gb.ShapeError, r"sizes=\[3, 0, 2\] describe no network"),
+    (lambda: nn.MLP([3, 2.9, 1]), gb.ShapeError, r"sizes=\[3, 2\.9, 1\] are not a list of integers"),
+    (lambda: nn.MLP("64"), gb.ShapeError, "sizes='64' are not a list of integers"),
     (lambda: nn.MLP(7), gb.ShapeError, "not a list of integers"),
     (lambda: nn.MLP([3, 4, 2], "swish"), gb.DataError, "activation 'swish' is unknown; use 'relu'"),
     (lambda: nn.MLP([3, 4, 2], ["relu"]), gb.DataError, r"activation \['relu'\] is unknown"),
     (lambda: nn.MLP([3, 2], "swish"), gb.DataError, "activation 'swish' is unknown"),
     (lambda: nn.MLP([3, 4, 2], norm="group"), gb.DataError, "norm='group' is unknown; use 'layer'"),
+    (lambda: nn.MLP([3, 4, 2], norm=["layer"]), gb.DataError, r"norm=\['layer'\] is unknown"),
     (lambda: nn.MLP([3, 4, 2], dropout=2), gb.DataError, "dropout=2 is not a probability"),
 ]
 
