@@ -63,6 +63,7 @@ class Network:
 def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
     """Measure, print tables, fill the run folder; returns what the JSON line holds."""
     output = Output(json_line)
+    curves.require()
     networks = parse(settings.networks)
     look_up("optimizer", settings.optimizer, train.OPTIMIZERS)
     if settings.repeats < 1:

@@ -45,6 +45,7 @@ class Settings:
 def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
     """Train, print a table, fill the run folder; returns what the JSON line holds."""
     output = Output(json_line)
+    curves.require()
     place = devices.resolve(settings.device)
     train.names.look_up("optimizer", settings.optimizer, train.OPTIMIZERS)
     train.names.look_up("schedule", settings.schedule, train.SCHEDULES)

@@ -5,6 +5,7 @@ gb.viz.curves.training(history, "loss.png")
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -84,11 +85,16 @@ def _lines(axes: Any, x: Sequence[int], epochs: Mapping[str, Sequence[float]], n
     axes.legend(frameon=False, fontsize=8)
 
 
+def require() -> None:
+    """Raise unless matplotlib is installed: for programs that draw when hours of work are done. Imports nothing."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise GpuBackpropError('viz.curves: matplotlib is not installed; run pip install "gpu-backprop[cli]"')
+
+
 def _figure(n_panels: int, title: str) -> tuple[Any, list[Any]]:
-    try:
-        from matplotlib.figure import Figure  # not pyplot: no global state, no window
-    except ImportError:
-        raise GpuBackpropError('viz.curves: matplotlib is not installed; run pip install "gpu-backprop[cli]"') from None
+    require()
+    from matplotlib.figure import Figure  # not pyplot: no global state, no window
+
     figure = Figure(figsize=(PANEL[0] * n_panels, PANEL[1]), dpi=120, layout="constrained")
     panels = list(figure.subplots(1, n_panels, squeeze=False)[0])
     for axes in panels:

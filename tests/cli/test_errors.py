@@ -134,6 +134,16 @@ def test_without_the_extra(monkeypatch, capsys, package):
     assert 'pip install "gpu-backprop[cli]"' in err
 
 
+@pytest.mark.parametrize("command", ["train", "bench"])
+def test_without_matplotlib_no_work_is_lost(monkeypatch, capsys, command):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([command]) == 2
+    out, err = capsys.readouterr()
+    assert 'matplotlib is not installed; run pip install "gpu-backprop[cli]"' in err
+    assert out == ""
+    assert not os.path.exists("runs")
+
+
 def test_help_and_version(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     assert main([]) == 0

@@ -74,7 +74,7 @@ def test_bars(tmp_path):
 
 
 def test_no_matplotlib(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(
         gb.GpuBackpropError, match=r'matplotlib is not installed; run pip install "gpu-backprop\[cli\]"'
     ):
