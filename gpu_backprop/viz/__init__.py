@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from . import curves
 from .drawing import Drawing, draw
 from .listing import Listing, tape
 
-__all__ = ["Drawing", "Listing", "draw", "tape"]
+__all__ = ["Drawing", "Listing", "curves", "draw", "tape"]

@@ -50,6 +50,7 @@ def test_training_curves(tmp_path):
     assert accuracy.get_title() == "accuracy"
     assert loss.get_yscale() == "log"
     assert "a title" in figure.get_suptitle()
+    assert gb.viz.curves is curves  # no import of its own needed
 
 
 def test_scale_follows_the_fall_of_the_loss():
