@@ -52,6 +52,8 @@ class Drawing:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture to an .svg file."""
+        if os.path.splitext(path)[1].lower() != ".svg":
+            raise DataError(f"viz.draw: {os.fspath(path)!r} is to hold SVG; end its name in .svg")
         try:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(self.svg)

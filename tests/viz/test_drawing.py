@@ -73,6 +73,9 @@ def test_save(tmp_path: Path) -> None:
     ET.parse(tmp_path / "tape.svg")
     with pytest.raises(gb.DataError, match=r"viz\.draw: cannot write .*choose another path"):
         gb.viz.draw(loss).save(tmp_path / "none" / "tape.svg")
+    with pytest.raises(gb.DataError, match=r"tape\.png' is to hold SVG; end its name in \.svg"):
+        gb.viz.draw(loss).save(tmp_path / "tape.png")
+    assert not (tmp_path / "tape.png").exists()
     with pytest.raises(gb.DataError, match="most_boxes=1 is too few"):
         gb.viz.draw(loss, most_boxes=1)
 
