@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from .. import nn, optim
@@ -41,14 +41,9 @@ SCHEDULES: dict[str, Callable[[Any, int], Any]] = {
 }
 
 
-def known(kind: str, name: str, names: Iterable[str]) -> DataError:
-    """The error for a name that a table does not have."""
-    return DataError(f"{kind} {name!r} is not known; use one of {', '.join(names)}")
-
-
 def look_up(kind: str, name: str, table: dict[str, Any]) -> Any:
     if name not in table:
-        raise known(kind, name, table)
+        raise DataError(f"{kind} {name!r} is not known; use one of {', '.join(table)}")
     return table[name]
 
 
