@@ -13,7 +13,7 @@ from .. import __version__, data, nn, random, train
 from ..core import devices
 from ..core.errors import DataError
 from ..nn.serialization import save
-from ..train.progress import Bar, Lines
+from ..train.progress import Bar, Lines, readable
 from ..viz import curves
 from .output import Output, run_folder, write_json
 
@@ -108,8 +108,8 @@ def _report(output: Output, result: dict[str, Any], history: train.History, last
     output.facts(
         "result",
         [
-            ("train loss", f"{result['train_loss']:.4f}"),
-            ("test loss", f"{result['test_loss']:.4f}"),
+            ("train loss", readable(result["train_loss"])),
+            ("test loss", readable(result["test_loss"])),
             ("train accuracy", f"{last['accuracy']:.4f}"),
             ("test accuracy", f"{result['test_accuracy']:.4f}"),
             ("epochs", result["epochs"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any, TextIO
@@ -10,6 +11,7 @@ from .callbacks import Callback, Run
 
 LINES = 20  # epochs that plain output tells of, evenly spread
 REFRESH = 0.1  # seconds between two looks of the bar
+WIDE = 120  # characters of a terminal that shows the speed beside the bar
 READ = 1.0  # seconds between two readings of the loss in the middle of an epoch
 
 
@@ -28,7 +30,13 @@ def default_progress(stream: TextIO | None = None) -> Callback:
 def describe(row: dict[str, float]) -> str:
     """The losses and metrics of an epoch on one line."""
     left_out = ("lr", "seconds", "samples_per_second")
-    return "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in left_out)
+    return "  ".join(f"{name} {readable(value)}" for name, value in row.items() if name not in left_out)
+
+
+def readable(value: float) -> str:
+    """Four decimals; of a value that these would show as 0 or as a long row of digits, the magnitude."""
+    short = value == 0 or 5e-5 <= abs(value) < 1e5 or not math.isfinite(value)
+    return f"{value:.4f}" if short else f"{value:.1e}"
 
 
 class Lines(Callback):
@@ -53,15 +61,20 @@ class Bar(Callback):
         self.console = console
 
     def on_begin(self, run: Run) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-        self.bar = Progress(
+        columns: list[ProgressColumn] = [
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             TextColumn("{task.fields[figures]}"),
             TextColumn("{task.fields[speed]}"),
             TextColumn("time left"),
             TimeRemainingColumn(),
+        ]
+        if self.console.width < WIDE:  # the bar shrinks by itself, text would be cut off
+            del columns[3:5]
+        self.bar = Progress(
+            *columns,
             console=self.console,
             refresh_per_second=10,
         )

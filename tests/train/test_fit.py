@@ -331,6 +331,28 @@ def test_a_bar_on_a_terminal(monkeypatch):
         assert part in text
 
 
+def test_a_bar_on_a_narrow_terminal_is_not_cut_off():
+    rich = pytest.importorskip("rich.console")
+    from gpu_backprop.train import progress
+
+    screen = io.StringIO()
+    console = rich.Console(file=screen, force_terminal=True, width=80)
+    run(progress=progress.Bar(console), metrics=["accuracy"], validation=blobs(20, 1), epochs=10)
+    text = screen.getvalue()
+    assert "epoch 10/10" in text
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.0000"), (0.12345, "0.1235"), (-2.5, "-2.5000"), (4.2e-7, "4.2e-07"), (3e27, "3.0e+27"), (np.inf, "inf")],
+)
+def test_figures_are_readable(value, text):
+    from gpu_backprop.train import progress
+
+    assert progress.describe({"loss": value, "lr": 0.1}) == f"loss {text}"
+
+
 # bad input ------------------------------------------------------------------------------------------------------------
 
 
