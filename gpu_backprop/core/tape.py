@@ -486,11 +486,14 @@ def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
         return False
     out = buffer.array
     dtype = out.dtype
-    arrays = [x.array for x in rule.arguments(*needed)]
-    for array in arrays:
+    arrays = []
+    for x in rule.arguments(*needed):
+        array = x.array
         if array.dtype is not dtype and array.dtype != dtype:
             return False
-    functions = buffer.device.functions if dtype.itemsize == 2 else buffer.device.native
+        arrays.append(array)
+    device = leaf.device
+    functions = device.functions if dtype.itemsize == 2 else device.native
     functions[rule.primitive.name](*arrays, out=out, **rule.attrs)
     buffer.bump()
     leaf._grad = buffer
