@@ -42,6 +42,8 @@ def training(history: Any, path: PathLike | None = None, title: str = "") -> Any
         loss.set_yscale("log")
     for panel, name in zip(panels[1:], metrics):
         _lines(panel, x, epochs, name)
+    for panel in panels:  # the same axis in all of them, on which every step has room
+        panel.set_xlim(-0.04 * len(x), 1.04 * len(x))
     return _save(figure, path)
 
 

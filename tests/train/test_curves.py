@@ -49,8 +49,18 @@ def test_training_curves(tmp_path):
     assert [line.get_label() for line in accuracy.get_lines()] == ["training"]
     assert accuracy.get_title() == "accuracy"
     assert loss.get_yscale() == "log"
+    assert loss.get_xlim() == accuracy.get_xlim()
     assert "a title" in figure.get_suptitle()
     assert gb.viz.curves is curves  # no import of its own needed
+
+
+def test_one_epoch_counts_in_whole_epochs():
+    one = history()
+    one.epochs = {name: values[:1] for name, values in one.epochs.items()}
+    loss, accuracy = curves.training(one).axes
+    for axes in (loss, accuracy):
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [0, 1]
 
 
 def test_scale_follows_the_fall_of_the_loss():
