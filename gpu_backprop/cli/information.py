@@ -57,7 +57,8 @@ def gather() -> dict[str, Any]:
         missing["cuda"] = reason
     compiles, compiled_with = kernels.compile_report()
     if not compiles:
-        missing["kernels for a GPU"] = f"{compiled_with}; `{install_line()}` brings what is needed"
+        named = "pip install" in compiled_with
+        missing["kernels for a GPU"] = compiled_with if named else f"{compiled_with}; `{install_line()}` brings it"
     emulates, emulated_with = emulated.available()
     if not emulates:
         missing["device emulated"] = emulated_with if sys.platform == "linux" else "runs on Linux only"

@@ -34,6 +34,8 @@ def test_info_says_what_is_missing_and_how_to_get_it(capsys, monkeypatch):
     found = run_json(capsys, ["info"])
     assert line in found["missing"]["cuda"]
     assert line in found["missing"]["kernels for a GPU"]
+    monkeypatch.setattr(information.kernels, "compile_report", lambda: (False, "run `pip install it`"))
+    assert information.gather()["missing"]["kernels for a GPU"] == "run `pip install it`"  # one remedy is enough
     assert found["missing"]["device emulated"] == "there is no C++ compiler"
     assert found["kernels"]["nvrtc"] == {"works": False, "with": None}
     assert main(["info"]) == 0
