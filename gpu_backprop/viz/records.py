@@ -16,6 +16,7 @@ from ..core import tape
 from ..core.errors import DTypeError, TapeError
 from ..core.tape import PICK, Node
 from ..core.tensor import Tensor
+from ..nn.parameter import Parameter
 from ..ops import elementwise
 from ..ops.primitive import Primitive
 from .figures import number
@@ -188,7 +189,10 @@ class _Reader:
             return self.names[id(tensor)]
         if kind == "parameter" and node.scope:
             own = _input_name(node, i)
-            return f"{node.scope}.{own if own in ('weight', 'bias') else 'parameter'}"
+            if own in ("weight", "bias"):
+                return f"{node.scope}.{own}"
+            if isinstance(tensor, Parameter):  # anything else is an input of the module, of which a gradient is wanted
+                return f"{node.scope}.parameter"
         return "leaf" if kind == "parameter" else "constant"
 
 

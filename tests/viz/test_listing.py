@@ -167,6 +167,18 @@ def test_modules_give_names() -> None:
     assert {r.operation for r in named if r.kind == "parameter"} == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
+def test_an_input_of_a_module_is_not_called_its_parameter() -> None:
+    class Scale(gb.nn.Module):
+        def __init__(self) -> None:
+            self.by = gb.nn.Parameter([2.0])
+
+        def forward(self, x: gb.Tensor) -> gb.Tensor:
+            return gb.exp(x) * self.by
+
+    loss = Scale()(gb.tensor([0.5], requires_grad=True)).sum()
+    assert {r.operation for r in gb.viz.tape(loss) if r.kind == "parameter"} == {"leaf", "Scale.parameter"}
+
+
 def test_a_deep_tape_is_listed_and_drawn() -> None:
     y = deep(gb.tensor(0.5, dtype="float64", requires_grad=True))
     listing = gb.viz.tape(y)
