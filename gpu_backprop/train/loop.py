@@ -153,6 +153,8 @@ def make_step(
         optimizer.zero_grad()
         prediction = model(x)
         loss = criterion(prediction, y)
+        if not isinstance(loss, Tensor):
+            raise DTypeError(f"fit: the loss gave a {type(loss).__name__}; it must give a scalar Tensor")
         loss.backward()
         optimizer.step()
         prediction = prediction.detach()

@@ -382,6 +382,11 @@ def test_figures_are_readable(value, text):
         ({"model": gb.nn.ReLU()}, gb.DataError, "no parameters"),
         ({"model": lambda x: x}, gb.DTypeError, "a function is not a model"),
         ({"loss": gb.nn.CrossEntropyLoss(reduction="none")}, gb.TapeError, "not a scalar"),
+        (
+            {"loss": lambda p, y: p.sum().item()},
+            gb.DTypeError,
+            "fit: the loss gave a float; it must give a scalar Tensor",
+        ),
         ({"loss": "mse"}, gb.ShapeError, r"\[16, 3\]"),
     ],
 )
