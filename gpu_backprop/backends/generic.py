@@ -218,10 +218,12 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         lse = logsumexp(x, (1,), False)
         w = xp.ones_like(lse) if weight is None else weight[safe]
         w = xp.where(counts, w, xp.zeros_like(w))
-        loss = (lse - x[xp.arange(n), safe]) * w * (1 - label_smoothing)
+        # An ignored row may hold anything, NaN included: it is left out, not multiplied by zero.
+        none = xp.zeros_like(lse)
+        loss = xp.where(counts, lse - x[xp.arange(n), safe], none) * w * (1 - label_smoothing)
         if label_smoothing:
             every = lse[:, None] - x
-            every = xp.sum(every if weight is None else every * weight, axis=1) * counts
+            every = xp.where(counts, xp.sum(every if weight is None else every * weight, axis=1), none)
             loss = loss + every * (label_smoothing / c)
         total = xp.sum(w)
         if reduction == "none":
@@ -238,8 +240,9 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         safe = xp.where(counts, labels, 0)
         rows = xp.arange(n)
         w = counts.astype(x.dtype) if weight is None else weight[safe] * counts
-        scale = g if reduction != "mean" else g / total
-        row_scale = scale * w * (1 - label_smoothing)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scale = g if reduction != "mean" else g / total
+            row_scale = scale * w * (1 - label_smoothing)
         result = xp.exp(x - lse[:, None])
         if label_smoothing:
             each = xp.ones(c, x.dtype) if weight is None else weight
@@ -249,7 +252,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         else:
             result *= row_scale[:, None]
         result[rows, safe] -= row_scale
-        return _put(result, out)
+        return _put(xp.where(counts[:, None], result, xp.zeros_like(result)), out)
 
     def class_indices(x):
         return xp.arange(x.shape[1])
@@ -323,6 +326,8 @@ def _add_at(xp: Any, target: Any, index: Any, values: Any) -> None:
         np.add.at(target, index, values)
         return
     # CuPy's scatter_add uses atomics: sort the flat positions (stably) and add up the runs instead.
+    if not target.size or not values.size:
+        return
     places = xp.arange(target.size).reshape(target.shape)[index].ravel()
     values = xp.broadcast_to(values, xp.arange(target.size).reshape(target.shape)[index].shape).ravel()
     order = xp.argsort(places, kind="stable")

@@ -225,6 +225,8 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     stems = [x.stem() if x.requires_grad else x for x in arguments]
     start = next(tape._sequence)
     outputs, form = tree.flatten(f(*rebuild(stems), **kwargs))
+    if not outputs:
+        raise DTypeError(f"checkpoint: {_name(f)} returned no Tensor; return at least one")
     if generator is None and modes.generator is not None:  # f drew this thread's first numbers
         generator, state = modes.generator, (modes.generator.key, 0)
 
@@ -295,6 +297,10 @@ def primitive(
     ]
     rules = vjp if isinstance(vjp, (tuple, list)) else (vjp,) if vjp is not None else ()
     label = name or _name(forward)
+    if not inputs:
+        raise DTypeError(f"primitive {label!r}: the forward function takes no arrays; give it at least one input")
+    if any(rule is not None and not hasattr(rule, "__code__") for rule in rules):
+        raise DTypeError(f"primitive {label!r}: a rule must be a Python function, whose parameters say what it needs")
     if len(rules) not in (0, len(inputs)):
         raise DTypeError(
             f"primitive {label!r}: {len(rules)} rules for the inputs {', '.join(inputs)}; give one for each, or None"
@@ -313,7 +319,15 @@ def primitive(
     def run(*arrays: Any, **attrs: Any) -> Any:
         if len(arrays) != len(inputs):
             raise TypeError(f"takes {len(inputs)} inputs ({', '.join(inputs)}), not {len(arrays)}; name the attributes")
-        return forward(*arrays, **attrs)
+        result = forward(*arrays, **attrs)
+        for out in result if isinstance(result, tuple) and result else (result,):
+            if not hasattr(out, "dtype") or not hasattr(out, "shape"):
+                raise TypeError(
+                    f"the forward function returned a {type(out).__name__}; return an array or a tuple of them"
+                )
+            if any(out is array for array in arrays):
+                raise TypeError("the forward function returned its own input; return a copy")
+        return result
 
     made = Primitive(label, " ".join(inputs), *rules, promotes="same" if len(inputs) > 1 else "", forward=run)
     made.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -428,8 +428,7 @@ def walk(
                 node.edges = node.unsaved = ()
         for leaf, gradient in late.items():
             for hook in leaf.extra["hooks"]:  # type: ignore[index]
-                replaced = hook(gradient)
-                gradient = gradient if replaced is None else replaced
+                gradient = _hooked(hook, gradient)
             leaf.deposit(gradient, create_graph)
     finally:
         modes.grad, modes.watch = before
@@ -439,14 +438,30 @@ def walk(
 def _show(node: Node, g: Any, deposit: bool, create_graph: bool, observe: Any) -> Any:
     """Hand a Node's whole gradient to those who asked to see it; a hook may replace it."""
     for hook in node.hooks or ():
-        replaced = hook(g)
-        g = g if replaced is None else replaced
+        g = _hooked(hook, g)
     tensor = None if node.retained is None else node.retained()
     if tensor is not None and deposit:
         tensor.deposit(g, create_graph)
     if observe is not None:
         observe(node, g)
     return g
+
+
+def _hooked(hook: Callable[[Any], Any], g: Any) -> Any:
+    """What a hook makes of a gradient."""
+    if isinstance(g, Tensor) and g.cell is None:
+        g.cell = [0]  # the hook may keep it, so nobody else takes its memory for their own
+    replaced = hook(g)
+    if replaced is None:
+        return g
+    if not isinstance(replaced, Tensor):
+        raise DTypeError(f"hook: returned a {type(replaced).__name__}; return a Tensor like the gradient, or None")
+    if isinstance(g, Tensor) and (replaced.shape != g.shape or replaced.device is not g.device):
+        raise ShapeError(
+            f"hook: returned shape {list(replaced.shape)} on {replaced.device} for a gradient of shape "
+            f"{list(g.shape)} on {g.device}; they must be equal"
+        )
+    return replaced
 
 
 def _every(primitive: Primitive, values: dict[str, Any], edges: Sequence[Any]) -> Iterator[Any]:
@@ -492,10 +507,10 @@ def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
         if array.dtype is not dtype and array.dtype != dtype:
             return False
         arrays.append(array)
+    buffer.renew()
     device = leaf.device
     functions = device.functions if dtype.itemsize == 2 else device.native
     functions[rule.primitive.name](*arrays, out=out, **rule.attrs)
-    buffer.bump()
     leaf._grad = buffer
     return True
 
@@ -615,21 +630,6 @@ def nodes(outputs: Iterable[Tensor]) -> list[Node]:
     return sorted(seen, key=lambda node: -node.sequence)
 
 
-_ones: dict[Any, Any] = {}
-
-
-def _one(output: Tensor) -> Tensor:
-    """d(loss)/d(loss) = 1. The array is shared by all losses like this one: a walk never writes to it."""
-    array = output.array
-    key = (output.device, array.dtype, array.shape)
-    one = _ones.get(key)
-    if one is None:
-        one = _ones[key] = output.device.backend.xp.ones(array.shape, array.dtype)
-    seed = Tensor(one, output.device)
-    seed.cell = [0]  # so that a leaf which is handed it keeps a copy
-    return seed
-
-
 def backward(
     outputs: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
@@ -650,7 +650,7 @@ def backward(
                     f"backward: a result of shape {list(output.shape)} is not a scalar; "
                     "reduce it first (t.sum()), or pass gradient= of the same shape"
                 )
-            seeds.append(_one(output))
+            seeds.append(Tensor(output.device.backend.xp.ones(output.shape, output.dtype), output.device))
             continue
         if gradient.shape != output.shape:
             raise ShapeError(

@@ -24,7 +24,6 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_grad", "array", "cell", "device", "extra", "node", "requires_grad")
-    __array_priority__ = 1000  # NumPy hands arithmetic with an ndarray on its left to us
 
     array: Any  # the raw array of the device's backend
     device: devices.Device
@@ -103,6 +102,23 @@ class Tensor:
             )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """np.sin(t), or an operator with a NumPy array on its left: our own operation, which is recorded."""
+        name = _NUMPY_NAMES.get(ufunc.__name__, ufunc.__name__)
+        function = matmul if name == "matmul" else getattr(ew, name, None)
+        if method != "__call__" or kwargs or function is None:
+            raise DTypeError(
+                f"numpy.{ufunc.__name__}: not available for a Tensor{' with these arguments' if function else ''}; "
+                "use gpu_backprop's functions, or t.detach().numpy() for the values"
+            )
+        return function(*inputs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        raise DTypeError(
+            f"numpy.{function.__name__}: a Tensor is not a NumPy array, and its gradient would be lost; "
+            "use gpu_backprop's function of that name, or t.detach().numpy() for the values"
+        )
+
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise ShapeError(f"bool: shape {list(self.shape)} holds {self.size} values; use t.any() or t.all()")
@@ -162,13 +178,18 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward` left here; None until written. A non-leaf keeps one after `retain_grad()`."""
-        return self._grad
+        gradient = self._grad
+        return gradient.lend() if isinstance(gradient, GradBuffer) else gradient
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
                 raise DTypeError(f"grad: a {type(value).__name__} is not a Tensor; assign a Tensor or None")
+            buffer = self.extra.get("grad_buffer") if self.extra else None
+            if buffer is not None and value.array is buffer.array:
+                value = buffer  # what `grad` lent out comes back
+                assert value is not None
             if value.shape != self.shape:
                 raise ShapeError(f"grad: shape {list(value.shape)} for a Tensor of shape {list(self.shape)}")
             if value.device is not self.device:
@@ -240,8 +261,8 @@ class Tensor:
         buffer = self.extra.get("grad_buffer") if self.extra else None
         if self._grad is None:
             if buffer is not None:
+                buffer.renew()
                 buffer.array[...] = gradient.array
-                buffer.bump()
                 self._grad = buffer
             else:
                 shared = gradient.array.base is not None or gradient.cell is not None or gradient.requires_grad
@@ -275,9 +296,19 @@ class Tensor:
         if self.requires_grad and tape.modes.grad:
             raise TapeError("copy_: this Tensor requires grad; write inside `with gb.no_grad():`, or use gb.where")
         value = source if isinstance(source, Tensor) else tensor(source, device=self.device)
-        self.array[...] = value.to(self.device).array.astype(self.dtype, copy=False)
-        self.bump()
+        self.write("copy_", ..., value.to(self.device).array.astype(self.dtype, copy=False))
         return self
+
+    def write(self, name: str, index: Any, value: Any) -> None:
+        """array[index] = value, counted, and with an array module's complaint as one of ours."""
+        try:
+            self.array[index] = value
+        except IndexError as error:
+            raise ShapeIndexError(f"{name}: {error} (Tensor of shape {list(self.shape)})") from error
+        except (ValueError, TypeError) as error:
+            remedy = "; write to a copy (t.copy())" if "read-only" in str(error) else "; make the shapes fit"
+            raise ShapeError(f"{name}: {error} (Tensor of shape {list(self.shape)}){remedy}") from error
+        self.bump()
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from . import tape
@@ -295,13 +326,9 @@ class Tensor:
                     f"item assignment: a value on {raw.device} into a Tensor on {self.device}; use v.to(t.device)"
                 )
             raw = raw.array
-        try:
-            self.array[indexing.fill(template, tuple(a.array for a in arrays))] = raw
-        except IndexError as error:
-            raise ShapeIndexError(f"item assignment: {error} (Tensor of shape {list(self.shape)})") from error
-        except (ValueError, TypeError) as error:
-            raise ShapeError(f"item assignment: {error} (Tensor of shape {list(self.shape)})") from error
-        self.bump()
+        if any(a.device is not self.device for a in arrays):
+            raise DeviceError(f"item assignment: an index on another device than {self.device}; use i.to(t.device)")
+        self.write("item assignment", indexing.fill(template, tuple(a.array for a in arrays)), raw)
 
     # indexing --------------------------------------------------------------------------------------------------------
 
@@ -415,7 +442,7 @@ class Tensor:
 
     def std(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
         """The standard deviation over `axis`: the square root of `var`."""
-        return ew.sqrt(self.var(axis, correction, keepdims))
+        return ew.sqrt_of_variance(self.var(axis, correction, keepdims))
 
     # operators -------------------------------------------------------------------------------------------------------
 
@@ -539,6 +566,75 @@ class Tensor:
     def __itruediv__(self, other: Any) -> Tensor:
         return _in_place(ew.divide, self, other)
 
+    def __ifloordiv__(self, other: Any) -> Tensor:
+        return _in_place(ew.floor_divide, self, other)
+
+    def __imod__(self, other: Any) -> Tensor:
+        return _in_place(ew.remainder, self, other)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return _in_place(ew.pow, self, other)
+
+    def __imatmul__(self, other: Any) -> Tensor:
+        return _in_place(matmul, self, other)
+
+    def __iand__(self, other: Any) -> Tensor:
+        return _in_place(ew.bitwise_and, self, other)
+
+    def __ior__(self, other: Any) -> Tensor:
+        return _in_place(ew.bitwise_or, self, other)
+
+    def __ixor__(self, other: Any) -> Tensor:
+        return _in_place(ew.bitwise_xor, self, other)
+
+    def __ilshift__(self, other: Any) -> Tensor:
+        return _in_place(ew.bitwise_left_shift, self, other)
+
+    def __irshift__(self, other: Any) -> Tensor:
+        return _in_place(ew.bitwise_right_shift, self, other)
+
+
+# NumPy's names of operations that the array API standard names otherwise
+_NUMPY_NAMES = {
+    "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
+    "arctan2": "atan2", "arctanh": "atanh", "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
+    "power": "pow", "rint": "round", "right_shift": "bitwise_right_shift",
+}  # fmt: skip
+
+
+class GradBuffer(Tensor):
+    """A place in an optimiser's flat gradient buffer, where backward writes a leaf's gradient over the last one.
+
+    Users see it through a Tensor that is lent to them. One that they still hold when the next gradient comes gets its
+    own copy of the old values first, so that a gradient which was kept stays what it was.
+    """
+
+    __slots__ = ("lent",)
+
+    lent: weakref.ref[Tensor] | None
+
+    def __init__(self, array: Any, device: devices.Device):
+        super().__init__(array, device)
+        self.lent = None
+
+    def lend(self) -> Tensor:
+        """A Tensor of this memory."""
+        known = None if self.lent is None else self.lent()
+        if known is None:
+            known = self.detach()
+            self.lent = weakref.ref(known)
+        return known
+
+    def renew(self) -> None:
+        """Part from what was lent out; called before a new gradient is written."""
+        known = None if self.lent is None else self.lent()
+        if known is not None:
+            known.array = known.array.copy()
+            known.cell = [known.version]
+            self.cell = None
+        self.lent = None
+        self.bump()
+
 
 def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
     """`x op= other`: written in place when nothing is being recorded, else the functional result.
@@ -547,6 +643,7 @@ def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
     """
     from . import tape
 
+    name = getattr(primitive, "name", "matmul")
     y = other if isinstance(other, (int, float)) else _operand(other, x.device)
     if tape.modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
         return primitive(x, y)
@@ -554,11 +651,10 @@ def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
         result = primitive(x, y)
     if result.shape != x.shape or result.dtype != x.dtype:
         raise (DTypeError if result.dtype != x.dtype else ShapeError)(
-            f"in-place {primitive.name}: a result of {result.dtype}{list(result.shape)} does not fit into "
-            f"{x.dtype}{list(x.shape)}; write t = t {primitive.name} other, or cast first"
+            f"in-place {name}: a result of {result.dtype}{list(result.shape)} does not fit into "
+            f"{x.dtype}{list(x.shape)}; write t = gb.{name}(t, other), or cast first"
         )
-    x.array[...] = result.array
-    x.bump()
+    x.write(f"in-place {name}", ..., result.array)
     return x
 
 
@@ -692,7 +788,9 @@ def _wrap_cuda(data: Any) -> Tensor:
 def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
     """`data` as a NumPy array of a supported dtype, without a copy if it is one already."""
     if isinstance(data, (list, tuple)) and data and _holds_tensors(data):
-        data = _lists(data)
+        leaves: list[Any] = []
+        data = _lists(data, leaves)
+        target = target or dtypes.result_type(*leaves)
     try:
         host = np.asarray(data)
     except ValueError as error:
@@ -712,14 +810,12 @@ def _holds_tensors(data: Any) -> bool:
     return isinstance(first, Tensor) or (isinstance(first, (list, tuple)) and bool(first) and _holds_tensors(first))
 
 
-def _lists(data: Any) -> Any:
-    return (
-        data.tolist()
-        if isinstance(data, Tensor)
-        else [_lists(d) for d in data]
-        if isinstance(data, (list, tuple))
-        else data
-    )
+def _lists(data: Any, leaves: list[Any]) -> Any:
+    """Nested lists of Tensors as nested lists of numbers; what they held goes to `leaves`."""
+    if isinstance(data, (list, tuple)):
+        return [_lists(d, leaves) for d in data]
+    leaves.append(data)
+    return data.tolist() if isinstance(data, Tensor) else data
 
 
 def _operand(x: Any, device: devices.Device) -> Tensor:

@@ -66,7 +66,7 @@ def embedding(input: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
         raise DTypeError(f"embedding: indices of {index.dtype} are not integers; cast them with x.astype(gb.int64)")
     if weight.ndim != 2:
         raise ShapeError(f"embedding: a weight of shape {list(weight.shape)} is not a table; give (rows, width)")
-    if index.device.name == "cpu" and index.size:
+    if not index.device.name.startswith("cuda") and index.size:  # on CUDA that would wait for the GPU
         least, most = int(index.array.min()), int(index.array.max())
         if least < 0 or most >= weight.shape[0]:
             bad = least if least < 0 else most

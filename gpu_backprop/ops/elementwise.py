@@ -47,9 +47,11 @@ log10 = _unary("log10", lambda g, x: g / (x * math.log(10)))
 log1p = _unary("log1p", lambda g, x: g / (x + 1))
 log2 = _unary("log2", lambda g, x: g / (x * math.log(2)))
 logaddexp = _binary(
-    "logaddexp", lambda g, x, out: g * exp(x - out), lambda g, y, out: g * exp(y - out), promotes="float"
+    "logaddexp", lambda g, x, y: g / (exp(y - x) + 1), lambda g, x, y: g / (exp(x - y) + 1), promotes="float"
 )
 sqrt = _unary("sqrt", lambda g, out: g / (out * 2))
+# of a variance: at 0, where all elements equal their mean, the gradient of a standard deviation is taken to be 0
+sqrt_of_variance = _unary("sqrt", lambda g, out: g / (_positive(out) * 2))
 
 # trigonometric and hyperbolic ----------------------------------------------------------------------------------------
 
@@ -58,10 +60,11 @@ acosh = _unary("acosh", lambda g, x: g / sqrt(x * x - 1))
 asin = _unary("asin", lambda g, x: g / sqrt(1 - x * x))
 asinh = _unary("asinh", lambda g, x: g / sqrt(x * x + 1))
 atan = _unary("atan", lambda g, x: g / (x * x + 1))
+# at the origin, where there is no gradient, 0
 atan2 = _binary(
     "atan2",
-    lambda g, x, y: g * y / (x * x + y * y),
-    lambda g, x, y: -g * x / (x * x + y * y),
+    lambda g, x, y: g * y / _positive(x * x + y * y),
+    lambda g, x, y: -g * x / _positive(x * x + y * y),
     promotes="float",
 )
 atanh = _unary("atanh", lambda g, x: g / (1 - x * x))
@@ -168,9 +171,9 @@ softplus_backward = Primitive(
 erf = _unary("erf", lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
 
 
-def _log_or_zero(x):
-    """log x, but 0 at x = 0, where x^y log x is 0 too."""
-    return (math.log(x) if x > 0 else 0.0) if _is_scalar(x) else log(where(equal(x, 0), 1, x))
+def _positive(x):
+    """x, with 1 in place of 0: a denominator whose numerator is 0 there too."""
+    return where(equal(x, 0), 1, x)
 
 
 def _is_scalar(x: object) -> bool:
@@ -192,12 +195,8 @@ def _log_of_base(x):
 
 
 def _share(x, y):
-    """1 where x > y, a half where they are equal, 0 where x < y; a NaN takes part of the gradient like a maximum."""
-    return where(greater(x, y), 1.0, where(equal(x, y), 0.5, 0.0)) if not _is_scalar(x) else _share_scalar(x, y)
-
-
-def _share_scalar(x, y):
-    return where(less(y, x), 1.0, where(equal(y, x), 0.5, 0.0))
+    """0 where x < y, a half where they are equal, else 1: beside a NaN each takes the whole gradient, as in PyTorch."""
+    return where(less(x, y), 0.0, where(equal(x, y), 0.5, 1.0))
 
 
 def _gelu_slope_erf(x):

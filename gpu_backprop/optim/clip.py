@@ -78,7 +78,7 @@ def _pieces(params: list[Any]) -> list[Tensor]:
     runs: dict[int, list[FlatGrad]] = {}
     pieces: list[Tensor] = []
     for p in params:
-        grad = p.grad
+        grad = p._grad
         if grad is None:
             continue
         if isinstance(grad, FlatGrad):
@@ -122,5 +122,5 @@ def _power_sum(x: Tensor, p: float) -> Tensor:
 
 def _count_writes(params: list[Any]) -> None:
     for p in params:
-        if p.grad is not None:
-            p.grad.bump()
+        if p._grad is not None:
+            p._grad.bump()

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 from ..core.dtypes import float64
-from ..core.tensor import Tensor
+from ..core.tensor import GradBuffer, Tensor
 
 ALIGNMENT = 256  # bytes; what cuBLASLt's heuristics assume, and whole cache lines on a CPU
 
@@ -21,7 +21,7 @@ _history = count(1)
 Launch = Callable[[], None]
 
 
-class FlatGrad(Tensor):
+class FlatGrad(GradBuffer):
     """A parameter's place in the flat gradient buffer `flat[start:end]`, padding included."""
 
     __slots__ = ("end", "flat", "start")

@@ -198,3 +198,11 @@ def test_a_bar_and_a_table_on_a_terminal():
     for part in ("epoch 30/30", "━", "loss ", "accuracy 0.", "samples/s", "time left", "test accuracy"):
         assert part in text
     assert "epoch 15/30  loss" not in text  # no plain lines beside the bar
+
+
+def test_the_module_is_the_command() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "gpu_backprop", "train", "--device", "gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 2
+    assert "'gpu' is not a device" in done.stderr

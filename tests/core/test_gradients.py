@@ -428,3 +428,19 @@ def test_gradients_that_nobody_asked_for_are_not_computed() -> None:
     assert calls == ["x"]
     loss.backward()
     assert sorted(calls[1:]) == ["x", "y"]
+
+
+def test_gradients_at_points_where_formulas_divide_by_zero() -> None:
+    """As PyTorch has them: 0 for std of equal elements and for atan2 at the origin, 1 and 0 for logaddexp(inf, 1)."""
+    assert not gb.grad(lambda x: gb.std(x))(gb.tensor([2.0, 2.0, 2.0])).numpy().any()
+    dx, dy = gb.grad(lambda x, y: gb.atan2(x, y), (0, 1))(gb.tensor(0.0), gb.tensor(0.0))
+    assert (dx.item(), dy.item()) == (0.0, 0.0)
+    dx, dy = gb.grad(lambda x, y: gb.logaddexp(x, y), (0, 1))(gb.tensor(float("inf")), gb.tensor(1.0))
+    assert (dx.item(), dy.item()) == (1.0, 0.0)
+    dx, dy = gb.grad(lambda x, y: gb.maximum(x, y), (0, 1))(gb.tensor(float("nan")), gb.tensor(1.0))
+    assert (dx.item(), dy.item()) == (1.0, 1.0)
+
+
+def test_a_checkpoint_of_nothing() -> None:
+    with pytest.raises(gb.DTypeError, match=r"checkpoint: .* returned no Tensor"):
+        gb.checkpoint(lambda x: 3, gb.ones(2))

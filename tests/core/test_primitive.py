@@ -186,3 +186,18 @@ def test_around_a_cuda_kernel() -> None:
         second = gb.grad(lambda x: (gb.grad(lambda x: (saxpy(x, y, a=3.0) ** 3).sum())(x)).sum())(x)
         np.testing.assert_allclose(second.numpy(), 54 * out.numpy(), rtol=1e-6)
     assert tape.modes.grad
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: gb.primitive(lambda: 1.0), "takes no arrays"),
+        (lambda: gb.primitive(np.abs, vjp=np.sign), "a rule must be a Python function"),
+        (lambda: gb.primitive(lambda x: None)(gb.ones(2)), "returned a NoneType"),
+        (lambda: gb.primitive(lambda x: [1.0])(gb.ones(2)), "returned a list"),
+        (lambda: gb.primitive(lambda x: x)(gb.ones(2)), "returned its own input"),
+    ],
+)
+def test_functions_that_cannot_be_primitives(make, words) -> None:
+    with pytest.raises(gb.DTypeError, match=words):
+        make()

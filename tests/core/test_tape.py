@@ -407,3 +407,40 @@ def test_nothing_holds_an_output() -> None:
     for f in (gb.exp, gb.tanh, gb.sqrt, lambda x: x.max(), lambda x: x[0], lambda x: x * x, lambda x: x @ x):
         out = weakref.ref(f(x))
         assert out() is None, "an output outlived its last name: there is a reference cycle"
+
+
+def test_a_hook_that_writes_to_its_gradient_harms_no_later_walk() -> None:
+    x = gb.tensor(2.0, requires_grad=True)
+    loss = x * 3
+
+    def scale(g: gb.Tensor) -> None:
+        g *= 7
+
+    loss.register_hook(scale)
+    loss.backward()
+    y = gb.tensor(2.0, requires_grad=True)
+    (y * 3).backward()
+    assert y.grad.item() == 3.0
+
+
+def test_a_gradient_that_a_hook_keeps_is_its_own() -> None:
+    kept = []
+    x = gb.tensor([1.0, 2.0], requires_grad=True)
+    x.register_hook(lambda g: kept.append(g))
+    (x * 3).sum().backward()
+    with gb.no_grad():
+        x.grad *= 10
+    np.testing.assert_array_equal(kept[0].numpy(), [3, 3])
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "words"),
+    [(2.0, gb.DTypeError, "hook: returned a float"), (gb.ones(()), gb.ShapeError, r"hook: returned shape \[\]")],
+)
+@pytest.mark.parametrize("leaf", [True, False])
+def test_what_a_hook_returns_is_checked(result, error, words, leaf) -> None:
+    x = gb.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 3
+    (x if leaf else y).register_hook(lambda g: result)
+    with pytest.raises(error, match=words):
+        y.sum().backward()

@@ -177,3 +177,25 @@ def test_bad_input_is_named(case):
     with pytest.raises(error, match=message) as caught:
         run()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy_leaves_ignored_rows_out_whatever_they_hold(device, reduction):
+    rows = [[0.5, -1.0, 2.0], [float("nan"), float("inf"), 0.0], [1.0, 0.0, -1.0]]
+    x = gb.tensor(rows, requires_grad=True)
+    loss = F.cross_entropy(x, gb.tensor([0, -100, 2]), reduction=reduction).sum()
+    loss.backward()
+    clean = gb.tensor([rows[0], rows[2]], requires_grad=True)
+    expected = F.cross_entropy(clean, gb.tensor([0, 2]), reduction=reduction).sum()
+    expected.backward()
+    np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-6)
+    np.testing.assert_allclose(x.grad.numpy()[[0, 2]], clean.grad.numpy(), rtol=1e-5)
+    assert not x.grad.numpy()[1].any()
+
+
+def test_cross_entropy_with_nothing_to_count_has_a_zero_gradient(device):
+    x = gb.tensor([[1.0, 2.0]], requires_grad=True)
+    loss = F.cross_entropy(x, gb.tensor([-100]))
+    assert np.isnan(loss.item())  # 0 / 0, as in PyTorch
+    loss.backward()
+    assert not x.grad.numpy().any()

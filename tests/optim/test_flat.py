@@ -91,8 +91,8 @@ def test_gradients_land_in_the_flat_buffer(device):
     optimizer = gb.optim.SGD(params)
     assert all(p.grad is None for p in params)
     backward(params)
+    assert all(isinstance(p._grad, FlatGrad) for p in params)
     first = [p.grad for p in params]
-    assert all(isinstance(g, FlatGrad) for g in first)
     backward(params)  # adds
     for p, g in zip(params, first):
         assert p.grad is g
@@ -106,13 +106,34 @@ def test_gradients_land_in_the_flat_buffer(device):
     assert all(p.grad is not None and not p.grad.numpy().any() for p in params)
 
 
+def test_a_gradient_that_was_kept_stays_what_it_was(device):
+    params = make()
+    optimizer = gb.optim.SGD(params, lr=0.1)
+    kept = []
+    for factor in (1.0, -3.0):
+        optimizer.zero_grad()
+        sum((p * p).sum() * factor for p in params).backward()
+        kept.append([p.grad for p in params])
+    for p, first, second in zip(params, *kept):
+        np.testing.assert_allclose(first.numpy(), 2 * p.detach().numpy())
+        np.testing.assert_allclose(second.numpy(), -6 * p.detach().numpy())
+    with gb.no_grad():
+        for p in params:
+            p.grad *= 0.5  # in place: the buffer itself
+    assert all(isinstance(p._grad, FlatGrad) for p in params)
+    before = [p.numpy().copy() for p in params]
+    optimizer.step()
+    for p, b in zip(params, before):
+        np.testing.assert_allclose(p.numpy(), b + 0.1 * 3 * b)
+
+
 def test_gradients_from_elsewhere_are_copied_in(device):
     params = make()
     optimizer = gb.optim.SGD(params, lr=0.5)
     before = [p.numpy().copy() for p in params]
     sum((p * p).sum() for p in params).backward(create_graph=True)
     assert params[0].grad.requires_grad
-    assert not isinstance(params[0].grad, FlatGrad)
+    assert not isinstance(params[0]._grad, FlatGrad)
     params[1].grad = gb.ones_like(params[1])
     params[2].grad = None
     optimizer.step()
@@ -335,7 +356,7 @@ def test_a_copied_model_has_no_place_in_the_buffers(device):
     optimizer.step()
     np.testing.assert_array_equal(twin.w.numpy(), before)
     backward([twin.w])
-    assert not isinstance(twin.w.grad, FlatGrad)
+    assert not isinstance(twin.w._grad, FlatGrad)
 
 
 def test_an_optimiser_that_is_dropped_frees_its_buffers_at_once(device):

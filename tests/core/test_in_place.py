@@ -1,0 +1,61 @@
+"""Writes in place: all augmented operators, views, and one-sentence errors where a write cannot be."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import pytest
+
+import gpu_backprop as gb
+
+OPERATORS = ["iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow"]
+INTEGER_OPERATORS = ["iadd", "iand", "ior", "ixor", "ilshift", "irshift", "ifloordiv", "imod"]
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_augmented_operators_write_through_views(device, name) -> None:
+    host = np.array([3.0, 5.0, 7.0])
+    t = gb.tensor(host)
+    view, version = t[1:], t.version
+    result = getattr(operator, name)(view, 2.0)
+    assert result is view
+    host[1:] = getattr(operator, name)(host[1:], 2.0)
+    np.testing.assert_array_equal(t.numpy(), host)
+    assert t.version > version
+
+
+@pytest.mark.parametrize("name", INTEGER_OPERATORS)
+def test_augmented_integer_operators_write_through_views(device, name) -> None:
+    host = np.array([3, 5, 7])
+    t = gb.tensor(host)
+    view = t[1:]
+    assert getattr(operator, name)(view, 2) is view
+    host[1:] = getattr(operator, name)(host[1:], 2)
+    np.testing.assert_array_equal(t.numpy(), host)
+
+
+def test_augmented_matmul() -> None:
+    t, factor = gb.tensor([[1.0, 2.0], [3.0, 4.0]]), gb.tensor([[0.0, 1.0], [1.0, 0.0]])
+    same = t
+    t @= factor
+    assert t is same
+    np.testing.assert_array_equal(t.numpy(), [[2, 1], [4, 3]])
+
+
+def test_a_repeated_view_cannot_be_written() -> None:
+    x = gb.ones(3).broadcast_to((2, 3))
+    with pytest.raises(gb.ShapeError, match=r"in-place add: .*read-only.*t\.copy\(\)"):
+        x += 1
+
+
+def test_copy_of_another_shape() -> None:
+    with pytest.raises(gb.ShapeError, match=r"copy_: .*make the shapes fit"):
+        gb.ones(3).copy_(gb.ones(4))
+
+
+@pytest.mark.emulated
+def test_an_index_on_another_device() -> None:
+    t = gb.zeros(3, device="cpu")
+    with pytest.raises(gb.DeviceError, match="item assignment: an index on another device"):
+        t[gb.tensor([0, 1], device="emulated")] = 1.0
