@@ -42,7 +42,7 @@ class _Trace:
                     f"{caller}: an argument of {leaf.dtype} has no gradient; pass floats, or choose others with argnums"
                 )
         with tape.enable_grad():
-            self.stems = [leaf.stem() if self.outer else leaf.detach().stem() for leaf in leaves]
+            self.stems = [leaf._stem() if self.outer else leaf.detach()._stem() for leaf in leaves]
             full = list(args)
             for i, value in zip(argnums, self.rebuild(self.stems)):
                 full[i] = value
@@ -200,7 +200,7 @@ class _Recompute(Primitive):
         seeds = list(tape._dense(g, node)) if isinstance(g, list) else [g]
         n = node.attrs["n_arguments"]
         with tape.enable_grad():
-            stems = [x.stem() if edge is not None else x for x, edge in zip(inputs[:n], node.edges)]
+            stems = [x._stem() if edge is not None else x for x, edge in zip(inputs[:n], node.edges)]
             outputs = node.attrs["run"](stems)
         targets = [s for s, edge in zip([*stems, *inputs[n:]], node.edges) if edge is not None]
         pairs = [(o, s) for o, s in zip(outputs, seeds) if o.requires_grad]
@@ -222,7 +222,7 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     arguments, rebuild = tree.flatten(args)
     generator = modes.generator
     state = generator.get_state() if generator is not None else None
-    stems = [x.stem() if x.requires_grad else x for x in arguments]
+    stems = [x._stem() if x.requires_grad else x for x in arguments]
     start = next(tape._sequence)
     outputs, form = tree.flatten(f(*rebuild(stems), **kwargs))
     if not outputs:

@@ -131,7 +131,7 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
     out = _new(Tensor)
     out.array = result
     out.device = device
-    out.node = out._grad = out.cell = out.extra = None
+    out.node = out._grad = out._version_cell = out._extra = None
     out.requires_grad = False
     if primitive.gives == "view":
         _share_version(inputs[0], out)
@@ -160,7 +160,7 @@ def _record(
             if x.requires_grad:
                 edge = x.node or x
             if i in keep:
-                saved.append((x, 0 if x.cell is None else x.cell[0]))
+                saved.append((x, 0 if x._version_cell is None else x._version_cell[0]))
             elif edge is None:
                 # A constant that no rule needs is remembered weakly: a listing shows it while it lives.
                 unsaved += ((i, weakref.ref(x)),)
@@ -173,13 +173,15 @@ def _record(
         edges.append(edge)
     if keep_out:
         # The output's array and version cell, not the Tensor, whose node is this one.
-        if out.cell is None:
-            out.cell = [0]
-        saved.append(((out.array, out.cell), out.cell[0]))
+        if out._version_cell is None:
+            out._version_cell = [0]
+        saved.append(((out.array, out._version_cell), out._version_cell[0]))
     for i in keep_residuals:
         saved.append((residuals[i], 0))
     if primitive.rest and not primitive.variadic:
-        saved += [(x, 0 if x.cell is None else x.cell[0]) for x in inputs[len(primitive.input_names) :]]
+        saved += [
+            (x, 0 if x._version_cell is None else x._version_cell[0]) for x in inputs[len(primitive.input_names) :]
+        ]
     node = _new(Node)
     node.primitive = primitive
     node.attrs = attrs
@@ -207,8 +209,8 @@ def _record_many(
         keep, keep_out, _ = primitive.plan(mask)
         if keep_out:  # a rule that names `out` gets the tuple
             for out in outs:
-                out.cell = out.cell or [0]
-            node.saved[len(keep)] = tuple(((o.array, o.cell), o.cell[0]) for o in outs), None  # type: ignore[index]
+                out._version_cell = out._version_cell or [0]
+            node.saved[len(keep)] = tuple(((o.array, o._version_cell), o._version_cell[0]) for o in outs), None  # type: ignore[index]
         _pick_outputs(node, outs)
     if modes.watch is not None:
         for out in outs:
@@ -236,9 +238,9 @@ def transfer(x: Tensor, device: Any) -> Tensor:
 
 
 def _share_version(base: Tensor, view: Tensor) -> None:
-    if base.cell is None:
-        base.cell = [0]
-    view.cell = base.cell
+    if base._version_cell is None:
+        base._version_cell = [0]
+    view._version_cell = base._version_cell
 
 
 def _coerce(primitive: Primitive, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -358,10 +360,10 @@ def walk(
         elif wanted is not None:
             if edge in wanted:
                 found[edge] = found[edge] + gradient if edge in found else gradient
-        elif edge.extra is not None and "hooks" in edge.extra:
+        elif edge._extra is not None and "hooks" in edge._extra:
             late[edge] = late[edge] + gradient if edge in late else gradient
         else:
-            edge.deposit(gradient, create_graph)
+            edge._accumulate_grad(gradient, create_graph)
 
     try:
         for output, gradient in zip(outputs, gradients):
@@ -421,15 +423,15 @@ def walk(
                     shape, dtype = specs[i]
                     array = gradient.array
                     if array.dtype is not dtype or array.shape != shape:
-                        gradient = fit(gradient, specs[i])
+                        gradient = unbroadcast(gradient, specs[i])
                     deliver(edge, gradient)
             if not (retain_graph or create_graph):
                 node.saved = None
                 node.edges = node.unsaved = ()
         for leaf, gradient in late.items():
-            for hook in leaf.extra["hooks"]:  # type: ignore[index]
+            for hook in leaf._extra["hooks"]:  # type: ignore[index]
                 gradient = _hooked(hook, gradient)
-            leaf.deposit(gradient, create_graph)
+            leaf._accumulate_grad(gradient, create_graph)
     finally:
         modes.grad, modes.watch = before
     return [] if targets is None else [found.get(t.node or t) for t in targets]
@@ -441,7 +443,7 @@ def _show(node: Node, g: Any, deposit: bool, create_graph: bool, observe: Any) -
         g = _hooked(hook, g)
     tensor = None if node.retained is None else node.retained()
     if tensor is not None and deposit:
-        tensor.deposit(g, create_graph)
+        tensor._accumulate_grad(g, create_graph)
     if observe is not None:
         observe(node, g)
     return g
@@ -449,8 +451,8 @@ def _show(node: Node, g: Any, deposit: bool, create_graph: bool, observe: Any) -
 
 def _hooked(hook: Callable[[Any], Any], g: Any) -> Any:
     """What a hook makes of a gradient."""
-    if isinstance(g, Tensor) and g.cell is None:
-        g.cell = [0]  # the hook may keep it, so nobody else takes its memory for their own
+    if isinstance(g, Tensor) and g._version_cell is None:
+        g._version_cell = [0]  # the hook may keep it, so nobody else takes its memory for their own
     replaced = hook(g)
     if replaced is None:
         return g
@@ -481,7 +483,7 @@ def _judge(watch: Any, node: Node, gradient: Any, needed: Sequence[Any]) -> None
         modes.scope = before
 
 
-def fit(gradient: Tensor, spec: Any) -> Tensor:
+def unbroadcast(gradient: Tensor, spec: Any) -> Tensor:
     """A gradient in the shape and dtype of the input it belongs to: broadcasting and promotion are undone here."""
     shape, dtype = spec
     array = gradient.array
@@ -494,10 +496,10 @@ def fit(gradient: Tensor, spec: Any) -> Tensor:
 
 def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
     """Compute a leaf's first gradient straight into its place in an optimiser's flat buffer, if it has one."""
-    if leaf.__class__ is Node or leaf._grad is not None or leaf.extra is None:
+    if leaf.__class__ is Node or leaf._grad is not None or leaf._extra is None:
         return False
-    buffer = leaf.extra.get("grad_buffer")
-    if buffer is None or "hooks" in leaf.extra:
+    buffer = leaf._extra.get("grad_buffer")
+    if buffer is None or "hooks" in leaf._extra:
         return False
     out = buffer.array
     dtype = out.dtype
@@ -529,7 +531,7 @@ def _unpack(node: Node) -> dict[str, Any]:
     for i in keep:
         value, version = next(saved)
         values[names[i]] = value
-        if isinstance(value, Tensor) and value.cell is not None:
+        if isinstance(value, Tensor) and value._version_cell is not None:
             _intact(node, value, version)
     if keep_out:
         value, version = next(saved)
@@ -551,15 +553,15 @@ def _unpack(node: Node) -> dict[str, Any]:
 def _output(node: Node, value: tuple[Any, list[int]], version: int) -> Tensor:
     """A saved output, unless it was written to since."""
     out = Tensor(value[0], node.device)
-    out.cell = value[1]
-    if out.cell[0] != version:
+    out._version_cell = value[1]
+    if out._version_cell[0] != version:
         raise _overwritten(node, "output")
     return out
 
 
 def _intact(node: Node, value: Any, version: int) -> Any:
     """A saved input, unless it was written to since."""
-    if isinstance(value, Tensor) and value.cell is not None and value.cell[0] != version:
+    if isinstance(value, Tensor) and value._version_cell is not None and value._version_cell[0] != version:
         raise _overwritten(node, f"input of shape {list(value.shape)}")
     return value
 
@@ -598,14 +600,14 @@ def pull(node: Node, g: Tensor, create_graph: bool) -> list[Tensor | None]:
     values = _unpack(node)
     inputs = [values[name] for name in primitive.input_names]
     with enable_grad():
-        stems = [x.stem() if edge is not None else x for x, edge in zip(inputs, node.edges)]
+        stems = [x._stem() if edge is not None else x for x, edge in zip(inputs, node.edges)]
         out = primitive.unfused(*stems, **node.attrs)
     targets = [s for s, edge in zip(stems, node.edges) if edge is not None]
-    gradients = iter(walk([out], [fit(g, (out.shape, out.dtype))], targets=targets, create_graph=create_graph))
+    gradients = iter(walk([out], [unbroadcast(g, (out.shape, out.dtype))], targets=targets, create_graph=create_graph))
     result: list[Tensor | None] = []
     for spec, edge in zip(node.specs, node.edges):
         gradient = next(gradients) if edge is not None else None
-        result.append(None if gradient is None else fit(gradient, spec))
+        result.append(None if gradient is None else unbroadcast(gradient, spec))
     return result
 
 
@@ -661,7 +663,7 @@ def backward(
             raise DeviceError(
                 f"backward: a gradient on {gradient.device} for a result on {output.device}; use g.to(t.device)"
             )
-        seeds.append(fit(gradient if create_graph else gradient.detach(), (output.shape, output.dtype)))
+        seeds.append(unbroadcast(gradient if create_graph else gradient.detach(), (output.shape, output.dtype)))
     walk(outputs, seeds, retain_graph=retain_graph, create_graph=create_graph)
 
 

@@ -23,20 +23,20 @@ class Tensor:
     follow NumPy; gradients flow through all of them to the Tensors made with `requires_grad=True`.
     """
 
-    __slots__ = ("__weakref__", "_grad", "array", "cell", "device", "extra", "node", "requires_grad")
+    __slots__ = ("__weakref__", "_extra", "_grad", "_version_cell", "array", "device", "node", "requires_grad")
 
     array: Any  # the raw array of the device's backend
     device: devices.Device
     node: Any  # tape.Node that made it; None for a leaf
     requires_grad: bool
     _grad: Tensor | None
-    cell: list[int] | None  # counts in-place writes; shared with views, made when first wanted
-    extra: dict[str, Any] | None  # hooks, grad_buffer
+    _version_cell: list[int] | None  # counts in-place writes; shared with views, made when first wanted
+    _extra: dict[str, Any] | None  # hooks, grad_buffer
 
     def __init__(self, array: Any, device: devices.Device):
         self.array = array
         self.device = device
-        self.node = self._grad = self.cell = self.extra = None
+        self.node = self._grad = self._version_cell = self._extra = None
         self.requires_grad = False
 
     # what it is ------------------------------------------------------------------------------------------------------
@@ -160,12 +160,12 @@ class Tensor:
     def detach(self) -> Tensor:
         """The same memory, off the tape."""
         out = Tensor(self.array, self.device)
-        if self.cell is None:
-            self.cell = [0]
-        out.cell = self.cell
+        if self._version_cell is None:
+            self._version_cell = [0]
+        out._version_cell = self._version_cell
         return out
 
-    def stem(self) -> Tensor:
+    def _stem(self) -> Tensor:
         """A Tensor of the same values that a gradient can be asked for: on the tape if this one is, else a new leaf."""
         if self.requires_grad:
             return movement.alias(self)
@@ -186,7 +186,7 @@ class Tensor:
         if value is not None:
             if not isinstance(value, Tensor):
                 raise DTypeError(f"grad: a {type(value).__name__} is not a Tensor; assign a Tensor or None")
-            buffer = self.extra.get("grad_buffer") if self.extra else None
+            buffer = self._extra.get("grad_buffer") if self._extra else None
             if buffer is not None and value.array is buffer.array:
                 value = buffer  # what `grad` lent out comes back
                 assert value is not None
@@ -244,12 +244,12 @@ class Tensor:
                 self.node.hooks = []
             hooks = self.node.hooks
         else:
-            self.extra = self.extra or {}
-            hooks = self.extra.setdefault("hooks", [])
+            self._extra = self._extra or {}
+            hooks = self._extra.setdefault("hooks", [])
         hooks.append(hook)
         return lambda: hooks.remove(hook) if hook in hooks else None
 
-    def deposit(self, gradient: Tensor, create_graph: bool) -> None:
+    def _accumulate_grad(self, gradient: Tensor, create_graph: bool) -> None:
         """Add a gradient to `.grad` (the walk calls this).
 
         The first write goes into the optimiser's flat buffer if there is one; else the Tensor is kept, copied if its
@@ -258,20 +258,22 @@ class Tensor:
         if create_graph:
             self._grad = gradient if self._grad is None else self._grad + gradient
             return
-        buffer = self.extra.get("grad_buffer") if self.extra else None
+        buffer = self._extra.get("grad_buffer") if self._extra else None
         if self._grad is None:
             if buffer is not None:
                 buffer.renew()
                 buffer.array[...] = gradient.array
                 self._grad = buffer
             else:
-                shared = gradient.array.base is not None or gradient.cell is not None or gradient.requires_grad
+                shared = gradient.array.base is not None or gradient._version_cell is not None or gradient.requires_grad
                 self._grad = Tensor(gradient.array.copy() if shared else gradient.array, self.device)
-                gradient.cell = self._grad.cell = gradient.cell or [0]  # a second leaf that is handed it will copy
+                gradient._version_cell = self._grad._version_cell = gradient._version_cell or [
+                    0
+                ]  # a second leaf that is handed it will copy
         elif self._grad is buffer:
             add = self.device.functions["add"]
             add(buffer.array, gradient.array, out=buffer.array)
-            buffer.bump()
+            buffer._bump_version()
         else:
             self._grad = (self._grad + gradient).detach()
 
@@ -280,14 +282,14 @@ class Tensor:
     @property
     def version(self) -> int:
         """How often the memory was written to in place, through this Tensor or a view of it."""
-        return 0 if self.cell is None else self.cell[0]
+        return 0 if self._version_cell is None else self._version_cell[0]
 
-    def bump(self) -> None:
+    def _bump_version(self) -> None:
         """Count an in-place write."""
-        if self.cell is None:
-            self.cell = [1]
+        if self._version_cell is None:
+            self._version_cell = [1]
         else:
-            self.cell[0] += 1
+            self._version_cell[0] += 1
 
     def copy_(self, source: Any) -> Tensor:
         """Overwrite the values in place (off the tape) with those of `source`, broadcast to this shape."""
@@ -296,10 +298,10 @@ class Tensor:
         if self.requires_grad and tape.modes.grad:
             raise TapeError("copy_: this Tensor requires grad; write inside `with gb.no_grad():`, or use gb.where")
         value = source if isinstance(source, Tensor) else tensor(source, device=self.device)
-        self.write("copy_", ..., value.to(self.device).array.astype(self.dtype, copy=False))
+        self._write("copy_", ..., value.to(self.device).array.astype(self.dtype, copy=False))
         return self
 
-    def write(self, name: str, index: Any, value: Any) -> None:
+    def _write(self, name: str, index: Any, value: Any) -> None:
         """array[index] = value, counted, and with an array module's complaint as one of ours."""
         try:
             self.array[index] = value
@@ -308,7 +310,7 @@ class Tensor:
         except (ValueError, TypeError) as error:
             remedy = "; write to a copy (t.copy())" if "read-only" in str(error) else "; make the shapes fit"
             raise ShapeError(f"{name}: {error} (Tensor of shape {list(self.shape)}){remedy}") from error
-        self.bump()
+        self._bump_version()
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from . import tape
@@ -328,7 +330,7 @@ class Tensor:
             raw = raw.array
         if any(a.device is not self.device for a in arrays):
             raise DeviceError(f"item assignment: an index on another device than {self.device}; use i.to(t.device)")
-        self.write("item assignment", indexing.fill(template, tuple(a.array for a in arrays)), raw)
+        self._write("item assignment", indexing.fill(template, tuple(a.array for a in arrays)), raw)
 
     # indexing --------------------------------------------------------------------------------------------------------
 
@@ -630,10 +632,10 @@ class GradBuffer(Tensor):
         known = None if self.lent is None else self.lent()
         if known is not None:
             known.array = known.array.copy()
-            known.cell = [known.version]
-            self.cell = None
+            known._version_cell = [known.version]
+            self._version_cell = None
         self.lent = None
-        self.bump()
+        self._bump_version()
 
 
 def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
@@ -654,7 +656,7 @@ def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
             f"in-place {name}: a result of {result.dtype}{list(result.shape)} does not fit into "
             f"{x.dtype}{list(x.shape)}; write t = gb.{name}(t, other), or cast first"
         )
-    x.write(f"in-place {name}", ..., result.array)
+    x._write(f"in-place {name}", ..., result.array)
     return x
 
 

@@ -53,7 +53,7 @@ def trunc_normal_(
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """All elements `val`."""
     tensor.array[...] = val
-    tensor.bump()
+    tensor._bump_version()
     return tensor
 
 
@@ -74,7 +74,7 @@ def eye_(tensor: Tensor) -> Tensor:
     tensor.array[...] = 0
     for i in range(min(tensor.shape)):
         tensor.array[i, i] = 1
-    tensor.bump()
+    tensor._bump_version()
     return tensor
 
 
@@ -149,5 +149,5 @@ def _dtype(name: str, tensor: Tensor) -> Any:
 
 def _put(tensor: Tensor, host: Any) -> Tensor:
     tensor.array[...] = tensor.device.backend.from_host(host.astype(tensor.dtype), copy=False)
-    tensor.bump()
+    tensor._bump_version()
     return tensor

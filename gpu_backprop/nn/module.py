@@ -150,7 +150,7 @@ class Module:
         for p in self.parameters():
             if p._grad is not None and not set_to_none:
                 p._grad.array[...] = 0
-                p._grad.bump()
+                p._grad._bump_version()
             else:
                 p._grad = None
 

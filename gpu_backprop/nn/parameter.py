@@ -66,6 +66,6 @@ def rehome(t: Tensor, device: devices.Device, dtype: Any) -> None:
     t.array = array
     t.device = device
     t.grad = grad
-    t.bump()
-    if t.extra is not None:
-        t.extra.pop("grad_buffer", None)
+    t._bump_version()
+    if t._extra is not None:
+        t._extra.pop("grad_buffer", None)

@@ -123,4 +123,4 @@ def _power_sum(x: Tensor, p: float) -> Tensor:
 def _count_writes(params: list[Any]) -> None:
     for p in params:
         if p._grad is not None:
-            p._grad.bump()
+            p._grad._bump_version()

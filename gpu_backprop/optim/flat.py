@@ -78,11 +78,11 @@ class Flat:
             view = self.param[start : start + p.size].reshape(p.shape)
             view[...] = p.array
             p.array = view
-            if p.cell is None:
-                p.cell = [0]
+            if p._version_cell is None:
+                p._version_cell = [0]
             buffer = FlatGrad(self.grad, start, end, p.shape, p.size, self.device)
-            p.extra = p.extra or {}
-            p.extra["grad_buffer"] = buffer
+            p._extra = p._extra or {}
+            p._extra["grad_buffer"] = buffer
             self.members.append((p, view, buffer))
 
     def plan(
@@ -129,7 +129,7 @@ class Flat:
                 return self._step_some()
         self.whole()
         for p, _, _ in self.members:
-            p.cell[0] += 1
+            p._version_cell[0] += 1
 
     def _step_some(self) -> None:
         """The general case: gradients that are missing or lie elsewhere, step counts that differ."""
@@ -140,11 +140,11 @@ class Flat:
             moving.append(i)
             if p._grad is not buffer:
                 buffer.array[...] = p._grad.array
-                buffer.bump()
+                buffer._bump_version()
         for i, j in self._spans(moving):
             self._run(i, j)()
         for i in moving:
-            self.members[i][0].bump()
+            self.members[i][0]._bump_version()
         if len(moving) < len(self.params) and moving:
             self._part(moving)
 

@@ -214,7 +214,7 @@ class Optimizer:
             if p._grad is not None:
                 p._grad = Tensor(p._grad.array * 0, p.device) if p._grad.node is not None else p._grad
                 p._grad.array[...] = 0
-                p._grad.bump()
+                p._grad._bump_version()
 
     # state -----------------------------------------------------------------------------------------------------------
 
