@@ -11,6 +11,10 @@ import numpy as np
 from . import generic, updates
 from .base import Backend, Functions
 
+# 0-d arrays, which NumPy's functions take faster than Python numbers
+_ZERO: dict[Any, Any] = {np.dtype(t): np.zeros((), t) for t in ("float32", "float64")}
+_ONE: dict[Any, Any] = {np.dtype(t): np.ones((), t) for t in ("float32", "float64")}
+
 
 @functools.lru_cache(maxsize=64)
 def _row_starts(rows: int, columns: int) -> np.ndarray:
@@ -53,7 +57,8 @@ def softmax_cross_entropy_backward(
         return general(g, x, labels, weight, lse, total, reduction, ignore_index, label_smoothing, out=out)
     result = np.subtract(x, lse[:, None], out=out)
     np.exp(result, out=result)
-    result.reshape(-1)[_row_starts(n, c) + labels] -= 1
+    hit = _row_starts(n, c) + labels
+    result.put(hit, result.take(hit) - _ONE[result.dtype])
     result *= g / total
     return result
 
@@ -67,6 +72,30 @@ def _reduction(ufunc):
     return reduce
 
 
+def relu(x, out=None):
+    return np.maximum(x, _ZERO.get(x.dtype, 0), out=out)
+
+
+def relu_backward(g, y, out=None):
+    return np.multiply(g, np.greater(y, _ZERO.get(y.dtype, 0)), out=out)
+
+
+def matmul(x, y, out=None):
+    """np.dot costs less than np.matmul beside a small product of two matrices."""
+    return np.dot(x, y, out=out) if x.ndim == 2 and y.ndim == 2 else np.matmul(x, y, out=out)
+
+
+def linear(x, weight, bias, out=None):
+    out = matmul(x, weight.T, out=out)
+    return out if bias is None else np.add(out, bias, out=out)
+
+
+def linear_relu(x, weight, bias, out=None):
+    out = linear(x, weight, bias, out)
+    return np.maximum(out, _ZERO.get(out.dtype, 0), out=out)
+
+
+_LEAN = (softmax_cross_entropy, softmax_cross_entropy_backward, relu, relu_backward, matmul, linear, linear_relu)
 _REDUCTIONS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 _generic = generic.table(np)
 
@@ -80,8 +109,7 @@ class CpuBackend(Backend):
     def __init__(self) -> None:
         self.native = native = Functions(lambda name: generic.lookup(np, name))
         native.update(_generic)
-        native["softmax_cross_entropy"] = softmax_cross_entropy
-        native["softmax_cross_entropy_backward"] = softmax_cross_entropy_backward
+        native.update({function.__name__: function for function in _LEAN})
         native.update({name: _reduction(ufunc) for name, ufunc in _REDUCTIONS.items()})
         self.functions = generic.half_aware(native)
         self.functions.update(updates.TABLE)

@@ -189,7 +189,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
     def linear_weight_gradient(g, x, out=None):
         if g.ndim != 2:
             g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
-        return xp.matmul(g.T, x, out=out) if out is not None else xp.matmul(g.T, x)
+        return xp.dot(g.T, x, out=out)
 
     def softmax(x, axis, out=None):
         e = xp.exp(x - xp.max(x, axis=axis, keepdims=True)) if x.size else x.copy()

@@ -281,6 +281,7 @@ def _explain(primitive: Primitive, inputs: Sequence[Any], error: Exception) -> E
 
 _REMEDIES = (
     ("core dimension", "the axes that are multiplied and summed must be of equal length"),
+    ("not aligned", "the axes that are multiplied and summed must be of equal length"),
     ("broadcast", "make the shapes equal, or 1 where they differ"),
     ("reshape", "the number of elements must stay the same"),
     ("zero-size", "give at least one element"),
@@ -652,7 +653,9 @@ def backward(
                     f"backward: a result of shape {list(output.shape)} is not a scalar; "
                     "reduce it first (t.sum()), or pass gradient= of the same shape"
                 )
-            seeds.append(Tensor(output.device.backend.xp.ones(output.shape, output.dtype), output.device))
+            one = output.device.backend.empty(output.shape, output.dtype)
+            one.fill(1)
+            seeds.append(Tensor(one, output.device))
             continue
         if gradient.shape != output.shape:
             raise ShapeError(
