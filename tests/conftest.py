@@ -2,7 +2,7 @@
 
 A test that takes the fixture `device` runs once on each device: "cpu" always; "emulated" (marked `emulated`) where a
 host C++ compiler is; "cuda" (marked `gpu`) where a GPU is. GPU_BACKPROP_REQUIRE_TOOLS=1 turns a missing tool from a
-skip into a failure; a missing GPU is always a skip.
+skip into a failure. Tests that need a GPU are left out where there is none.
 """
 
 from __future__ import annotations
