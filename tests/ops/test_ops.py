@@ -136,9 +136,9 @@ def test_gradient_against_central_differences(op: Op, device: str) -> None:
 
 
 @each_differentiable
-def test_double_gradient_against_central_differences(op: Op) -> None:
+def test_double_gradient_against_central_differences(op: Op, device: str) -> None:
     """The derivative of every vector-Jacobian product with respect to the cotangent and to the inputs."""
-    for sample in op.samples:
+    for sample in op.samples if device == "cpu" else op.samples[-1:]:
         which = floats(sample)
         out = op.reference(*sample)
         cotangent = np.random.default_rng(3).uniform(0.5, 1.5, np.shape(out))
@@ -156,7 +156,7 @@ def test_double_gradient_against_central_differences(op: Op) -> None:
 
 
 @pytest.mark.parametrize("op", [op for op in DIFFERENTIABLE if op.autograd], ids=str)
-def test_gradient_against_hips_autograd(op: Op) -> None:
+def test_gradient_against_hips_autograd(op: Op, device: str) -> None:
     for sample in op.samples:
         if any(x.size == 0 for x in sample):
             continue  # autograd's own vjps fail on some empty arrays
@@ -167,8 +167,8 @@ def test_gradient_against_hips_autograd(op: Op) -> None:
             return anp.sum(op.autograd(*xs) * weights)
 
         expected = autograd.grad(loss, tuple(range(len(sample))))(*sample)
-        xs = tensors(sample)
-        weighted(op, xs).backward()
+        xs = tensors(sample, "float64", device)
+        weighted(op, xs, "float64").backward()
         for x, e in zip(xs, expected):
             np.testing.assert_allclose(x.grad.numpy(), e, rtol=1e-9, atol=1e-11, strict=True)
 
