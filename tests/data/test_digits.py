@@ -19,8 +19,9 @@ def test_digits_are_what_they_say():
 
 
 def test_digits_equal_scikit_learns():
-    sklearn = pytest.importorskip("sklearn.datasets")
-    X, y = sklearn.load_digits(return_X_y=True)
+    from sklearn import datasets
+
+    X, y = datasets.load_digits(return_X_y=True)
     ours, labels = gb.data.load_digits()
     np.testing.assert_array_equal(ours, X)
     np.testing.assert_array_equal(labels, y)

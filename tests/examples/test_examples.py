@@ -31,7 +31,6 @@ def test_digits(tmp_path, capsys):
 
 
 def test_house_prices(tmp_path, capsys):
-    pytest.importorskip("matplotlib")
     r2 = load("house_prices.py")["main"](epochs=10, houses=1500, folder=tmp_path)
     assert 0.95 < r2 < 1
     assert f"R2 on 300 new houses: {r2:.4f}" in capsys.readouterr().out

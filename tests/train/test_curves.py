@@ -11,8 +11,6 @@ import pytest
 import gpu_backprop as gb
 from gpu_backprop.viz import curves
 
-pytest.importorskip("matplotlib")
-
 
 def history(first=2.0, last=0.01):
     return SimpleNamespace(

@@ -318,7 +318,8 @@ def test_lines_where_there_is_no_terminal(capsys):
 
 
 def test_a_bar_on_a_terminal(monkeypatch):
-    rich = pytest.importorskip("rich.console")
+    from rich import console as rich
+
     from gpu_backprop.train import progress
 
     monkeypatch.setattr(progress, "REFRESH", 0)
@@ -332,7 +333,8 @@ def test_a_bar_on_a_terminal(monkeypatch):
 
 
 def test_a_bar_on_a_narrow_terminal_is_not_cut_off():
-    rich = pytest.importorskip("rich.console")
+    from rich import console as rich
+
     from gpu_backprop.train import progress
 
     screen = io.StringIO()
