@@ -118,7 +118,12 @@ def default_device() -> Device:
             from ..backends import cuda
 
             name = "cuda" if cuda.cuda_status()[0] else "cpu"
-        _default = device(name)
+        try:
+            _default = device(name)
+        except DeviceError as error:
+            if "GPU_BACKPROP_DEVICE" not in os.environ:
+                raise
+            raise DeviceError(f"GPU_BACKPROP_DEVICE={name!r}: {error}") from None
     return _default
 
 

@@ -832,7 +832,8 @@ def _operand(x: Any, device: devices.Device) -> Tensor:
 def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The inputs of an operation with everything but Tensors, Python numbers and None made a Tensor.
 
-    With no Tensor among them, numbers become Tensors too.
+    With no Tensor among them all go to the default device, numbers too. Beside Tensors a NumPy array is on the CPU: to
+    use it with a Tensor elsewhere, somebody has to move one of them.
     """
     device = next((x.device for x in inputs if isinstance(x, Tensor)), None)
     if device is not None and all(isinstance(x, (Tensor, int, float)) or x is None for x in inputs):
@@ -840,7 +841,9 @@ def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     place = device or devices.default_device()
     try:
         made = tuple(
-            x if isinstance(x, (Tensor, type(None))) or (type(x) in (bool, int, float)) else _operand(x, place)
+            x
+            if isinstance(x, (Tensor, type(None))) or (type(x) in (bool, int, float))
+            else (_operand(x, place) if device is not None else _make(x, None, place, copy=False))
             for x in inputs
         )
         if not any(isinstance(x, Tensor) for x in made):

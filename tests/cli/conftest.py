@@ -7,8 +7,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):
-    pytest.importorskip("typer")
-    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GPU_BACKPROP_DEBUG", raising=False)
     return tmp_path

@@ -66,7 +66,7 @@ def test_the_environment_chooses_the_default_device() -> None:
     assert run(code, GPU_BACKPROP_DEVICE="cpu") == "cpu cpu"
     assert run(
         "import gpu_backprop as gb\ntry: gb.ones(1)\nexcept gb.DeviceError as e: print(e)", GPU_BACKPROP_DEVICE="tpu"
-    ).startswith("device: 'tpu' is not a device")
+    ).startswith("GPU_BACKPROP_DEVICE='tpu': device: 'tpu' is not a device")
 
 
 def test_blocks_set_the_default_device() -> None:
@@ -126,3 +126,21 @@ def test_mixing_devices_is_refused() -> None:
 def test_synchronize() -> None:
     gb.synchronize()
     gb.synchronize("cpu")
+
+
+def test_a_wrong_variable_is_named(monkeypatch) -> None:
+    from gpu_backprop.core import devices
+
+    monkeypatch.setattr(devices, "_default", None)
+    monkeypatch.setenv("GPU_BACKPROP_DEVICE", "foo")
+    with pytest.raises(gb.DeviceError, match=r"GPU_BACKPROP_DEVICE='foo': .*is not a device"):
+        gb.zeros(2)
+
+
+@pytest.mark.emulated
+def test_arrays_of_others_go_to_the_default_device() -> None:
+    require_emulated()
+    with gb.device("emulated"):
+        assert gb.sin(np.ones(2)).device == gb.asarray(np.ones(2)).device == "emulated"
+        with pytest.raises(gb.DeviceError, match="operands on cpu and emulated"):
+            gb.ones(2) + np.ones(2)  # a copy to another device is asked for, never made in silence
