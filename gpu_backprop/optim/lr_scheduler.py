@@ -13,7 +13,21 @@ from ..core.errors import CheckpointError, DataError, DTypeError
 from .optimizer import Optimizer
 
 
-class LRScheduler:
+class _Scheduler:
+    """What schedulers by time and by metric share."""
+
+    optimizer: Optimizer
+
+    def get_last_lr(self) -> list[float]:
+        """The learning rates that are set now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the optimizer."""
+        return {k: v for k, v in vars(self).items() if k != "optimizer"}
+
+
+class LRScheduler(_Scheduler):
     """Base class: a subclass gives `rates()`, the learning rate of each group at time `last_epoch`."""
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
@@ -42,14 +56,6 @@ class LRScheduler:
         """Count one step (or epoch) and set the learning rates."""
         self.last_epoch += 1
         self._apply()
-
-    def get_last_lr(self) -> list[float]:
-        """The learning rates that are set now."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimizer."""
-        return {k: v for k, v in vars(self).items() if k != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict()` gave, and set the learning rates of that time."""
@@ -246,7 +252,7 @@ class OneCycleLR(LRScheduler):
                 group["momentum"] = value
 
 
-class ReduceLROnPlateau:
+class ReduceLROnPlateau(_Scheduler):
     """lr = max(lr * factor, min_lr) when a metric has not improved for more than `patience` steps.
 
     mode: "min" or "max", what an improvement is. threshold, threshold_mode: the least change that counts, "rel"ative
@@ -312,14 +318,6 @@ class ReduceLROnPlateau:
         if self.threshold_mode == "rel":
             return sign * value > sign * self.best * (1.0 + sign * self.threshold)
         return sign * value > sign * self.best + self.threshold
-
-    def get_last_lr(self) -> list[float]:
-        """The learning rates that are set now."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimizer."""
-        return {k: v for k, v in vars(self).items() if k != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict()` gave."""

@@ -13,6 +13,8 @@ from gpu_backprop.backends.emulated import EmulatedLauncher, RawKernel
 from gpu_backprop.backends.kernels import Kernel
 from gpu_backprop.core.errors import DeviceError, KernelError
 
+from ..conftest import require_tool
+
 pytestmark = pytest.mark.emulated
 
 CACHED = ("compiler", "compile_flags", "runtime", "sanitizers")
@@ -181,8 +183,7 @@ print("not noticed", file=sys.stderr)
 def test_address_sanitizer_finds_reads_outside_an_array(tmp_path):
     compiler = emulated.compiler()[0]
     library = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
-    if not os.path.isabs(library):
-        pytest.skip("the compiler has no AddressSanitizer")
+    require_tool(os.path.isabs(library), "the compiler has no AddressSanitizer")
     environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
     environment["GPU_BACKPROP_EMULATED_SANITIZE"] = "address"
     child = subprocess.run(

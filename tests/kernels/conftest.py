@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +11,9 @@ import pytest
 from gpu_backprop.backends import cuda, emulated, table
 from gpu_backprop.backends.kernels import Kernel
 
+from ..conftest import require_emulated
+
 DTYPES = table.FLOATS
-
-
-def missing(reason: str) -> None:
-    """A tool is not there: a skip, or a failure where GPU_BACKPROP_REQUIRE_TOOLS=1 promises it."""
-    if os.environ.get("GPU_BACKPROP_REQUIRE_TOOLS") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(
@@ -29,13 +23,8 @@ def missing(reason: str) -> None:
 def backend(request: pytest.FixtureRequest) -> Any:
     """The shared backend of one device."""
     if request.param == "cuda":
-        count, reason = cuda.cuda_status()
-        if not count:
-            pytest.skip(reason)
         return cuda.cuda_backend(0)
-    usable, reason = emulated.available()
-    if not usable:
-        missing(reason)
+    require_emulated()
     return emulated.backend()
 
 

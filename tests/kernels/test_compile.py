@@ -18,7 +18,7 @@ import pytest
 from gpu_backprop.backends import kernels, table
 from gpu_backprop.core.errors import DeviceError
 
-from .conftest import missing
+from ..conftest import require_tool
 
 pytestmark = pytest.mark.compile
 
@@ -73,7 +73,7 @@ def nvrtc():
         kernels._cuda_core()
         kernels.require_cuda_headers()
     except DeviceError as error:
-        missing(str(error))
+        require_tool(False, str(error))
 
 
 def check(found: dict[str, dict[str, int]], wanted: list[kernels.Kernel]) -> None:
