@@ -92,13 +92,15 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_backward_rows(I rows,
 // softmax_cross_entropy, as torch.nn.functional.cross_entropy defines it. For row i with label y (e: smoothing, c: classes):
 //
 //   loss[i] = (1 - e) weight[y] (lse - x[y]) + e / c * sum_j weight[j] (lse - x[j]);   0 where y == ignore_index
+//   lse     = top + log(sum), top = max_j x[j], sum = sum_j exp(x[j] - top)
 //   total   = sum of weight[y] over the rows that count
 //   out     = loss, sum(loss) or sum(loss) / total
 //   dx[i,j] = scale_i (p[j] ((1 - e) weight[y] + e / c * sum(weight)) - [j == y] (1 - e) weight[y] - e / c * weight[j]),
-//             p = exp(x - lse), scale_i = g[i], g or g / total
+//             p = exp(x - top) / sum, scale_i = g[i], g or g / total
 //
-// Forward: x (n, c) in once, lse (n,) out. Backward: x in, dx out: the probabilities are never stored. A label outside
-// [0, c) that is not ignore_index reads nothing: its row counts as ignored, and the fault word tells the backend.
+// Forward: x (n, c) in once, top and sum (n,) out. Backward: x in, dx out: the probabilities are never stored, and top and
+// sum are kept apart because lse alone would round away log(sum) beside large logits. A label outside [0, c) that is not
+// ignore_index reads nothing: its row counts as ignored, and the fault word tells the backend.
 
 enum Reduction { NONE = 0, MEAN = 1, SUM = 2 };
 
@@ -118,22 +120,22 @@ __device__ inline bool usable(long long label, long long classes, long long igno
     return false;
 }
 
-template <class A> struct RowSums {  // of weight and of weight * x
-    A weights, weighted;
+template <class A> struct RowSums {  // of weight and of weight * (top - x)
+    A weights, distances;
 };
 template <class A> struct AddRowSums {
     using State = RowSums<A>;
     __device__ static State identity() { return {A(0), A(0)}; }
-    __device__ static State combine(State a, State b) { return {a.weights + b.weights, a.weighted + b.weighted}; }
+    __device__ static State combine(State a, State b) { return {a.weights + b.weights, a.distances + b.distances}; }
 };
 
-template <class T, class I> __device__ inline RowSums<Acc<T>> row_sums(const T* x, const T* weight, I n) {
+template <class T, class I> __device__ inline RowSums<Acc<T>> row_sums(const T* x, const T* weight, Acc<T> top, I n) {
     using A = Acc<T>;
     RowSums<A> sums = {A(0), A(0)};
     for (I i = threadIdx.x; i < n; i += blockDim.x) {
         const A w = weight ? widen(weight[i]) : A(1);
         sums.weights += w;
-        if (x) sums.weighted += w * widen(x[i]);
+        if (x) sums.distances += w * (top - widen(x[i]));
     }
     return row_reduce<AddRowSums<A>>(sums);
 }
@@ -142,7 +144,7 @@ template <class T, class I> __device__ inline RowSums<Acc<T>> row_sums(const T* 
 // for NONE, else one number.
 template <class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
-        I rows, I n, const T* x, const long long* labels, const T* weight, T* out, Acc<T>* lse, Acc<T>* total,
+        I rows, I n, const T* x, const long long* labels, const T* weight, T* out, Acc<T>* tops, Acc<T>* sums, Acc<T>* total,
         long long ignored, Smoothing smoothing, int reduction, Acc<T>* partial, u32* ticket, u64* fault) {
     using A = Acc<T>;
     __shared__ A losses[WARPS], weights[WARPS];
@@ -150,22 +152,23 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
         const T* logits = x + row * n;
         const typename LogSum<A>::State state = row_logsum(logits, n);
-        const A log_sum = LogSum<A>::value(state);
+        const A sum = state.sum + (state.maximum - state.maximum);  // NaN where the maximum is infinite
         const long long label = labels[row];
         A loss = A(0);
         const bool counts = usable(label, n, ignored, row, fault);  // the same for all threads of the row
         if (counts) {
             const A w = weight ? widen(weight[label]) : A(1);
-            loss = A(smoothing.hit) * (w * (state.maximum - widen(logits[label]) + log(state.sum)));
+            loss = A(smoothing.hit) * (w * (state.maximum - widen(logits[label]) + log(sum)));
             if (smoothing.every != 0.0) {
-                const RowSums<A> sums = row_sums(logits, weight, n);
-                loss += A(smoothing.every) * (log_sum * sums.weights - sums.weighted);
+                const RowSums<A> whole = row_sums(logits, weight, state.maximum, n);
+                loss += A(smoothing.every) * (log(sum) * whole.weights + whole.distances);
             }
             weight_sum += w;
         }
         loss_sum += loss;
         if (threadIdx.x == 0) {
-            lse[row] = log_sum;
+            tops[row] = state.maximum;
+            sums[row] = sum;
             if (reduction == NONE) out[row] = narrow<T>(loss);
         }
     }
@@ -193,7 +196,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
     const RowSums<A> lanes = warp_reduce<AddRowSums<A>>({loss_sum, weight_sum});  // last_block kept the reads above apart
     if (thread % WARP == 0) {
         losses[thread / WARP] = lanes.weights;
-        weights[thread / WARP] = lanes.weighted;
+        weights[thread / WARP] = lanes.distances;
     }
     __syncthreads();
     if (thread != 0) return;
@@ -208,8 +211,8 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
 // launcher: grid rows or fewer; g is (n,) for NONE, else one number
 template <class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_backward_rows(
-        I rows, I n, const T* g, const T* x, const long long* labels, const T* weight, const Acc<T>* lse,
-        const Acc<T>* total, T* dx, long long ignored, Smoothing smoothing, int reduction, u64* fault) {
+        I rows, I n, const T* g, const T* x, const long long* labels, const T* weight, const Acc<T>* tops,
+        const Acc<T>* sums, const Acc<T>* total, T* dx, long long ignored, Smoothing smoothing, int reduction, u64* fault) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
     const A every = A(smoothing.every);
@@ -222,14 +225,14 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_backward_rows(
             if (reduction == MEAN) scale /= *total;
             hit = A(smoothing.hit) * (weight ? widen(weight[label]) : A(1));
             mass = hit;
-            if (every != A(0)) mass += every * row_sums(static_cast<const T*>(nullptr), weight, n).weights;
+            if (every != A(0)) mass += every * row_sums(static_cast<const T*>(nullptr), weight, A(0), n).weights;
         }
-        const A log_sum = lse[row];
+        const A top = tops[row], share = mass / sums[row];
         each_pack<N>(n, [&](I i, int count) {
             Pack<T, N> pack = load<N>(x + row * n + i, count);
 #pragma unroll
             for (int k = 0; k < N; ++k) {
-                A d = exp(widen(pack.value[k]) - log_sum) * mass;
+                A d = exp(widen(pack.value[k]) - top) * share;
                 if (i + k == label) d -= hit;
                 if (every != A(0) && k < count) d -= every * (weight ? widen(weight[i + k]) : A(1));
                 pack.value[k] = narrow<T>(counts ? scale * d : A(0));

@@ -84,7 +84,7 @@ class Fused:
 
     def cross_entropy(
         self, x: Array, labels: Array, weight: Array | None, reduction: str, ignore_index: int, label_smoothing: float
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, Array, Array, Array]:
         name = "softmax_cross_entropy"
         dtype = c_name(x.dtype)
         if dtype is None or x.size == 0:
@@ -96,28 +96,28 @@ class Fused:
         grid, block = self.row_geometry(rows, n)
         wide = np.dtype(number)
         out = empty((rows,) if reduction == "none" else (), x.dtype)
-        lse, total = empty((rows,), wide), empty((), wide)
+        top, mass, total = empty((rows, 1), wide), empty((rows,), wide), empty((), wide)
         partial = empty((2 * grid[0],), wide)
         kernel = table.rowwise(name, dtype, index)
         backend = self.backend
         backend.launch_counted(
             kernel, grid, block,
             (kind(rows), kind(n), contiguous(x), self.as_labels(labels), None if weight is None else contiguous(weight),
-             out, lse, total, np.int64(ignore_index), smoothing(label_smoothing, n), np.int32(REDUCTION[reduction]),
-             partial, backend.tickets(), backend.fault_word(n)),
+             out, top, mass, total, np.int64(ignore_index), smoothing(label_smoothing, n),
+             np.int32(REDUCTION[reduction]), partial, backend.tickets(), backend.fault_word(n)),
         )  # fmt: skip
         backend.launched_faultable()
-        return out, lse, total
+        return out, top, mass, total
 
     def cross_entropy_backward(
-        self, g: Array, x: Array, labels: Array, weight: Array | None, lse: Array, total: Array, reduction: str,
-        ignore_index: int, label_smoothing: float, out: Array | None = None,
+        self, g: Array, x: Array, labels: Array, weight: Array | None, top: Array, mass: Array, total: Array,
+        reduction: str, ignore_index: int, label_smoothing: float, out: Array | None = None,
     ) -> Array:  # fmt: skip
         name = "softmax_cross_entropy_backward"
         dtype = c_name(x.dtype)
         if dtype is None or x.size == 0:
             attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
-            result = self.fallback(name)(g, x, labels, weight, lse, total, **attrs)
+            result = self.fallback(name)(g, x, labels, weight, top, mass, total, **attrs)
             return result if out is None else self.launches.copy_to(result, out=out)
         rows, n = x.shape
         contiguous = self.launches.contiguous
@@ -128,7 +128,7 @@ class Fused:
         self.launcher.launch(
             table.rowwise(name, dtype, index), grid, block,
             (kind(rows), kind(n), contiguous(g), contiguous(x), self.as_labels(labels),
-             None if weight is None else contiguous(weight), contiguous(lse), contiguous(total), out,
+             None if weight is None else contiguous(weight), contiguous(top), contiguous(mass), contiguous(total), out,
              np.int64(ignore_index), smoothing(label_smoothing, n), np.int32(REDUCTION[reduction]),
              self.backend.fault_word(n)),
         )  # fmt: skip

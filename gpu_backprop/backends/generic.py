@@ -215,25 +215,28 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
                 f"mend the labels, or set ignore_index={int(labels[row])} to leave such rows out"
             )
         safe = xp.where(counts & ~bad, labels, 0)
-        lse = logsumexp(x, (1,), False)
-        w = xp.ones_like(lse) if weight is None else weight[safe]
+        top = xp.max(x, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # an infinite maximum gives NaN
+            mass = xp.sum(xp.exp(x - top), axis=1)
+        log_mass = xp.log(mass)
+        w = xp.ones_like(mass) if weight is None else weight[safe]
         w = xp.where(counts, w, xp.zeros_like(w))
         # An ignored row may hold anything, NaN included: it is left out, not multiplied by zero.
-        none = xp.zeros_like(lse)
-        loss = xp.where(counts, lse - x[xp.arange(n), safe], none) * w * (1 - label_smoothing)
+        none = xp.zeros_like(mass)
+        loss = xp.where(counts, (top[:, 0] - x[xp.arange(n), safe]) + log_mass, none) * w * (1 - label_smoothing)
         if label_smoothing:
-            every = lse[:, None] - x
+            every = (top - x) + log_mass[:, None]
             every = xp.where(counts, xp.sum(every if weight is None else every * weight, axis=1), none)
             loss = loss + every * (label_smoothing / c)
         total = xp.sum(w)
         if reduction == "none":
-            return loss, lse, total
+            return loss, top, mass, total
         loss = xp.sum(loss)
         with np.errstate(invalid="ignore"):
-            return (loss / total if reduction == "mean" else loss), lse, total
+            return (loss / total if reduction == "mean" else loss), top, mass, total
 
     def softmax_cross_entropy_backward(
-        g, x, labels, weight, lse, total, reduction, ignore_index, label_smoothing, out=None
+        g, x, labels, weight, top, mass, total, reduction, ignore_index, label_smoothing, out=None
     ):
         n, c = x.shape
         counts = labels != ignore_index
@@ -243,14 +246,14 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         with np.errstate(invalid="ignore", divide="ignore"):
             scale = g if reduction != "mean" else g / total
             row_scale = scale * w * (1 - label_smoothing)
-        result = xp.exp(x - lse[:, None])
+        result = xp.exp(x - top)
         if label_smoothing:
             each = xp.ones(c, x.dtype) if weight is None else weight
             share = (scale * counts) * (label_smoothing / c)
-            result *= (row_scale + share * xp.sum(each))[:, None]
+            result *= ((row_scale + share * xp.sum(each)) / mass)[:, None]
             result -= share[:, None] * each
         else:
-            result *= row_scale[:, None]
+            result *= (row_scale / mass)[:, None]
         result[rows, safe] -= row_scale
         return _put(xp.where(counts[:, None], result, xp.zeros_like(result)), out)
 

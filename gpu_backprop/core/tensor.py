@@ -219,11 +219,11 @@ class Tensor:
         retain_graph: keep the tape for another backward. create_graph: record the backward pass, for second
         derivatives. Raises TapeError when nothing was recorded, the tape was freed, or a saved value was overwritten.
         """
-        from . import tape
+        from .tape import backward
 
         if gradient is not None and not isinstance(gradient, Tensor):
             gradient = tensor(gradient, dtype=self.dtype, device=self.device)
-        tape.backward([self], [gradient], retain_graph, create_graph)
+        backward([self], [gradient], retain_graph, create_graph)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this computed Tensor in `.grad` when backward passes it."""

@@ -33,10 +33,10 @@ log_softmax_backward = Primitive(
 )  # fmt: skip
 
 
-def _cross_entropy_slope(g_, x, labels, weight, classes, lse, total, *, reduction, ignore_index, label_smoothing):
+def _cross_entropy_slope(g_, x, labels, weight, classes, total, *, reduction, ignore_index, label_smoothing):
     """d(loss)/dx times g, row by row: (W softmax(x) - T), where T holds what each class weighs and W is its row sum.
 
-    lse and total are functions of the other inputs: a constant here, recomputed inside softmax.
+    total is a function of the other inputs, but a constant here.
     """
     n_classes = x.shape[1]
     rows = labels.reshape((-1, 1))
@@ -52,18 +52,20 @@ def _cross_entropy_slope(g_, x, labels, weight, classes, lse, total, *, reductio
 
 softmax_cross_entropy = Primitive(
     "softmax_cross_entropy", "x labels weight",
-    lambda g, x, labels, weight, lse, total, reduction, ignore_index, label_smoothing: softmax_cross_entropy_backward(
-        g, x, labels, weight, lse, total,
-        reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
+    lambda g, x, labels, weight, top, mass, total, reduction, ignore_index, label_smoothing: (
+        softmax_cross_entropy_backward(
+            g, x, labels, weight, top, mass, total,
+            reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        )
     ),
     None,
     None,
-    residuals="lse total",
+    residuals="top mass total",  # max(x) (n, 1), sum(exp(x - top)) (n,), and what a mean divides by
 )  # fmt: skip
 softmax_cross_entropy_backward = Primitive(
-    "softmax_cross_entropy_backward", "g_ x labels weight lse total", gives="out",
-    unfused=lambda g_, x, labels, weight, lse, total, **attrs: _cross_entropy_slope(
-        g_, x, labels, weight, _classes(x, labels), lse, total, **attrs
+    "softmax_cross_entropy_backward", "g_ x labels weight top mass total", gives="out",
+    unfused=lambda g_, x, labels, weight, top, mass, total, **attrs: _cross_entropy_slope(
+        g_, x, labels, weight, _classes(x, labels), total, **attrs
     ),
 )  # fmt: skip
 class_indices = Primitive("class_indices", "x", None)

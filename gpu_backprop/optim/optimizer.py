@@ -198,8 +198,10 @@ class Optimizer:
             with tape.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            if any(flat.has_moved() for flat in group.flats):  # looked for first, so that none steps twice
-                self._flatten_anew(group)
+            for flat in group.flats:  # looked for first, so that none steps twice
+                if flat.has_moved():
+                    self._flatten_anew(group)
+                    break
             for flat in group.flats:
                 flat.step()
         return loss

@@ -146,6 +146,20 @@ def test_losses_of_huge_logits_are_finite():
     assert out.tolist() == [0.0, 1e4]
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_large_logits_cost_cross_entropy_no_digits(device, smoothing):
+    """log(sum) is small beside a maximum of 1,000; rounded into one number with it, it would lose four digits."""
+    x = (rng.normal(size=(40, 10)) + 1000).astype(np.float32)
+    labels = np.arange(40) % 10
+    logits = gb.tensor(x, requires_grad=True)
+    loss = F.cross_entropy(logits, gb.tensor(labels), label_smoothing=smoothing)
+    loss.backward()
+    log_p = log_softmax(x.astype(np.float64))
+    target = np.eye(10)[labels] * (1 - smoothing) + smoothing / 10
+    np.testing.assert_allclose(loss.item(), -(target * log_p).sum(1).mean(), rtol=1e-6)
+    np.testing.assert_allclose(logits.grad.numpy(), (np.exp(log_p) - target) / 40, rtol=2e-6, atol=1e-9)
+
+
 def test_the_target_takes_the_dtype_of_the_prediction():
     assert F.mse_loss(gb.ones(3), gb.ones(3, dtype="float64")).dtype == "float32"
     assert F.mse_loss(gb.ones(3), gb.ones(3, dtype="int64")).item() == 0.0
