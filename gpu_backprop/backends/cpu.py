@@ -41,7 +41,7 @@ def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoo
     )
     if not plain:
         return _generic["softmax_cross_entropy"](x, labels, weight, reduction, ignore_index, label_smoothing)
-    top = np.maximum.reduce(x, 1, None, None, True)
+    top = np.maximum.reduce(x, axis=1, keepdims=True)
     shifted = x - top
     picked = shifted.take(_row_starts(n, c) + labels)
     np.exp(shifted, shifted)
@@ -68,13 +68,6 @@ def softmax_cross_entropy_backward(
     return result
 
 
-def sum(x, axis, keepdims, out=None):
-    """The sum over rows, which is the gradient of a bias, as a product; other sums as NumPy has them."""
-    if axis == (0,) and x.ndim == 2 and not keepdims and x.dtype in _ZERO:
-        return _ones(len(x), x.dtype).dot(x, out)
-    return np.add.reduce(x, axis, None, out, keepdims)
-
-
 def _reduction(ufunc):
     """A reduction without NumPy's Python wrapper, which costs as much as a small array's."""
 
@@ -82,6 +75,16 @@ def _reduction(ufunc):
         return ufunc.reduce(x, axis, None, out, keepdims)
 
     return reduce
+
+
+_sum = _reduction(np.add)
+
+
+def sum(x, axis, keepdims, out=None):
+    """The sum over rows, which is the gradient of a bias, as a product; other sums as NumPy has them."""
+    if axis == (0,) and x.ndim == 2 and not keepdims and x.dtype in _ZERO:
+        return _ones(len(x), x.dtype).dot(x, out)
+    return _sum(x, axis, keepdims, out)
 
 
 def relu(x, out=None):

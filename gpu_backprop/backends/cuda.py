@@ -19,8 +19,7 @@ from ..core.errors import DataError
 from . import generic
 from .base import Array, Backend, Functions
 from .cuda_machine import CudaMachine, cuda_status
-from .fused import Fused
-from .launches import Launches
+from .launching import launch_functions
 
 __all__ = ["KernelBackend", "cuda_backend", "cuda_status"]
 
@@ -71,10 +70,8 @@ class KernelBackend(Backend):
         native = Functions(lambda primitive: generic.lookup(xp, primitive))
         native.update(generic.table(xp))
         fallbacks = generic.half_aware(native)
-        launches = Launches(self, fallbacks.__getitem__)
         self.functions = Functions(fallbacks.__getitem__)
-        self.functions.update(launches.functions)
-        self.functions.update(Fused(self, launches, fallbacks.__getitem__).functions)
+        self.functions.update(launch_functions(self, fallbacks.__getitem__))
 
     # arrays ----------------------------------------------------------------------------------------------------------
 

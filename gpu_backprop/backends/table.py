@@ -1,6 +1,6 @@
 """What the kernels cover: one row an operation, and the list of everything that can be compiled.
 
-The launch code (launches.py) and the tests read the same rows.
+The launch code (launching/) and the tests read the same rows.
 """
 
 from __future__ import annotations

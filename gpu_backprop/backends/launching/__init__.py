@@ -1,0 +1,27 @@
+"""How each family of kernels is launched: one file a family, written once for CUDA and the emulated backend.
+
+A family is a class with `functions`: primitive name -> function over raw arrays. It takes the backend's Launch, which
+knows the launcher and the fallback of every primitive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .elementwise import ElementwiseLaunches
+from .linear import LinearLaunches
+from .neural import NeuralLaunches
+from .optimizer import UpdateLaunches
+from .random import RandomLaunches
+from .reduction import ReductionLaunches
+from .shared import Function, Launch
+
+
+def launch_functions(backend: Any, fallback: Callable[[str], Function]) -> dict[str, Function]:
+    """The functions of every primitive that has a kernel."""
+    launch = Launch(backend, fallback)
+    functions = ElementwiseLaunches(launch).functions
+    for family in (ReductionLaunches, NeuralLaunches, RandomLaunches, UpdateLaunches):
+        functions |= family(launch).functions
+    return functions | LinearLaunches(launch, functions).functions

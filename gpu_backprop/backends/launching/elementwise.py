@@ -1,0 +1,178 @@
+"""Elementwise operations: operands to access pattern, index type, grid and arguments of a map_* kernel.
+
+A call is looked up by the dtypes, shapes and strides of its operands; the plan found there holds all that does not
+depend on values. Where no kernel fits (integers, bool, complex, more than 8 dimensions) the plan is None and the
+fallback, the array module's function, is called.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import layouts, table
+from ..base import Array
+from .shared import BLOCK, NUMBERS, Function, Launch, accumulator, c_name, ceil_div, element_strides, packs
+
+
+class ElementwiseLaunches:
+    """Functions of the rows of table.ELEMENTWISE, copies and casts."""
+
+    def __init__(self, launch: Launch):
+        self.launch = launch
+        self.functions: dict[str, Function] = {}
+        for name, row in table.ELEMENTWISE.items():
+            variant = next((v for v in table.VARIANTS if name.startswith(v)), None)
+            self.functions[name] = self.elementwise(row, launch.fallback(variant or name), variant, name)
+        for variant in table.VARIANTS:
+            self.functions[variant] = self.by_variant(variant)
+        launch.copy_to = self.elementwise(table.Elementwise("Copy", 1), launch.fallback("copy"), None, "copy")
+        self.casts: dict[np.dtype, Function] = {}
+        self.functions |= {"copy": launch.copy_to, "astype": self.astype}
+
+    def by_variant(self, name: str) -> Function:
+        functions = {kind: self.functions[f"{name}_{kind}"] for kind in ("none", "tanh")}
+
+        def run(*operands: Any, approximate: str = "none", out: Array | None = None) -> Array:
+            return functions[approximate](*operands, out=out)
+
+        return run
+
+    def astype(self, x: Array, dtype: Any) -> Array:
+        dtype = np.dtype(dtype)
+        target = c_name(dtype)
+        if target is None or c_name(x.dtype) is None:
+            return self.launch.fallback("astype")(x, dtype=dtype)
+        if x.dtype == dtype:
+            return self.launch.copy_to(x)
+        function = self.casts.get(dtype)
+        if function is None:
+            row = table.Elementwise(f"Cast<{target}>", 1)
+            function = self.elementwise(row, self.launch.fallback("astype"), None, "astype", dtype)
+            self.casts[dtype] = function
+        return function(x)
+
+    def elementwise(
+        self, row: table.Elementwise, fallback: Function, variant: str | None, name: str, cast: np.dtype | None = None
+    ) -> Function:
+        plans: dict[Any, Any] = {}
+        ndarray, asarray = self.launch.xp.ndarray, self.launch.xp.asarray
+        numbers = row.numbers
+        backend, launch = self.launch.backend, self.launch.launcher.launch
+
+        def run(*operands: Any, out: Array | None = None, **attrs: Any) -> Array:
+            key: list[Any] = [None if out is None else (out.dtype, out.shape, out.strides)]
+            for i, x in enumerate(operands):
+                kind = x.__class__
+                if kind is ndarray:
+                    key.append((x.dtype, x.shape, x.strides))
+                elif kind in NUMBERS:
+                    key.append(None)
+                else:
+                    operands = (*operands[:i], asarray(x), *operands[i + 1 :])
+                    key.append((operands[i].dtype, operands[i].shape, operands[i].strides))
+            found = tuple(key)
+            try:
+                plan = plans[found]
+            except KeyError:
+                plan = plans[found] = self.plan_elementwise(row, operands, out, cast)
+            if plan is None:
+                if variant is not None:
+                    attrs["approximate"] = name.removeprefix(variant + "_")
+                if cast is not None:
+                    attrs["dtype"] = cast
+                return fallback(*operands, **attrs) if out is None else fallback(*operands, out=out, **attrs)
+            shape, dtype, axes, kernel, grid, block, head, kinds, zeros = plan
+            if out is None:
+                out = backend.empty(shape, dtype)
+                if axes is not None:
+                    out = out.transpose(axes)
+            if kernel is not None:
+                pointers: list[Any] = [None, None, None]
+                values = list(zeros)
+                for i, x in enumerate(operands):
+                    if x.__class__ is ndarray:
+                        pointers[i] = x
+                    elif x is not None:
+                        values[i] = kinds[i](x)
+                for i, number in enumerate(numbers, len(operands)):
+                    values[i] = kinds[i](attrs[number])
+                launch(kernel, grid, block, (*head, out, *pointers, *values))
+            return out
+
+        return run
+
+    def plan_elementwise(
+        self, row: table.Elementwise, operands: tuple[Any, ...], out: Array | None, cast: np.dtype | None
+    ) -> tuple[Any, ...] | None:
+        arrays = [x for x in operands if hasattr(x, "dtype")]
+        floats = [x for x in (operands[1:] if row.condition else operands) if hasattr(x, "dtype")]
+        if not floats or len(operands) != row.arrays:
+            return None
+        dtype = floats[0].dtype
+        name = c_name(dtype)
+        result = np.dtype(bool) if row.truth else cast or dtype
+        if (
+            name is None
+            or any(x.dtype != dtype for x in floats)
+            or (row.condition and (not hasattr(operands[0], "dtype") or operands[0].dtype != bool))
+            or (out is not None and out.dtype != result)
+            or any(element_strides(x) is None for x in arrays)
+        ):
+            return None
+        shape = np.broadcast_shapes(*(x.shape for x in arrays))
+        if out is not None and out.shape != shape:
+            return None  # the array module says it better
+        strides = [layouts.broadcast_strides(x.shape, element_strides(x), shape) for x in arrays]  # type: ignore[arg-type]
+        axes = layouts.memory_order(shape, strides) if out is None else None
+        order = tuple(range(len(shape))) if axes is None else axes
+        in_order = tuple(shape[axis] for axis in order)
+        target = layouts.dense(in_order) if out is None else element_strides(out)
+        inverse = tuple(int(axis) for axis in np.argsort(order)) if order != tuple(range(len(shape))) else None
+        number = accumulator(dtype)
+        kinds = (np.bool_ if row.condition else number, number, number, number)
+        zeros = tuple(kind(0) for kind in kinds)
+        if math.prod(shape) == 0:
+            return in_order, result, inverse, None, None, None, (), kinds, zeros
+        sizes, merged = layouts.merge(in_order, [target, *([s[axis] for axis in order] for s in strides)])  # type: ignore[list-item]
+        pattern = layouts.pattern(sizes, merged)
+        if pattern is None:
+            return None
+        index = layouts.index_type(sizes, merged)
+        slots: list[layouts.Dims] = [(0,) * len(sizes)] * 4
+        places = [0, *(i + 1 for i, x in enumerate(operands) if hasattr(x, "dtype"))]
+        for place, steps in zip(places, merged, strict=True):
+            slots[place] = steps
+        grid, block, head = self.geometry(pattern, sizes, slots, dtype, np.int32 if index == "int" else np.int64)
+        kernel = table.elementwise(pattern, row.functor, name, index)
+        return in_order, result, inverse, kernel, grid, block, head, kinds, zeros
+
+    def geometry(
+        self, pattern: str, sizes: layouts.Dims, slots: list[layouts.Dims], dtype: np.dtype, index: type
+    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Any, ...]]:
+        """Grid, block and leading arguments of a map_* kernel."""
+        n = math.prod(sizes)
+        if pattern == "map_contiguous":
+            return (self.launch.blocks(ceil_div(packs(n, dtype), BLOCK)),), (BLOCK,), (index(n),)
+        if pattern == "map_strided":
+            layout = np.zeros((), [("dimensions", index), ("shape", index, 8), ("stride", index, (4, 8))])
+            layout["dimensions"] = len(sizes)
+            layout["shape"][: len(sizes)] = sizes
+            layout["stride"][:, : len(sizes)] = slots
+            return (self.launch.blocks(ceil_div(n, BLOCK), 16),), (BLOCK,), (index(n), layout[()])
+        rows, columns = (1, *sizes)[-2:]
+        across = packs(columns, dtype)
+        width = min(BLOCK, 1 << (across - 1).bit_length())
+        height = BLOCK // width
+        x = self.launch.blocks(ceil_div(across, width))
+        y = min(
+            max(1, self.launch.blocks(ceil_div(across, width) * ceil_div(rows, height)) // x),
+            ceil_div(rows, height),
+            65535,
+        )
+        strides = np.zeros((), [("row", index, 4), ("column", index, 4)])
+        for slot, steps in enumerate(slots):
+            strides["row"][slot], strides["column"][slot] = (0, *steps)[-2:]
+        return (x, y), (width, height), (index(rows), index(columns), strides[()])

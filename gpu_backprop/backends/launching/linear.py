@@ -1,0 +1,32 @@
+"""Linear layers: the array module's matrix product, and what follows it in our kernels."""
+
+from __future__ import annotations
+
+from ...core import dtypes
+from ..base import Array
+from .shared import Function, Launch, c_name
+
+
+class LinearLaunches:
+    """Functions that begin with a matrix product."""
+
+    def __init__(self, launch: Launch, functions: dict[str, Function]):
+        self.launch = launch
+        self.add, self.relu = functions["add"], functions["relu"]
+        self.functions: dict[str, Function] = {"linear": self.linear, "linear_relu": self.linear_relu}
+
+    def linear(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
+        if dtypes.is_half(x.dtype) or c_name(x.dtype) is None:  # float32 inside, rounded once
+            return self.launch.fallback("linear")(x, weight, bias, **({} if out is None else {"out": out}))
+        shape = (*x.shape[:-1], weight.shape[0])
+        if out is None:
+            out = self.launch.backend.empty(shape, x.dtype)
+        if x.ndim > 2 and x.flags.c_contiguous and out.flags.c_contiguous:  # one product instead of a batch of them
+            self.launch.xp.matmul(x.reshape(-1, x.shape[-1]), weight.T, out=out.reshape(-1, shape[-1]))
+        else:
+            self.launch.xp.matmul(x, weight.T, out=out)
+        return out if bias is None else self.add(out, bias, out=out)
+
+    def linear_relu(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
+        out = self.linear(x, weight, bias, out)
+        return self.relu(out, out=out)

@@ -1,0 +1,79 @@
+"""What launches of all families share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...core import dtypes
+from .. import layouts
+from ..base import Array
+
+BLOCK = 256
+WARP = 32
+NUMBERS = (float, int, bool, type(None))  # operands given by value
+
+Function = Callable[..., Any]
+
+
+def c_name(dtype: np.dtype) -> str | None:
+    """The kernels' name of a dtype, or None where they do not cover it."""
+    if not dtype.isnative:
+        return None
+    if dtype.kind == "f":
+        return {2: "__half", 4: "float", 8: "double"}.get(dtype.itemsize)
+    return "__nv_bfloat16" if dtypes.is_bfloat16(dtype) else None
+
+
+def accumulator(dtype: np.dtype) -> type:
+    return np.float64 if dtype.itemsize == 8 else np.float32
+
+
+def element_strides(x: Array) -> tuple[int, ...] | None:
+    """Strides in elements; None where an array's strides are no whole number of elements."""
+    size = x.dtype.itemsize
+    return None if any(s % size for s in x.strides) else tuple(s // size for s in x.strides)
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def packs(n: int, dtype: np.dtype) -> int:
+    """How many 16-byte packs n elements make."""
+    return ceil_div(n, 16 // dtype.itemsize)
+
+
+def index_of(size: int) -> tuple[str, type]:
+    """The index type for contiguous arrays of `size` elements: its name in C++, its NumPy type."""
+    return ("int", np.int32) if size < layouts.INT_LIMIT else ("long long", np.int64)
+
+
+class Launch:
+    """One backend as launch code sees it: array module, launcher, and what to call where no kernel fits."""
+
+    def __init__(self, backend: Any, fallback: Callable[[str], Function]):
+        self.backend = backend
+        self.xp = backend.xp
+        self.launcher = backend.launcher
+        self.fallback = fallback
+        self.copy_to: Function  # copy(x, out=None), by a kernel; the elementwise family puts it here
+
+    def blocks(self, wanted: int, per_processor: int = 8) -> int:
+        """Blocks for grid-stride work: enough to fill the GPU, never more than the work or the launcher takes."""
+        enough = per_processor * self.launcher.properties.multiprocessors
+        return max(1, min(wanted, enough, self.launcher.max_grid))
+
+    def row_geometry(self, rows: int, n: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Grid and block for a warp a row, or a block a row where rows are long.
+
+        From the shape alone, because results that add up over rows depend on it.
+        """
+        height = 1 if n > 1024 else BLOCK // WARP
+        return (min(ceil_div(rows, height), 1024, self.launcher.max_grid),), (BLOCK // height, height)
+
+    def contiguous(self, x: Array) -> Array:
+        """x in C order, copied by a kernel where it is not."""
+        return x if x.flags.c_contiguous else self.copy_to(x, out=self.backend.empty(x.shape, x.dtype))
