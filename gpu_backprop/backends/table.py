@@ -117,7 +117,7 @@ ELEMENTWISE = {
     "softplus_backward": Elementwise("SoftplusBackward", 2, ("beta", "threshold")),
 }
 VARIANTS = ("gelu", "gelu_backward")  # primitives whose attribute `approximate` is part of the row's name
-PATTERNS = ("map_contiguous", "map_rows", "map_strided")
+PATTERNS = ("contiguous", "rows", "strided")
 
 # primitive -> reducer of reducers.cuh, and how many accumulators and indices its state has (for the workspace)
 REDUCTIONS = {
@@ -146,7 +146,7 @@ UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmspro
 
 
 def elementwise(pattern: str, functor: str, dtype: str, index: str) -> Kernel:
-    return Kernel("elementwise.cu", f"{pattern}<{functor.format(dtype=dtype)}, {dtype}, {index}>")
+    return Kernel("elementwise.cu", f"map_{pattern}<{functor.format(dtype=dtype)}, {dtype}, {index}>")
 
 
 def reduction(pattern: str, reducer: str, dtype: str, index: str) -> Kernel:
