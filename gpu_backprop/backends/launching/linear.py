@@ -7,7 +7,6 @@ from ..base import Array
 from .chain import Chain
 from .shared import Function, Launch, c_name
 
-
 BIAS_RELU = Chain(2, (("add", 0, 1), ("relu", 2)))
 
 
