@@ -14,13 +14,6 @@
 template <class Op, class T> using First = typename Op::template First<T>;    // type of x: T, or bool for a condition
 template <class Op, class T> using Result = typename Op::template Result<T>;  // type of out: T, bool, or a cast's target
 
-template <class Op, class X, class A> __device__ inline auto apply(X x, A y, A z, A w) {
-    if constexpr (Op::operands == 1) return Op::apply(x);
-    else if constexpr (Op::operands == 2) return Op::apply(x, y);
-    else if constexpr (Op::operands == 3) return Op::apply(x, y, z);
-    else return Op::apply(x, y, z, w);
-}
-
 // an operand that is a number where its pointer is null
 template <int N, class T, class A> __device__ inline void fetch(A (&to)[N], const T* pointer, A value, bool step, int count) {
     if (pointer) return fetch<N>(to, pointer, step, count);

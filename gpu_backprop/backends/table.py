@@ -132,6 +132,9 @@ REDUCTIONS = {
     "var": ("Var", 3, 0),
 }
 
+# gradients of activations that a column sum, the gradient of the bias, follows in one pass
+BIAS_BACKWARD = tuple(name for name in ELEMENTWISE if "_backward" in name)
+
 ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "softmax": "softmax_rows<false, ",
     "log_softmax": "softmax_rows<true, ",
@@ -151,6 +154,10 @@ def elementwise(pattern: str, functor: str, dtype: str, index: str) -> Kernel:
 
 def reduction(pattern: str, reducer: str, dtype: str, index: str) -> Kernel:
     return Kernel("reduction.cu", f"{pattern}<{reducer}, {dtype}, {index}>")
+
+
+def bias_backward(activation: str, dtype: str, index: str) -> Kernel:
+    return Kernel("bias.cu", f"activation_bias_backward<{ELEMENTWISE[activation].functor}, {dtype}, {index}>")
 
 
 def rowwise(primitive: str, dtype: str, index: str) -> Kernel:
@@ -173,6 +180,8 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
             for reducer, _, _ in REDUCTIONS.values():
                 for pattern in ("reduce_rows", "reduce_columns"):
                     yield reduction(pattern, reducer, dtype, index)
+            for activation in BIAS_BACKWARD:
+                yield bias_backward(activation, dtype, index)
             for primitive in ROWWISE:
                 yield rowwise(primitive, dtype, index)
             for primitive in UPDATES:
