@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from .elementwise import ElementwiseLaunches
+from .indexing import IndexingLaunches
 from .linear import LinearLaunches
+from .losses import LossLaunches
 from .neural import NeuralLaunches
 from .optimizer import UpdateLaunches
 from .random import RandomLaunches
@@ -22,6 +24,8 @@ def launch_functions(backend: Any, fallback: Callable[[str], Function]) -> dict[
     """The functions of every primitive that has a kernel."""
     launch = Launch(backend, fallback)
     functions = ElementwiseLaunches(launch).functions
-    for family in (ReductionLaunches, NeuralLaunches, RandomLaunches, UpdateLaunches):
+    for family in (
+        ReductionLaunches, NeuralLaunches, LossLaunches, IndexingLaunches, RandomLaunches, UpdateLaunches,
+    ):  # fmt: skip
         functions |= family(launch).functions
     return functions | LinearLaunches(launch, functions).functions
