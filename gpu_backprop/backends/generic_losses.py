@@ -56,12 +56,13 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         return reduced(loss if weight is None else loss * weight, reduction)
 
     def binary_cross_entropy_with_logits_backward(g, x, y, weight, pos_weight, reduction, out=None):
-        e = xp.exp(-xp.abs(x))
-        larger = 1 / (1 + e)  # s(|x|)
-        smaller = e * larger  # s(-|x|)
-        positive = y if pos_weight is None else pos_weight * y
-        slope = (1 - y) * xp.where(x >= 0, larger, smaller) - positive * xp.where(x >= 0, smaller, larger)
-        return times(g, slope if weight is None else slope * weight, reduction, out)
+        e = xp.exp(-xp.abs(x))  # s(|x|) = 1 / (1 + e), s(-|x|) = e / (1 + e)
+        positive, negative = y if pos_weight is None else pos_weight * y, 1 - y
+        slope = xp.where(x >= 0, negative - positive * e, negative * e - positive)
+        slope /= 1 + e
+        if weight is not None:
+            slope *= weight
+        return times(g, slope, reduction, out)
 
     functions = (
         mse_loss, mse_loss_backward, l1_loss, l1_loss_backward, huber_loss, huber_loss_backward,

@@ -9,6 +9,7 @@ import pytest
 
 from gpu_backprop.backends import layouts, table
 from gpu_backprop.core.errors import DataError, ShapeIndexError
+from gpu_backprop.ops.indexing import Hole
 
 from .conftest import DTYPES, compile_first, draw, instantiations, on
 
@@ -130,6 +131,22 @@ def test_gradient_of_rows_of_other_layouts(backend):
         on(backend, g[0, 0]), on(backend, np.arange(5) % 2), axis=0, shape=(4,)
     )
     np.testing.assert_array_equal(backend.to_host(one_axis), added(g[0, 0], np.arange(5) % 2, (4,)))
+
+
+def test_gradient_of_one_index_array(backend):
+    """x[i] with integers is rows by index; with other indices, or a mask, the array module's."""
+    g, indices = draw((40, 3), np.dtype(np.float32)), indices_below(7, 40) - 3
+    mask = np.arange(50) % 5 != 0
+    for key, index, shape in (
+        ((indices,), (Hole(0),), (7, 3)),
+        ((indices, np.arange(40) % 2), (Hole(0), Hole(1)), (7, 2, 3)),
+        ((mask,), (Hole(0),), (50, 3)),
+    ):
+        expected = np.zeros(shape, np.float32)
+        np.add.at(expected, key, g)
+        arrays = [on(backend, a) for a in key]
+        got = backend.functions["getitem_backward"](on(backend, g), *arrays, index=index, shape=shape)
+        np.testing.assert_array_equal(backend.to_host(got), expected)
 
 
 def test_gradient_of_rows_holds_special_numbers(backend):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from ...ops.indexing import Hole
 from .. import table
 from ..base import Array
 from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, element_strides, index_of, packs
@@ -54,6 +56,12 @@ class IndexingLaunches:
         out = self.add_rows("take_backward", g, indices, shape, None) if axis == 0 else None
         return self.launch.fallback("take_backward")(g, indices, axis=axis, shape=shape) if out is None else out
 
+    def getitem_backward(self, g: Array, *arrays: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+        out = None
+        if index == (Hole(0),) and arrays[0].dtype.kind in "iu":
+            out = self.add_rows("getitem_backward", g, arrays[0], shape, None)
+        return self.launch.fallback("getitem_backward")(g, *arrays, index=index, shape=shape) if out is None else out
+
     def embedding_backward(self, g: Array, indices: Array, shape: tuple[int, ...], padding_idx: int | None) -> Array:
         out = self.add_rows("embedding_backward", g, indices, shape, padding_idx)
         if out is None:
@@ -80,7 +88,7 @@ class IndexingLaunches:
         self.launch.launcher.launch(
             table.indexing(name, dtype, index), grid, (WARP, WARPS),
             (*sizes, out, self.launch.contiguous(g), self.launch.as_labels(indices), padding,
-             np.bool_(name == "take_backward")),
+             np.bool_(name != "embedding_backward")),
         )  # fmt: skip
         return out
 
