@@ -96,8 +96,10 @@ class IndexingLaunches:
 
     def one_hot(self, labels: Array, num_classes: int, dtype: np.dtype) -> Array:
         name = "long long" if dtype == np.int64 else c_name(dtype)
-        if name is None or not labels.size:
+        if not labels.size:
             return self.launch.fallback("one_hot")(labels, num_classes=num_classes, dtype=dtype)
+        if name is None:  # by way of a dtype of the kernel, which looks at the labels
+            return self.one_hot(labels, num_classes, np.dtype(np.int64)).astype(dtype)
         backend = self.launch.backend
         out = backend.empty((*labels.shape, num_classes), dtype)
         index, kind = index_of(out.size)
