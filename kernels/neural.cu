@@ -109,14 +109,10 @@ struct Smoothing {  // of double, so that both sides lay it out alike
     double every;   // e / c
 };
 
-// fault = {1, label, row} of one bad label; whoever is first reports
 __device__ inline bool usable(long long label, long long classes, long long ignored, long long row, u64* fault) {
     if (label == ignored) return false;
     if (label >= 0 && label < classes) return true;
-    if (threadIdx.x == 0 && atomicCAS(fault, 0ull, 1ull) == 0) {
-        fault[1] = u64(label);
-        fault[2] = u64(row);
-    }
+    if (threadIdx.x == 0) report(fault, label, row, classes);
     return false;
 }
 

@@ -145,6 +145,23 @@ ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "dropout": "dropout_flat<",
 }
 
+LOSSES = {  # primitive -> functor of losses.cu
+    "mse_loss": "SquaredError",
+    "l1_loss": "AbsoluteError",
+    "huber_loss": "Huber",
+    "binary_cross_entropy_with_logits": "LogisticError",
+}
+
+INDEXING = {  # primitive -> kernel of indexing.cu
+    "take": "take_rows",
+    "take_backward": "add_rows",
+    "getitem_backward": "add_rows",  # of one index array
+    "embedding": "take_rows",
+    "embedding_backward": "add_rows",
+    "one_hot": "one_hot_flat",
+    "accuracy": "accuracy_rows",
+}
+
 UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmsprop", "adagrad_update": "adagrad"}
 
 
@@ -162,6 +179,14 @@ def bias_backward(activation: str, dtype: str, index: str) -> Kernel:
 
 def rowwise(primitive: str, dtype: str, index: str) -> Kernel:
     return Kernel("neural.cu", f"{ROWWISE[primitive]}{dtype}, {index}>")
+
+
+def loss(pattern: str, primitive: str, dtype: str, index: str) -> Kernel:
+    return Kernel("losses.cu", f"{pattern}<{LOSSES[primitive]}, {dtype}, {index}>")
+
+
+def indexing(primitive: str, dtype: str, index: str) -> Kernel:
+    return Kernel("indexing.cu", f"{INDEXING[primitive]}<{dtype}, {index}>")
 
 
 def update(primitive: str, dtype: str, index: str) -> Kernel:
@@ -184,5 +209,11 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                 yield bias_backward(activation, dtype, index)
             for primitive in ROWWISE:
                 yield rowwise(primitive, dtype, index)
+            for primitive in LOSSES:
+                for pattern in ("loss_flat", "loss_backward_flat"):
+                    yield loss(pattern, primitive, dtype, index)
+            for primitive in ("take", "take_backward", "one_hot", "accuracy"):
+                yield indexing(primitive, dtype, index)
             for primitive in UPDATES:
                 yield update(primitive, dtype, index)
+        yield indexing("one_hot", "long long", index)  # PyTorch's default dtype of one-hot rows
