@@ -16,12 +16,15 @@ import numpy as np
 from ..core import dtypes
 from ..core.errors import DataError
 from ..ops import indexing
+from . import generic_norms
 from .base import Functions
 
 EXACT = frozenset(
     (
         "alias",
         "astype",
+        "batch_norm_sums",
+        "batch_norm_training",
         "broadcast_to",
         "class_indices",
         "concat",
@@ -314,7 +317,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         log_softmax, log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
-    return {f.__name__: f for f in functions}
+    return {f.__name__: f for f in functions} | generic_norms.table(xp)
 
 
 def _put(result: Any, out: Any) -> Any:

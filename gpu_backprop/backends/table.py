@@ -142,6 +142,21 @@ ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "dropout": "dropout_flat<",
 }
 
+NORMS = {  # what is launched -> file and kernel, without its types
+    "layer_norm": ("norms.cu", "layer_norm_rows<true, "),
+    "rms_norm": ("norms.cu", "layer_norm_rows<false, "),
+    "layer_norm_backward": ("norms.cu", "layer_norm_backward_rows<true, "),
+    "rms_norm_backward": ("norms.cu", "layer_norm_backward_rows<false, "),
+    "layer_norm_sums columns": ("batch_norm.cu", "norm_sums<true, true, "),
+    "batch_norm_sums columns": ("batch_norm.cu", "norm_sums<true, false, "),
+    "batch_norm_sums channels": ("batch_norm.cu", "norm_sums<false, false, "),
+    **{
+        f"{name} {layout}": ("batch_norm.cu", f"{name}<{columns}, ")
+        for name in ("batch_norm_statistics", "batch_norm_apply", "batch_norm_backward")
+        for layout, columns in (("columns", "true"), ("channels", "false"))
+    },
+}
+
 UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmsprop", "adagrad_update": "adagrad"}
 
 
@@ -155,6 +170,11 @@ def reduction(pattern: str, reducer: str, dtype: str, index: str) -> Kernel:
 
 def rowwise(primitive: str, dtype: str, index: str) -> Kernel:
     return Kernel("neural.cu", f"{ROWWISE[primitive]}{dtype}, {index}>")
+
+
+def norm(name: str, dtype: str, index: str) -> Kernel:
+    file, kernel = NORMS[name]
+    return Kernel(file, f"{kernel}{dtype}, {index}>")
 
 
 def update(primitive: str, dtype: str, index: str) -> Kernel:
@@ -175,5 +195,7 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                     yield reduction(pattern, reducer, dtype, index)
             for primitive in ROWWISE:
                 yield rowwise(primitive, dtype, index)
+            for name in NORMS:
+                yield norm(name, dtype, index)
             for primitive in UPDATES:
                 yield update(primitive, dtype, index)

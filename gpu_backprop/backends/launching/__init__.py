@@ -12,6 +12,7 @@ from typing import Any
 from .elementwise import ElementwiseLaunches
 from .linear import LinearLaunches
 from .neural import NeuralLaunches
+from .norms import NormLaunches
 from .optimizer import UpdateLaunches
 from .random import RandomLaunches
 from .reduction import ReductionLaunches
@@ -22,6 +23,6 @@ def launch_functions(backend: Any, fallback: Callable[[str], Function]) -> dict[
     """The functions of every primitive that has a kernel."""
     launch = Launch(backend, fallback)
     functions = ElementwiseLaunches(launch).functions
-    for family in (ReductionLaunches, NeuralLaunches, RandomLaunches, UpdateLaunches):
+    for family in (ReductionLaunches, NeuralLaunches, NormLaunches, RandomLaunches, UpdateLaunches):
         functions |= family(launch).functions
     return functions | LinearLaunches(launch, functions).functions

@@ -13,6 +13,7 @@ from .base import Op
 from .elementwise import ELEMENTWISE
 from .movement import INDEXING, MOVEMENT
 from .neural import NEURAL
+from .normalization import NORMALIZATION
 from .products import PRODUCTS
 from .reductions import REDUCTIONS
 from .values_only import VALUES_ONLY
@@ -25,6 +26,7 @@ OPS: list[Op] = [
     *REDUCTIONS,
     *PRODUCTS,
     *NEURAL,
+    *NORMALIZATION,
     *MOVEMENT,
     *INDEXING,
     *VALUES_ONLY,
