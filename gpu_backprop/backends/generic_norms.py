@@ -1,7 +1,7 @@
-"""Layer norm, RMS norm and batch norm over any array module, in as few passes as whole-array operations allow.
+"""Layer norm, RMS norm and batch norm over any array module, part by part, so that a part stays in the cache.
 
 Formulas in ops/normalization.py. As in kernels/tiles.cuh a mean is two numbers, (2, ...): the second is the mean of
-what is left after the first is taken away, so that a large mean costs no digits. `t` below is x less the first.
+what is left after the first is taken away, so that a large mean costs no digits.
 """
 
 from __future__ import annotations
@@ -11,15 +11,20 @@ from typing import Any
 
 import numpy as np
 
+PART = 32768  # elements
+
+
+def _parts(x: Any) -> list[slice]:
+    """Slices of the first axis."""
+    if x.size <= PART:
+        return [slice(None)]
+    step = max(1, PART * len(x) // x.size)
+    return [slice(i, i + step) for i in range(0, len(x), step)]
+
 
 def _wide(x: Any) -> Any:
     """16-bit floats as float32, which functions that write in place or keep float32 sums see to themselves."""
     return x.astype(np.float32) if x is not None and x.dtype.itemsize == 2 else x
-
-
-def _less(x: Any, y: Any) -> Any:
-    """x - y, where y may be left out; always new memory."""
-    return x.copy() if y is None else x - y
 
 
 def _across(x: Any, value: Any) -> Any:
@@ -27,26 +32,29 @@ def _across(x: Any, value: Any) -> Any:
     return value if value is None or x.ndim == 2 else value[:, None]
 
 
-def _two(mean: Any) -> tuple[Any, Any]:
-    """The two numbers of a mean; a mean that was given is one number."""
-    return (mean, None) if mean is None or mean.ndim == 1 else (mean[0], mean[1])
+def _deviations(x: Any, mean: Any, part: slice) -> Any:
+    """x less the means of its rows, in new memory."""
+    if mean is None:
+        return x.copy()
+    t = x - mean[0, part, None]
+    t -= mean[1, part, None]
+    return t
 
 
 def table(xp: Any) -> dict[str, Callable[..., Any]]:
     """Primitive name -> function over arrays of `xp`."""
 
-    def rows(x):
-        """The sums of the rows, by a product."""
-        return x.dot(xp.ones(x.shape[1], x.dtype))
+    # CuPy has no vecdot
+    dots = getattr(xp, "vecdot", None) or (lambda x, y: xp.einsum("ij,ij->i", x, y))
 
-    def channels(x):
-        """The sums of the channels."""
-        return xp.ones(len(x), x.dtype).dot(x) if x.ndim == 2 else xp.sum(x, axis=(0, 2))
+    def row_means(x):
+        return dots(x, xp.ones(x.shape[1], x.dtype)) / max(x.shape[1], 1)
 
-    def moments(t, total, n):
-        """Mean and mean square of what `total` sums."""
-        n = max(n, 1)
-        return total(t) / n, total(xp.square(t)) / n
+    def channel_sums(x):
+        return xp.sum(x, axis=(0, 2)[: x.ndim - 1])
+
+    def channel_dots(x, y):
+        return xp.einsum("ij,ij->j" if x.ndim == 2 else "ijk,ijk->j", x, y)
 
     def affine(t, weight, bias):
         if weight is not None:
@@ -58,90 +66,112 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
     # layer norm and RMS norm: x (rows, n) -----------------------------------------------------------------------------
 
     def layer_norm(x, weight, bias, eps):
-        high = rows(x) / max(x.shape[1], 1)
-        t = x - high[:, None]
-        low, square = moments(t, rows, x.shape[1])
-        rstd = 1 / xp.sqrt(xp.maximum(square - low * low, 0) + eps)
-        t -= low[:, None]
-        t *= rstd[:, None]
-        return affine(t, weight, bias), xp.stack([high, low]), rstd
+        n = max(x.shape[1], 1)
+        out, rstd = xp.empty(x.shape, x.dtype), xp.empty(len(x), x.dtype)
+        mean = xp.empty((2, len(x)), x.dtype)
+        for p in _parts(x):
+            mean[0, p] = high = row_means(x[p])
+            t = xp.subtract(x[p], high[:, None], out=out[p])
+            mean[1, p] = low = row_means(t)
+            rstd[p] = spread = 1 / xp.sqrt(xp.maximum(dots(t, t) / n - low * low, 0) + eps)
+            t -= low[:, None]
+            t *= spread[:, None]
+            affine(t, weight, bias)
+        return out, mean, rstd
 
     def rms_norm(x, weight, eps):
-        rstd = 1 / xp.sqrt(rows(xp.square(x)) / max(x.shape[1], 1) + eps)
-        return affine(x * rstd[:, None], weight, None), rstd
+        out, rstd = xp.empty(x.shape, x.dtype), xp.empty(len(x), x.dtype)
+        for p in _parts(x):
+            rstd[p] = spread = 1 / xp.sqrt(dots(x[p], x[p]) / max(x.shape[1], 1) + eps)
+            affine(xp.multiply(x[p], spread[:, None], out=out[p]), weight, None)
+        return out, rstd
 
     def layer_norm_backward(g, x, weight, mean, rstd, eps, out=None):
-        n = max(x.shape[1], 1)
-        high, low = (None, None) if mean is None else (mean[0][:, None], mean[1][:, None])
-        t = _less(x, high)
-        if low is not None:
-            t -= low
-        result = xp.multiply(g, 1 if weight is None else weight, out=out)
-        slope = rows(result * t) / n * rstd * rstd  # m(g weight xhat) rstd
-        shift = 0 if mean is None else (rows(result) / n)[:, None]
-        t *= slope[:, None]
-        t += shift
-        result -= t
-        result *= rstd[:, None]
-        return result
+        out = xp.empty(x.shape, x.dtype) if out is None else out
+        for p in _parts(x):
+            t, spread = _deviations(x[p], mean, p), rstd[p]
+            dx = xp.multiply(g[p], 1 if weight is None else weight, out=out[p])
+            t *= (dots(dx, t) / max(x.shape[1], 1) * spread * spread)[:, None]
+            if mean is not None:
+                t += row_means(dx)[:, None]
+            dx -= t
+            dx *= spread[:, None]
+        return out
 
     def layer_norm_sums(g, x, mean, rstd, eps):
-        g, x = _wide(g), _wide(x)
-        high, low = _two(mean)
-        t = _less(x, None if high is None else high[:, None])
-        t *= g
-        first = rstd.dot(t)
-        if low is not None:
-            first -= (low * rstd).dot(g)
-        return xp.stack([first, channels(g)])
+        result = xp.zeros((2, x.shape[1]), rstd.dtype)
+        for p in _parts(x):
+            d, t = _wide(g[p]), _deviations(_wide(x[p]), mean, p)
+            t *= rstd[p, None]
+            result[0] += channel_dots(d, t)
+            result[1] += channel_sums(d)
+        return result
 
-    # batch norm: x (outer, channels) or (outer, channels, inner) --------------------------------------------------------
+    # batch norm: x (outer, channels) or (outer, channels, inner) ------------------------------------------------------
+
+    def normalize(x, mean, scale, shift, out):
+        out = xp.empty(x.shape, x.dtype) if out is None else out
+        mean, scale, shift = (_across(x, value) for value in (mean, scale, shift))
+        for p in _parts(x):
+            if mean is None:
+                affine(xp.multiply(x[p], scale, out=out[p]), None, shift)
+            else:
+                affine(xp.subtract(x[p], mean, out=out[p]), scale, shift)
+        return out
 
     def batch_norm_training(x, weight, bias, running_mean, running_var, momentum, eps):
-        dtype, x = x.dtype, _wide(x)
+        dtype, x, weight, bias = x.dtype, _wide(x), _wide(weight), _wide(bias)
         n = x.size // max(x.shape[1], 1)
-        high = channels(x) / n
-        t = x - _across(x, high)
-        low, square = moments(t, channels, n)
-        var = xp.maximum(square - low * low, 0)
+        high = channel_sums(x) / n
+        low = square = 0
+        for p in _parts(x):
+            t = x[p] - _across(x, high)
+            low, square = low + channel_sums(t), square + channel_dots(t, t)
+        low /= n
+        var = xp.maximum(square / n - low * low, 0)
         if running_mean is not None:
             for old, new in ((running_mean, high + low), (running_var, var * (n / (n - 1)))):
                 old[...] = _wide(old) * (1 - momentum) + new * momentum
         scale = 1 / xp.sqrt(var + eps)
         if weight is not None:
-            scale = scale * _wide(weight)
-        shift = -low * scale if bias is None else _wide(bias) - low * scale
-        out = affine(t, _across(x, scale), _across(x, shift))
+            scale *= weight
+        shift = -low * scale
+        out = normalize(x, high, scale, shift if bias is None else shift + bias, None)
         return out.astype(dtype, copy=False), xp.stack([high, low]), var
 
     def batch_norm_inference(x, weight, bias, mean, var, eps, out=None):
         scale = 1 / xp.sqrt(var + eps)
         if weight is not None:
-            scale = scale * weight
-        t = xp.multiply(x, _across(x, scale), out=out) if mean is None else xp.subtract(x, _across(x, mean), out=out)
-        return affine(t, None if mean is None else _across(x, scale), _across(x, bias))
+            scale *= weight
+        return normalize(x, mean, scale, bias, out)
 
     def batch_norm_sums(g, x, mean, var, eps, training):
-        g, x, var = _wide(g), _wide(x), _wide(var)
-        high, low = _two(_wide(mean))
-        total = channels(g)
-        t = _less(x, _across(x, high))
-        t *= g
-        first = channels(t)
+        mean, var = _wide(mean), _wide(var)
+        high, low = mean if training else (mean, None)
+        first = total = xp.zeros(x.shape[1], var.dtype)
+        for p in _parts(x):
+            d, t = _wide(g[p]), _wide(x[p])
+            first = first + channel_dots(d, t if high is None else t - _across(x, high))
+            total = total + channel_sums(d)
         if low is not None:
             first -= low * total
         return xp.stack([first / xp.sqrt(var + eps), total])
 
     def batch_norm_backward(g, x, weight, mean, var, sums, eps, out=None):
+        out = xp.empty(x.shape, x.dtype) if out is None else out
         n = max(x.size // max(x.shape[1], 1), 1)
         rstd = 1 / xp.sqrt(var + eps)
         slope = sums[0] / n * rstd
-        t = xp.subtract(x, _across(x, mean[0]), out=out)
-        t *= _across(x, -slope)
-        t += g
-        t -= _across(x, sums[1] / n - slope * mean[1])
-        t *= _across(x, rstd if weight is None else rstd * weight)
-        return t
+        shift = sums[1] / n - slope * mean[1]
+        scale = rstd if weight is None else rstd * weight
+        high, slope, shift, scale = (_across(x, value) for value in (mean[0], slope, shift, scale))
+        for p in _parts(x):
+            t = xp.subtract(high, x[p], out=out[p])  # then g - shift - slope (x - high)
+            t *= slope
+            t += g[p]
+            t -= shift
+            t *= scale
+        return out
 
     functions = (
         layer_norm, rms_norm, layer_norm_backward, layer_norm_sums,

@@ -236,8 +236,8 @@ def batch_norm(
         running = None, None
     # the running statistics keep their dtype: they are written in place
     dtype = dtypes.result_type(*(t for t in (x, weight, bias) if t is not None))
-    x, weight, bias = (t if t is None or t.dtype == dtype else t.astype(dtype) for t in (x, weight, bias))
-    out = normalization.batch_norm_training(x, weight, bias, *running, momentum=float(momentum), eps=float(eps))
+    operands = (t if t is None else t.astype(dtype, copy=False) for t in (x, weight, bias))
+    out = normalization.batch_norm_training(*operands, *running, momentum=float(momentum), eps=float(eps))
     for t in running:
         if t is not None:
             t._bump_version()

@@ -111,9 +111,7 @@ rms_norm = Primitive(
     residuals="rstd", promotes="same",
 )  # fmt: skip
 # mean None: of an RMS norm. mean and rstd are functions of x, but constants here
-layer_norm_backward = Primitive(
-    "layer_norm_backward", "g_ x weight mean rstd", gives="out", unfused=_layer_norm_slope
-)
+layer_norm_backward = Primitive("layer_norm_backward", "g_ x weight mean rstd", gives="out", unfused=_layer_norm_slope)
 layer_norm_sums = Primitive("layer_norm_sums", "g_ x mean rstd", unfused=_layer_norm_sums)
 
 # batch norm -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import table
 from ..base import Array
+from ..kernels import Kernel
 from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, index_of
 
 
@@ -17,7 +18,7 @@ class Tiles(NamedTuple):
     layout: str  # "columns" where inner is 1, else "channels"
     sizes: tuple[int, int, int]
     block: tuple[int, int]
-    count: int  # tiles
+    number: int  # of tiles
     items: int  # of a tile, which its threads take in turn
     states: int  # of a block that shares a tile
 
@@ -42,7 +43,11 @@ class NormLaunches:
 
         def run(*operands: Any, out: Array | None = None, **attrs: Any) -> Any:
             x = operands[0]
-            if c_name(x.dtype) is None or x.size == 0 or any(o.__class__ is not ndarray for o in operands if o is not None):
+            if (
+                c_name(x.dtype) is None
+                or x.size == 0
+                or any(o.__class__ is not ndarray for o in operands if o is not None)
+            ):
                 result = fallback(*operands, **attrs)
             elif out is not None and out.flags.c_contiguous:
                 return function(*operands, out=out, **attrs)
@@ -70,7 +75,7 @@ class NormLaunches:
     def forward_rows(
         self, name: str, x: Array, weight: Array | None, bias: Array | None, eps: float
     ) -> tuple[Array, ...]:
-        (rows, n), number = x.shape, accumulator(x.dtype)
+        rows, number = len(x), accumulator(x.dtype)
         out, mean = self.empty(x.shape, x.dtype), None
         if name == "layer_norm":
             mean = self.empty((2, rows), np.dtype(number))
@@ -94,9 +99,7 @@ class NormLaunches:
         rows, n = x.shape
         index, kind = index_of(x.size)
         grid, block = self.launch.row_geometry(rows, n)
-        self.launch.launcher.launch(
-            table.norm(name, c_name(x.dtype), index), grid, block, (kind(rows), kind(n), *args)
-        )
+        self.launch.launcher.launch(table.norm(name, c_name(x.dtype), index), grid, block, (kind(rows), kind(n), *args))
 
     # sums over columns and channels ----------------------------------------------------------------------------------
 
@@ -153,8 +156,8 @@ class NormLaunches:
     ) -> Array:
         number = accumulator(x.dtype)
         wide = np.dtype(number)
-        arrays = (self.operand(x, x.dtype), *self.two(mean, wide), self.operand(var, wide))
-        arrays += (self.operand(weight, x.dtype), self.operand(bias, x.dtype))
+        x, weight, bias = (self.operand(a, x.dtype) for a in (x, weight, bias))
+        arrays = (x, *self.two(mean, wide), self.operand(var, wide), weight, bias)
         self.launch_tiles("batch_norm_apply", x, self.tiles(x), (out, *arrays, number(eps)))
         return out
 
@@ -183,31 +186,29 @@ class NormLaunches:
         if inner == 1:
             across = ceil_div(channels, pack)
             width = min(across, WARP)
-            count, items, states = ceil_div(across, width), outer, width * pack
+            number, items, states = ceil_div(across, width), outer, width * pack
         else:
-            width, count, items, states = 1, channels, outer * ceil_div(inner, pack), 1
+            width, number, items, states = 1, channels, outer * ceil_div(inner, pack), 1
         layout = "columns" if inner == 1 else "channels"
-        return Tiles(layout, (outer, channels, inner), (width, BLOCK // width), count, items, states)
+        return Tiles(layout, (outer, channels, inner), (width, BLOCK // width), number, items, states)
 
     def launch_tiles(self, name: str, x: Array, tiles: Tiles, args: tuple[Any, ...]) -> None:
         """A pass that leaves nothing to combine: as many blocks as fill the GPU."""
         height = tiles.block[1]
-        grid = min(tiles.count, self.launch.launcher.max_grid)
-        blocks = self.launch.blocks(tiles.count * ceil_div(tiles.items, height))
+        grid = min(tiles.number, self.launch.launcher.max_grid)
+        blocks = self.launch.blocks(tiles.number * ceil_div(tiles.items, height))
         splits = max(1, min(blocks // grid, ceil_div(tiles.items, height), 65535))
-        index, kind = index_of(x.size)
-        kernel = table.norm(f"{name} {tiles.layout}", c_name(x.dtype), index)
+        kernel, kind = self.kernel(f"{name} {tiles.layout}", x)
         self.launch.launcher.launch(kernel, (grid, splits), tiles.block, (*map(kind, tiles.sizes), *args))
 
     def reduce(self, name: str, x: Array, tiles: Tiles, args: tuple[Any, ...], state: int) -> None:
         """A pass that combines states of `state` bytes; how it is split depends on the shape alone."""
         limit = self.launch.launcher.max_grid
-        splits = min(ceil_div(tiles.items, 8 * tiles.block[1]), ceil_div(512, tiles.count), limit)
+        splits = min(ceil_div(tiles.items, 8 * tiles.block[1]), ceil_div(512, tiles.number), limit)
         space = None
         if splits > 1:
-            space = self.empty((tiles.count * splits * tiles.states * state,), np.dtype(np.uint8))
-        index, kind = index_of(x.size)
-        kernel = table.norm(f"{name} {tiles.layout}", c_name(x.dtype), index)
-        grid = (min(tiles.count, limit), splits)
+            space = self.empty((tiles.number * splits * tiles.states * state,), np.dtype(np.uint8))
+        kernel, kind = self.kernel(f"{name} {tiles.layout}", x)
+        grid = (min(tiles.number, limit), splits)
         args = (*map(kind, tiles.sizes), *args, space, self.launch.backend.tickets())
         self.launch.backend.launch_counted(kernel, grid, tiles.block, args)
