@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) batch_norm_statistics(
         typename Op::State states[LANES];
 #pragma unroll
         for (int k = 0; k < LANES; ++k) states[k] = Op::identity();
-        walk.each(
+        walk.template each<4>(
             [&](I offset, I, int n) { return load<N>(x + offset, n); },
             [&](const Pack<T, N>& pack, I, int n) {
                 A values[N];
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) batch_norm_apply(
                 if (weight) scale[k] *= widen(weight[c]);
                 shift[k] = bias ? widen(bias[c]) : A(0);
             }
-        walk.each(
+        walk.template each<4>(
             [&](I offset, I, int n) { return load<N>(x + offset, n); },
             [&](Pack<T, N> pack, I offset, int n) {
 #pragma unroll
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) norm_sums(
             states[k] = Op::identity();
             base[k] = !BY_ROW && high && k < walk.count ? high[walk.channel + k] : A(0);
         }
-        walk.each(
+        walk.template each<2>(
             [&](I offset, I row, int n) {
                 Both<T, N> both;
                 both.g = load<N>(g + offset, n);
@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) batch_norm_backward(
                 slope[k] = rstd * (sums[c] / n);
                 shift[k] = sums[channels + c] / n - slope[k] * means[channels + c];
             }
-        walk.each(
+        walk.template each<2>(
             [&](I offset, I, int count) {
                 Both<T, N> both;
                 both.g = load<N>(g + offset, count);

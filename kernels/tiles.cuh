@@ -33,7 +33,7 @@ template <class A> struct AddTwo {
 // The threads of a column of the block, one for each threadIdx.y, take the items in turn.
 
 template <bool COLUMNS, class T, class I> struct Tile {
-    static constexpr int N = VECTOR<T>;
+    static constexpr int N = COLUMNS && VECTOR<T> > 4 ? 4 : VECTOR<T>;  // 8 columns a thread would spill registers
     static constexpr int LANES = COLUMNS ? N : 1;  // channels of a thread; element k of a pack is of channel lane(k)
 
     I channels, inner, packs, channel, begin, end;
@@ -55,9 +55,8 @@ template <bool COLUMNS, class T, class I> struct Tile {
     // where the channels begin in the first row, to load `count` from
     __device__ I start() const { return COLUMNS ? channel : channel * inner; }
 
-    // use(fetch(offset, row, n), offset, n) for the packs of n <= N elements of this thread, two of them in flight at a time
-    template <class Fetch, class Use> __device__ void each(Fetch fetch, Use use) const {
-        constexpr int UNROLL = 2;
+    // use(fetch(offset, row, n), offset, n) for the packs of n <= N elements of this thread, UNROLL of them in flight
+    template <int UNROLL, class Fetch, class Use> __device__ void each(Fetch fetch, Use use) const {
         for (I item = begin; item < end; item += UNROLL * I(blockDim.y)) {
             decltype(fetch(item, item, 0)) fetched[UNROLL];
             I offset[UNROLL];

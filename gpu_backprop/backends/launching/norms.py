@@ -97,9 +97,16 @@ class NormLaunches:
 
     def launch_rows(self, name: str, x: Array, args: tuple[Any, ...]) -> None:
         rows, n = x.shape
-        index, kind = index_of(x.size)
+        kernel, kind = self.kernel(name, x)
         grid, block = self.launch.row_geometry(rows, n)
-        self.launch.launcher.launch(table.norm(name, c_name(x.dtype), index), grid, block, (kind(rows), kind(n), *args))
+        self.launch.launcher.launch(kernel, grid, block, (kind(rows), kind(n), *args))
+
+    def kernel(self, name: str, x: Array) -> tuple[Kernel, type]:
+        """The kernel for x's dtype and size, and the type of its indices."""
+        dtype = c_name(x.dtype)
+        assert dtype is not None  # or_fallback saw to it
+        index, kind = index_of(x.size)
+        return table.norm(name, dtype, index), kind
 
     # sums over columns and channels ----------------------------------------------------------------------------------
 
@@ -183,14 +190,14 @@ class NormLaunches:
     def tiles(self, x: Array) -> Tiles:
         outer, channels, inner = x.shape if x.ndim == 3 else (*x.shape, 1)
         pack = 16 // x.dtype.itemsize
-        if inner == 1:
-            across = ceil_div(channels, pack)
-            width = min(across, WARP)
-            number, items, states = ceil_div(across, width), outer, width * pack
-        else:
-            width, number, items, states = 1, channels, outer * ceil_div(inner, pack), 1
-        layout = "columns" if inner == 1 else "channels"
-        return Tiles(layout, (outer, channels, inner), (width, BLOCK // width), number, items, states)
+        if inner > 1:
+            items = outer * ceil_div(inner, pack)
+            return Tiles("channels", (outer, channels, inner), (1, BLOCK), channels, items, 1)
+        pack = min(pack, 4)
+        across = ceil_div(channels, pack)
+        width = min(across, WARP)
+        block = (width, BLOCK // width)
+        return Tiles("columns", (outer, channels, inner), block, ceil_div(across, width), outer, width * pack)
 
     def launch_tiles(self, name: str, x: Array, tiles: Tiles, args: tuple[Any, ...]) -> None:
         """A pass that leaves nothing to combine: as many blocks as fill the GPU."""
