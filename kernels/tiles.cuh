@@ -75,8 +75,7 @@ template <bool COLUMNS, class T, class I> struct Tile {
     }
 };
 
-// The states of a tile's channels, from all its threads and from all blocks that share it, combined in a fixed order:
-// true in the threads that hold them then, one for each threadIdx.x.
+// The states of the threads of each column of the block, combined in a fixed order: right where threadIdx.y is 0.
 template <class Op, int LANES> __device__ inline void combine_column(typename Op::State (&states)[LANES]) {
     __shared__ typename Op::State moved[LANES][BLOCK / 2];
     for (int height = int(blockDim.y), half; height > 1; height = half) {
@@ -91,6 +90,7 @@ template <class Op, int LANES> __device__ inline void combine_column(typename Op
     }
 }
 
+// The same over all blocks that share a tile: true in the threads that hold its states then.
 template <class Op, int LANES, class I>
 __device__ inline bool combine_tile(typename Op::State (&states)[LANES], I tile, void* workspace, u32* tickets) {
     combine_column<Op>(states);

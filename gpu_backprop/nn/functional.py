@@ -167,12 +167,10 @@ def _rows(name: str, x: Tensor, normalized_shape: Any, *parameters: Tensor | Non
             raise ShapeError(
                 f"{name}: a {what} of shape {list(t.shape)} for normalized_shape {list(shape)}; make them equal"
             )
-    flat = parameters if len(shape) == 1 else (None if t is None else t.reshape(-1) for t in parameters)
-    return x if x.ndim == 2 and len(shape) == 1 else x.reshape(_rows_shape(x.shape, len(shape))), *flat
-
-
-def _rows_shape(shape: tuple[int, ...], last: int) -> tuple[int, int]:
-    return math.prod(shape[:-last]), math.prod(shape[-last:])
+    if len(shape) > 1:
+        parameters = tuple(None if t is None else t.reshape(-1) for t in parameters)
+    rows = math.prod(x.shape[: x.ndim - len(shape)]), math.prod(shape)
+    return x if x.shape == rows else x.reshape(rows), *parameters
 
 
 def layer_norm(
@@ -226,7 +224,7 @@ def batch_norm(
                 f"batch_norm: {what} of shape {list(t.shape)} for {channels} channels; give one number each"
             )
     running = running_mean, running_var
-    x = source if source.ndim <= 3 else source.reshape((*source.shape[:2], math.prod(source.shape[2:])))
+    x = source if source.ndim < 4 else source.reshape((*source.shape[:2], math.prod(source.shape[2:])))
     if not training:
         if running_mean is None or running_var is None:
             raise DataError("batch_norm: running statistics are needed outside training; pass them, or training=True")
