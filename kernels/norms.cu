@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_backward_rows(
         const I at = row * n;
         const Centre<A> centre = CENTRED ? centre_at(means, means + rows, row) : Centre<A>{A(0), A(0)};
         const A rstd = rstds[row];
-        // f(k, g weight, xhat) for the elements of a pack, of which the gradients are returned
+        // f(g weight, xhat) of the elements of a pack
         auto visit = [&](I i, int count, auto f) {
             const Pack<T, N> values = load<N>(x + at + i, count);
             Pack<T, N> grads = load<N>(g + at + i, count), scale;
@@ -95,21 +95,21 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_backward_rows(
             for (int k = 0; k < N; ++k) {
                 A d = widen(grads.value[k]);
                 if (weight) d *= widen(scale.value[k]);
-                grads.value[k] = narrow<T>(f(k, d, centre(widen(values.value[k])) * rstd));
+                grads.value[k] = narrow<T>(f(d, centre(widen(values.value[k])) * rstd));
             }
             return grads;
         };
         Two<A> sums = {A(0), A(0)};
         each_pack<N>(n, [&](I i, int count) {
-            visit(i, count, [&](int k, A d, A xhat) {
-                if (k < count) sums = {sums.first + d, fma(d, xhat, sums.second)};
+            visit(i, count, [&](A d, A xhat) {  // beyond count d is zero
+                sums = {sums.first + d, fma(d, xhat, sums.second)};
                 return d;
             });
         });
         sums = row_reduce<AddTwo<A>>(sums);
         const A shift = CENTRED ? sums.first / A(n) : A(0), slope = sums.second / A(n);
         each_pack<N>(n, [&](I i, int count) {
-            store<N>(dx + at + i, visit(i, count, [&](int, A d, A xhat) { return rstd * (d - shift - xhat * slope); }), count);
+            store<N>(dx + at + i, visit(i, count, [&](A d, A xhat) { return rstd * (d - shift - xhat * slope); }), count);
         });
     }
 }

@@ -10,6 +10,11 @@ from ..core.tape import PICK, Node
 FORMULAS: dict[str, tuple[str, ...]] = {
     "alias": ("g",),
     "astype": ("g in the input's dtype",),
+    "batch_norm_inference": ("g * weight * rstd", "sum(g * xhat) of each channel", "sum(g) of each channel"),
+    "batch_norm_training": (
+        "weight * rstd * (g - mean(g) - xhat * mean(g * xhat))",
+        *("sum(g * xhat) of each channel", "sum(g) of each channel"),
+    ),
     "broadcast_to": ("g, summed where repeated",),
     "checkpoint": ("run again, then differentiated",),
     "copy": ("g",),
@@ -17,6 +22,10 @@ FORMULAS: dict[str, tuple[str, ...]] = {
     "flip": ("g, flipped back",),
     "getitem": ("g put back at the index, else 0",),
     "getitem_backward": ("g at the index",),
+    "layer_norm": (
+        "rstd * (g w - mean(g w) - xhat * mean(g w xhat)), w the weight",
+        *("sum(g * xhat) of each column", "sum(g) of each column"),
+    ),
     "linear": ("g @ weight", "g.T @ x", "g, summed over the rows"),
     "linear_relu": ("(g where out > 0) @ weight", "(g where out > 0).T @ x", "g where out > 0, summed over the rows"),
     "linear_weight_gradient": ("x @ g.T", "first input @ g"),
@@ -31,6 +40,7 @@ FORMULAS: dict[str, tuple[str, ...]] = {
     "prod": ("g * product of the others",),
     "prod_of_others": ("g * products of all but two",),
     "reshape": ("g in the input's shape",),
+    "rms_norm": ("rstd * (g w - xhat * mean(g w xhat)), w the weight", "sum(g * xhat) of each column"),
     "softmax": ("out * (g - sum(g * out))",),
     "softmax_backward": ("out * (g - sum(g * out))", "differentiated unfused"),
     "softmax_cross_entropy": ("g * (softmax(x) - target)",),
