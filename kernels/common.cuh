@@ -109,6 +109,14 @@ template <int N, class I> __device__ inline int left(I i, I n) { return n - i < 
 template <class I> __device__ inline I grid_start() { return I(blockIdx.x) * I(blockDim.x) + I(threadIdx.x); }
 template <class I> __device__ inline I grid_step() { return I(gridDim.x) * I(blockDim.x); }
 
+// rows: a row belongs to blockDim.x threads, and each_pack calls f(i, count) for the packs of this thread's share of it
+template <int N, class I, class F> __device__ inline void each_pack(I n, F f) {
+    for (I i = N * I(threadIdx.x); i < n; i += N * I(blockDim.x)) f(i, left<N>(i, n));
+}
+
+template <class I> __device__ inline I first_row() { return I(blockIdx.x) * blockDim.y + threadIdx.y; }
+template <class I> __device__ inline I row_step() { return I(gridDim.x) * blockDim.y; }
+
 // ---------------------------------------------------------------------------------------------------------------------
 // reductions in a fixed order: Op::State, Op::identity(), Op::combine(a, b)
 

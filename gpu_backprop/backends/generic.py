@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..ops import indexing
-from . import generic_indexing, generic_losses
+from . import generic_indexing, generic_losses, generic_norms
 from .base import Functions
 from .faults import fault
 
@@ -24,6 +24,8 @@ EXACT = frozenset(
         "accuracy",
         "alias",
         "astype",
+        "batch_norm_sums",
+        "batch_norm_training",
         "broadcast_to",
         "class_indices",
         "concat",
@@ -315,7 +317,8 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
     own = {f.__name__: f for f in functions}
-    return own | generic_losses.table(xp) | generic_indexing.table(xp, take, take_backward)
+    own |= generic_losses.table(xp) | generic_norms.table(xp)
+    return own | generic_indexing.table(xp, take, take_backward)
 
 
 def _put(result: Any, out: Any) -> Any:

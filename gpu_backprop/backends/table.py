@@ -162,6 +162,21 @@ INDEXING = {  # primitive -> kernel of indexing.cu
     "accuracy": "accuracy_rows",
 }
 
+NORMS = {  # what is launched -> file and kernel, without its types
+    "layer_norm": ("norms.cu", "layer_norm_rows<true, "),
+    "rms_norm": ("norms.cu", "layer_norm_rows<false, "),
+    "layer_norm_backward": ("norms.cu", "layer_norm_backward_rows<true, "),
+    "rms_norm_backward": ("norms.cu", "layer_norm_backward_rows<false, "),
+    "layer_norm_sums columns": ("batch_norm.cu", "norm_sums<true, true, "),
+    "batch_norm_sums columns": ("batch_norm.cu", "norm_sums<true, false, "),
+    "batch_norm_sums channels": ("batch_norm.cu", "norm_sums<false, false, "),
+    **{
+        f"{name} {layout}": ("batch_norm.cu", f"{name}<{columns}, ")
+        for name in ("batch_norm_statistics", "batch_norm_apply", "batch_norm_backward")
+        for layout, columns in (("columns", "true"), ("channels", "false"))
+    },
+}
+
 UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmsprop", "adagrad_update": "adagrad"}
 
 
@@ -189,6 +204,11 @@ def indexing(primitive: str, dtype: str, index: str) -> Kernel:
     return Kernel("indexing.cu", f"{INDEXING[primitive]}<{dtype}, {index}>")
 
 
+def norm(name: str, dtype: str, index: str) -> Kernel:
+    file, kernel = NORMS[name]
+    return Kernel(file, f"{kernel}{dtype}, {index}>")
+
+
 def update(primitive: str, dtype: str, index: str) -> Kernel:
     return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {index}>")
 
@@ -214,6 +234,8 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                     yield loss(pattern, primitive, dtype, index)
             for primitive in ("take", "take_backward", "one_hot", "accuracy"):
                 yield indexing(primitive, dtype, index)
+            for name in NORMS:
+                yield norm(name, dtype, index)
             for primitive in UPDATES:
                 yield update(primitive, dtype, index)
         yield indexing("one_hot", "long long", index)  # PyTorch's default dtype of one-hot rows

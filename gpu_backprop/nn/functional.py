@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from .. import random
-from ..core import dtypes, tape
+from ..core import dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
-from ..ops import indexing, linalg, losses, neural, reduction
+from ..ops import indexing, linalg, losses, neural, normalization, reduction
 
 __all__ = [
     "batch_norm", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding", "gelu",
@@ -31,11 +31,6 @@ def _floating(name: str, x: Any) -> Tensor:
     if not dtypes.is_floating(x.dtype):
         raise DTypeError(f"{name}: an input of {x.dtype} is not floating; cast it with x.astype(gb.float32)")
     return x
-
-
-def _wide(x: Tensor) -> Tensor:
-    """16-bit floats as float32: a composite computes there and is rounded once."""
-    return x.astype(dtypes.float32) if dtypes.is_half(x.dtype) else x
 
 
 # linear and embedding ------------------------------------------------------------------------------------------------
@@ -164,35 +159,38 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
 # norms ---------------------------------------------------------------------------------------------------------------
 
 
-def _last_axes(name: str, x: Tensor, normalized_shape: Any) -> tuple[int, ...]:
+def _rows(name: str, x: Tensor, normalized_shape: Any, *parameters: Tensor | None) -> tuple[Any, ...]:
+    """x as (rows, n), n the elements of its last axes, and the parameters as (n,)."""
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(
             f"{name}: an input of shape {list(x.shape)} does not end in normalized_shape {list(shape)}; make them agree"
         )
-    return tuple(range(x.ndim - len(shape), x.ndim))
+    for what, t in zip(("weight", "bias"), parameters):
+        if t is not None and t.shape != shape:
+            raise ShapeError(
+                f"{name}: a {what} of shape {list(t.shape)} for normalized_shape {list(shape)}; make them equal"
+            )
+    if len(shape) > 1:
+        parameters = tuple(None if t is None else t.reshape(-1) for t in parameters)
+    rows = math.prod(x.shape[: x.ndim - len(shape)]), math.prod(shape)
+    return x if x.shape == rows else x.reshape(rows), *parameters
 
 
 def layer_norm(
     input: Any, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are of shape `normalized_shape`."""
-    source = _floating("layer_norm", input)
-    axes = _last_axes("layer_norm", source, normalized_shape)
-    x = _wide(source)
-    centred = x - reduction.mean(x, axis=axes, keepdims=True)
-    out = centred / ew.sqrt(reduction.mean(ew.square(centred), axis=axes, keepdims=True) + eps)
-    return _scale_and_shift(out, weight, bias, source)
+    x = _floating("layer_norm", input)
+    out = normalization.layer_norm(*_rows("layer_norm", x, normalized_shape, weight, bias), eps=float(eps))
+    return _like(out, x)
 
 
 def rms_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last axes; eps=None is the machine epsilon of x's dtype."""
-    source = _floating("rms_norm", input)
-    axes = _last_axes("rms_norm", source, normalized_shape)
-    x = _wide(source)
-    small = epsilon(source.dtype) if eps is None else eps
-    out = x / ew.sqrt(reduction.mean(ew.square(x), axis=axes, keepdims=True) + small)
-    return _scale_and_shift(out, weight, None, source)
+    x = _floating("rms_norm", input)
+    small = epsilon(x.dtype) if eps is None else float(eps)
+    return _like(normalization.rms_norm(*_rows("rms_norm", x, normalized_shape, weight), eps=small), x)
 
 
 def epsilon(dtype: Any) -> float:
@@ -200,12 +198,9 @@ def epsilon(dtype: Any) -> float:
     return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype.name]
 
 
-def _scale_and_shift(out: Tensor, weight: Tensor | None, bias: Tensor | None, source: Tensor) -> Tensor:
-    if weight is not None:
-        out = out * weight
-    if bias is not None:
-        out = out + bias
-    return out.astype(source.dtype, copy=False)
+def _like(out: Tensor, x: Tensor) -> Tensor:
+    """A result in the shape and dtype of the input that it was made of."""
+    return (out if out.shape == x.shape else out.reshape(x.shape)).astype(x.dtype, copy=False)
 
 
 def batch_norm(
@@ -221,7 +216,7 @@ def batch_norm(
     """(x - mean) / sqrt(var + eps) * weight + bias for each channel (axis 1) over all other axes.
 
     In training with the statistics of the batch, which move the running ones by `momentum` (the running variance by
-    the unbiased estimate); otherwise with the running ones.
+    the unbiased estimate); otherwise with the running ones, which get no gradient.
     """
     source = _floating("batch_norm", input)
     if source.ndim < 2:
@@ -232,28 +227,23 @@ def batch_norm(
             raise ShapeError(
                 f"batch_norm: {what} of shape {list(t.shape)} for {channels} channels; give one number each"
             )
-    x = _wide(source)
-    axes = (0, *range(2, x.ndim))
-    across = (1, channels) + (1,) * (x.ndim - 2)
-    if training:
-        n = reduction.count_reduced(x.shape, axes)
-        check_batch(x)
-        mean = reduction.mean(x, axis=axes, keepdims=True)
-        centred = x - mean
-        var = reduction.mean(ew.square(centred), axis=axes, keepdims=True)
-        if running_mean is not None and running_var is not None:
-            with tape.no_grad():
-                _move(running_mean, mean.reshape(-1), momentum)
-                _move(running_var, var.reshape(-1) * (n / (n - 1)), momentum)
-    else:
+    running = running_mean, running_var
+    x = source if source.ndim < 4 else source.reshape((*source.shape[:2], math.prod(source.shape[2:])))
+    if not training:
         if running_mean is None or running_var is None:
             raise DataError("batch_norm: running statistics are needed outside training; pass them, or training=True")
-        centred = x - running_mean.reshape(across)
-        var = running_var.reshape(across)
-    out = centred / ew.sqrt(var + eps)
-    weight = None if weight is None else weight.reshape(across)
-    bias = None if bias is None else bias.reshape(across)
-    return _scale_and_shift(out, weight, bias, source)
+        return _like(normalization.batch_norm_inference(x, weight, bias, *running, eps=float(eps)), source)
+    check_batch(x)
+    if running_mean is None or running_var is None:
+        running = None, None
+    # the running statistics keep their dtype: they are written in place
+    dtype = dtypes.result_type(*(t for t in (x, weight, bias) if t is not None))
+    operands = (t if t is None else t.astype(dtype, copy=False) for t in (x, weight, bias))
+    out = normalization.batch_norm_training(*operands, *running, momentum=float(momentum), eps=float(eps))
+    for t in running:
+        if t is not None:
+            t._bump_version()
+    return _like(out, source)
 
 
 def check_batch(x: Tensor) -> None:
@@ -264,10 +254,6 @@ def check_batch(x: Tensor) -> None:
             f"batch_norm: training on shape {list(x.shape)} has {values} values a channel, and a variance needs two; "
             "use a larger batch (drop_last=True leaves out a short last one), or model.eval()"
         )
-
-
-def _move(running: Tensor, value: Tensor, momentum: float) -> None:
-    running.copy_(running * (1 - momentum) + value * momentum)
 
 
 # losses --------------------------------------------------------------------------------------------------------------

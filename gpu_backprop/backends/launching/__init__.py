@@ -15,12 +15,16 @@ from .indexing import IndexingLaunches
 from .linear import LinearLaunches
 from .losses import LossLaunches
 from .neural import NeuralLaunches
+from .norms import NormLaunches
 from .optimizer import UpdateLaunches
 from .random import RandomLaunches
 from .reduction import ReductionLaunches
 from .shared import Function, Launch
 
-FAMILIES = (ReductionLaunches, NeuralLaunches, LossLaunches, IndexingLaunches, RandomLaunches, UpdateLaunches)
+FAMILIES = (
+    *(ReductionLaunches, NeuralLaunches, NormLaunches, LossLaunches),
+    *(IndexingLaunches, RandomLaunches, UpdateLaunches),
+)
 
 
 def launch_functions(backend: Any, fallback: Callable[[str], Function]) -> dict[str, Function]:

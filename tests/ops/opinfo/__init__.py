@@ -15,6 +15,7 @@ from .embeddings import EMBEDDINGS
 from .losses import LOSSES
 from .movement import INDEXING, MOVEMENT
 from .neural import NEURAL
+from .normalization import NORMALIZATION
 from .products import PRODUCTS
 from .reductions import REDUCTIONS
 from .values_only import VALUES_ONLY
@@ -29,6 +30,7 @@ OPS: list[Op] = [
     *NEURAL,
     *LOSSES,
     *EMBEDDINGS,
+    *NORMALIZATION,
     *MOVEMENT,
     *INDEXING,
     *VALUES_ONLY,
