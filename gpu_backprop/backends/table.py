@@ -130,8 +130,10 @@ ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "log_softmax_backward": "softmax_backward_rows<true, ",
     "softmax_cross_entropy": "cross_entropy_rows<",
     "softmax_cross_entropy_backward": "cross_entropy_backward_rows<",
-    "dropout": "dropout_flat<",
 }
+
+RANDOM = ("dropout", "random_normal", "random_uniform")  # kernels of random.cu that have a dtype
+RANDOM_INTEGERS = ("random_integers", "random_words")  # and those that have one type of results
 
 UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmsprop", "adagrad_update": "adagrad"}
 
@@ -148,6 +150,11 @@ def rowwise(primitive: str, dtype: str, index: str) -> Kernel:
     return Kernel("neural.cu", f"{ROWWISE[primitive]}{dtype}, {index}>")
 
 
+def random(primitive: str, index: str, dtype: str | None = None) -> Kernel:
+    types = index if dtype is None else f"{dtype}, {index}"
+    return Kernel("random.cu", f"{primitive.removeprefix('random_')}<{types}>")
+
+
 def update(primitive: str, dtype: str, index: str) -> Kernel:
     return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {index}>")
 
@@ -156,6 +163,8 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
     """Every kernel that the launch code can ask for, for these types."""
     functors = ["Copy", *(row.functor for row in ELEMENTWISE.values())]
     for index in indices:
+        for primitive in RANDOM_INTEGERS:
+            yield random(primitive, index)
         for dtype in floats:
             casts = [f"Cast<{target}>" for target in FLOATS if target != dtype]
             for functor in functors + casts:
@@ -166,5 +175,7 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                     yield reduction(pattern, reducer, dtype, index)
             for primitive in ROWWISE:
                 yield rowwise(primitive, dtype, index)
+            for primitive in RANDOM:
+                yield random(primitive, index, dtype)
             for primitive in UPDATES:
                 yield update(primitive, dtype, index)
