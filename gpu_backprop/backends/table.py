@@ -14,6 +14,7 @@ from ..core import dtypes
 from .kernels import Kernel
 
 FLOATS = ("float", "double", "__half", "__nv_bfloat16")  # the kernels' names of the four float types
+HALVES = FLOATS[2:]
 INDICES = ("int", "long long")
 
 
@@ -123,6 +124,8 @@ REDUCTIONS = {
     "var": ("Var", 3, 0),
 }
 
+FLAT_REDUCTIONS = {"square_sum": "SquareSum", "any_nonfinite": "AnyNonfinite"}  # of optimisers' buffers, rows only
+
 ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "softmax": "softmax_rows<false, ",
     "log_softmax": "softmax_rows<true, ",
@@ -155,8 +158,8 @@ def random(primitive: str, index: str, dtype: str | None = None) -> Kernel:
     return Kernel("random.cu", f"{primitive.removeprefix('random_')}<{types}>")
 
 
-def update(primitive: str, dtype: str, index: str) -> Kernel:
-    return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {index}>")
+def update(primitive: str, dtype: str, state: str, index: str) -> Kernel:
+    return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {state}, {index}>")
 
 
 def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDICES) -> Iterator[Kernel]:
@@ -173,9 +176,13 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
             for reducer, _, _ in REDUCTIONS.values():
                 for pattern in ("reduce_rows", "reduce_columns"):
                     yield reduction(pattern, reducer, dtype, index)
+            for reducer in FLAT_REDUCTIONS.values():
+                yield reduction("reduce_rows", reducer, dtype, index)
             for primitive in ROWWISE:
                 yield rowwise(primitive, dtype, index)
             for primitive in RANDOM:
                 yield random(primitive, index, dtype)
             for primitive in UPDATES:
-                yield update(primitive, dtype, index)
+                yield update(primitive, dtype, dtype, index)
+                if dtype in HALVES:  # with a master copy
+                    yield update(primitive, dtype, "float", index)
