@@ -85,6 +85,16 @@ def test_uniforms_that_would_round_up_to_the_end_are_the_last_number_before_it(b
     assert (found[up] == 2 - LIMITS[dtype.name]).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_double_is_rounded_as_numpy_rounds_it(backend, dtype):
+    """Just above the middle between two numbers: bfloat16, rounded by way of float32, goes to the even one."""
+    dtype = table.dtype_of(dtype)
+    for exponent in (8, 11, 24):
+        place = 1 + 2.0**-exponent + 2.0**-45
+        found = call(backend, "random_uniform", (1, 2), 3, (5,), low=place, high=place, dtype=dtype)
+        np.testing.assert_array_equal(found, np.full(5, place).astype(dtype))
+
+
 def test_uniforms_of_huge_and_undefined_intervals(backend):
     found = call(backend, "random_uniform", (1, 2), 3, (40,), low=0.0, high=1e6, dtype=np.dtype(np.float16))
     assert found.max() == 65504  # the largest float16

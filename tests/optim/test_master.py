@@ -55,9 +55,8 @@ def test_a_hundred_steps_of_bfloat16_stay_close_to_float32_with_a_master_and_not
     for master in (True, False):
         got = train("bfloat16", master_weights=master)[1]
         errors[master] = np.linalg.norm(got - exact) / np.linalg.norm(exact - start)
-    assert errors[True] < 0.1  # of the way that training went
-    assert errors[False] > 0.15
-    assert errors[False] > 2 * errors[True]
+    assert errors[True] < 0.05  # of the way that training went
+    assert errors[False] > 0.2
 
 
 @pytest.mark.parametrize("dtype", HALVES)
