@@ -14,6 +14,7 @@ from ..core import dtypes
 from .kernels import Kernel
 
 FLOATS = ("float", "double", "__half", "__nv_bfloat16")  # the kernels' names of the four float types
+HALVES = FLOATS[2:]
 INDICES = ("int", "long long")
 
 
@@ -135,6 +136,8 @@ REDUCTIONS = {
 # gradients of activations that a column sum, the gradient of the bias, follows in one pass
 BIAS_BACKWARD = tuple(name for name in ELEMENTWISE if "_backward" in name)
 
+FLAT_REDUCTIONS = {"square_sum": "SquareSum", "any_nonfinite": "AnyNonfinite"}  # of optimisers' buffers, rows only
+
 ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "softmax": "softmax_rows<false, ",
     "log_softmax": "softmax_rows<true, ",
@@ -142,7 +145,6 @@ ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "log_softmax_backward": "softmax_backward_rows<true, ",
     "softmax_cross_entropy": "cross_entropy_rows<",
     "softmax_cross_entropy_backward": "cross_entropy_backward_rows<",
-    "dropout": "dropout_flat<",
 }
 
 LOSSES = {  # primitive -> functor of losses.cu
@@ -177,6 +179,9 @@ NORMS = {  # what is launched -> file and kernel, without its types
     },
 }
 
+RANDOM = ("dropout", "random_normal", "random_uniform")  # kernels of random.cu that have a dtype
+RANDOM_INTEGERS = ("random_integers", "random_words")  # and those that have one type of results
+
 UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmsprop", "adagrad_update": "adagrad"}
 
 
@@ -209,14 +214,21 @@ def norm(name: str, dtype: str, index: str) -> Kernel:
     return Kernel(file, f"{kernel}{dtype}, {index}>")
 
 
-def update(primitive: str, dtype: str, index: str) -> Kernel:
-    return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {index}>")
+def random(primitive: str, index: str, dtype: str | None = None) -> Kernel:
+    types = index if dtype is None else f"{dtype}, {index}"
+    return Kernel("random.cu", f"{primitive.removeprefix('random_')}<{types}>")
+
+
+def update(primitive: str, dtype: str, state: str, index: str) -> Kernel:
+    return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {state}, {index}>")
 
 
 def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDICES) -> Iterator[Kernel]:
     """Every kernel that the launch code can ask for, for these types."""
     functors = ["Copy", *(row.functor for row in ELEMENTWISE.values())]
     for index in indices:
+        for primitive in RANDOM_INTEGERS:
+            yield random(primitive, index)
         for dtype in floats:
             casts = [f"Cast<{target}>" for target in FLOATS if target != dtype]
             for functor in functors + casts:
@@ -225,6 +237,8 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
             for reducer, _, _ in REDUCTIONS.values():
                 for pattern in ("reduce_rows", "reduce_columns"):
                     yield reduction(pattern, reducer, dtype, index)
+            for reducer in FLAT_REDUCTIONS.values():
+                yield reduction("reduce_rows", reducer, dtype, index)
             for activation in BIAS_BACKWARD:
                 yield bias_backward(activation, dtype, index)
             for primitive in ROWWISE:
@@ -236,6 +250,9 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                 yield indexing(primitive, dtype, index)
             for name in NORMS:
                 yield norm(name, dtype, index)
+            for primitive in RANDOM:
+                yield random(primitive, index, dtype)
             for primitive in UPDATES:
-                yield update(primitive, dtype, index)
-        yield indexing("one_hot", "long long", index)  # PyTorch's default dtype of one-hot rows
+                yield update(primitive, dtype, dtype, index)
+                if dtype in HALVES:  # with a master copy
+                    yield update(primitive, dtype, "float", index)

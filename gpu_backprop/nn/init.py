@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from .. import random
+from ..backends.draws import inverse_normal
 from ..core.dtypes import float64, is_floating
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor
@@ -46,7 +47,7 @@ def trunc_normal_(
     low, high = (0.5 * (1 + math.erf((edge - mean) / std / math.sqrt(2))) for edge in (a, b))
     u = (generator or random.default_generator()).uniform(tensor.shape, low, high, float64, "cpu").array
     tiny = 2.0**-60
-    drawn = random._inverse_normal(u.clip(tiny, 1 - 2.0**-53)) * std + mean
+    drawn = inverse_normal(u.clip(tiny, 1 - 2.0**-53)) * std + mean
     return _put(tensor, drawn.clip(a, b))
 
 
