@@ -256,3 +256,4 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                 yield update(primitive, dtype, dtype, index)
                 if dtype in HALVES:  # with a master copy
                     yield update(primitive, dtype, "float", index)
+        yield indexing("one_hot", "long long", index)  # PyTorch's default dtype of one-hot rows
