@@ -26,6 +26,12 @@ from .output import Output
 
 WIDTHS = (64, 256, 128, 10)  # as in `gpu-backprop train`
 BATCH = 64
+LEGEND = """\
+ulp: the largest error, in units of the last place of the element itself (exp,
+tanh, ...), of the sum of the terms' absolute values (sums, products), or of the
+largest element (the rest). bound: what is allowed. differ: share of elements
+with other bits; with 0 ulp these are zeros of the other sign.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
         raise DataError(f"--tolerance {settings.tolerance} is no error in ulp; use at least 0")
     first, *others = _places(settings.devices)
     task = _task(settings)
-    output.line(f"{task.title}; each operation from the bits of {first.name}")
+    output.line(f"{task.title}; operations from the bits of {first.name}")
     with shadow(first, others) as operations:
         outcome = _step(task, first)
     chained = {other.name: _chain(task, other, outcome) for other in others}
@@ -115,7 +121,7 @@ def _task(settings: Settings) -> Task:
         with file.blamed("batch()") if file else nullcontext():
             inputs, target = (_as_data(values, dtype) for values in batch)
     loss = nn.CrossEntropyLoss() if file is None else file.loss(target)
-    title = f"{title}, inputs {'x'.join(map(str, inputs.shape))}, {dtype}, one step by Adam"
+    title = f"{title}, inputs {'x'.join(map(str, inputs.shape))}, {dtype}, Adam"
     return Task(title, model, inputs, target, loss, file, settings.seed)
 
 
@@ -201,10 +207,12 @@ def _report(output: Output, summary: dict[str, Any]) -> None:
             row += ["error" if r["error"] else _number(r["ulp"]), f"{r['bound']:g}", _share(r["differing"], r["size"])]
         times = (v["milliseconds"].get(name) for name in (first, *others))
         rows.append([*row, *("" if t is None else f"{1e3 * t:,.0f}" for t in times)])
-    output.table("operations", header, rows)
-    output.line("ulp: the largest error, in units of the last place of the element itself (exp, tanh, ...), of the sum")
-    output.line("of the terms' absolute values (sums, products), or of the largest element (the rest). differ: share of")
-    output.line("elements with other bits.")
+    if output.fits(header, rows):
+        output.table("operations", header, rows, words=4)
+    else:  # the shapes below the name
+        short = [[row[0], f"{row[1]}\n  {row[2]}", *row[3:]] for row in rows]
+        output.table("operations", [header[0], "operation, shapes", *header[3:]], short, words=3)
+    output.line(LEGEND)
     for other, c in summary["chained"].items():
         output.line(f"whole step: {_chained(first, other, c, summary['loss'])}")
     output.line(_conclusion(summary))
@@ -215,8 +223,8 @@ def _chained(first: str, other: str, c: dict[str, Any], loss: float) -> str:
         return f"{other} failed: {c['error']}"
     if not c["loss_ulp"] and not c["weights_ulp"]:
         return f"{first} and {other} have the same loss, {loss:.8g}, and the same weights after it"
-    weights = f"weights within {_number(c['weights_ulp'])} ulp of their largest"
-    return f"loss {loss:.8g} on {first}, {c['loss']:.8g} on {other}; {weights} (in {c['furthest']})"
+    losses = f"loss {loss:.8g} on {first}, {c['loss']:.8g} on {other}"
+    return f"{losses}; weights within {_number(c['weights_ulp'])} ulp of the largest"
 
 
 def _conclusion(summary: dict[str, Any]) -> str:
