@@ -60,7 +60,7 @@ def bound_of(name: str, dtype: np.dtype) -> float:
 def ulp(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """The distance from each value to the next larger number of a float dtype; below the normal ones, of these."""
     digits, lowest = _format(dtype)
-    exponent = np.frexp(values)[1] - 1
+    exponent = np.where(values == 0, lowest, np.frexp(values)[1] - 1)
     return np.ldexp(1.0, np.maximum(exponent, lowest) - digits)
 
 
@@ -98,7 +98,8 @@ def distance(reference: np.ndarray, other: np.ndarray, kind: str = "whole", term
         scale = np.maximum(scale, np.where(np.isfinite(terms), terms, 0.0))
     elif kind in ("sum", "whole"):
         scale = scale.max()
-    return float((np.abs(a - b) / ulp(scale, reference.dtype)).max()), count
+    with np.errstate(over="ignore"):
+        return float((np.abs(a - b) / ulp(scale, reference.dtype)).max()), count
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
