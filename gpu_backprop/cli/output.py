@@ -70,9 +70,7 @@ class Output:
         for i, name in enumerate(columns):
             number = header and i >= words
             justify: Any = "right" if number else "left"
-            table.add_column(
-                name, justify=justify, no_wrap=number, overflow="fold", style="bold" if i == 0 else None
-            )
+            table.add_column(name, justify=justify, no_wrap=number, overflow="fold", style="bold" if i == 0 else None)
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self.console.print(table)

@@ -169,10 +169,13 @@ def test_the_loss_of_a_model_file(capsys, tmp_path, other):
     arguments = ["diff", "--model", "m.py"]
     found = run_json(capsys, arguments)
     assert "softmax_cross_entropy" not in [operation["name"] for operation in found["operations"]]
-    assert {operation["dtype"] for operation in found["operations"]} <= {"float32", ""}  # the model's
+    assert {o["dtype"] for o in found["operations"]} == {"float32", "int64"}  # the model's, and a count of batches
     (tmp_path / "m.py").write_text(regression + "\ndef loss(p, t):\n    return (p - t).sum() * 0 + 7\n")
     assert run_json(capsys, arguments)["loss"] == 7
-    assert {o["dtype"] for o in run_json(capsys, [*arguments, "--dtype", "float64"])["operations"]} == {"float64"}
+    assert {o["dtype"] for o in run_json(capsys, [*arguments, "--dtype", "float64"])["operations"]} == {
+        "float64",
+        "int64",
+    }
 
 
 def test_a_model_file_beside_what_it_imports(capsys, tmp_path, other):
