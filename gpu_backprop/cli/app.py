@@ -84,6 +84,34 @@ def info(json: Json = False) -> None:
 
 
 @app.command()
+def bench(
+    networks: Annotated[
+        str,
+        typer.Option(
+            help="Networks as widths@batch, separated by commas.", show_default="64-32-10@32 and two larger ones"
+        ),
+    ] = "64-32-10@32,784-256-128-10@128,784-1024-1024-10@256",
+    devices: Annotated[
+        str | None, typer.Option(help="Devices to compare.", show_default="cpu and cuda if usable")
+    ] = None,
+    optimizer: Optimizer = "adam",
+    repeats: Annotated[int, typer.Option(help="Measurements of each part, of which the median counts.")] = 30,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/bench-<time>")] = None,
+    json: Json = False,
+) -> None:
+    """Compare devices: copies, forward, backward, optimiser and whole step of some networks."""
+    from . import benchmark
+
+    benchmark.run(
+        benchmark.Settings(
+            networks=networks, devices=devices, optimizer=optimizer, repeats=repeats, seed=seed, out=out
+        ),
+        json_line=json,
+    )
+
+
+@app.command()
 def diff(
     device: Annotated[
         list[str] | None,
@@ -126,28 +154,3 @@ def diff(
     )
     if not summary["agree"]:
         raise typer.Exit(1)
-
-
-@app.command()
-def bench(
-    networks: Annotated[
-        str, typer.Option(help="Networks as widths@batch, separated by commas.")
-    ] = "64-32-10@32,784-256-128-10@128,784-1024-1024-10@256",
-    devices: Annotated[
-        str | None, typer.Option(help="Devices to compare.", show_default="cpu and cuda if usable")
-    ] = None,
-    optimizer: Optimizer = "adam",
-    repeats: Annotated[int, typer.Option(help="Measurements of each part, of which the median counts.")] = 30,
-    seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/bench-<time>")] = None,
-    json: Json = False,
-) -> None:
-    """Compare devices: copies, forward, backward, optimiser and whole step of some networks."""
-    from . import benchmark
-
-    benchmark.run(
-        benchmark.Settings(
-            networks=networks, devices=devices, optimizer=optimizer, repeats=repeats, seed=seed, out=out
-        ),
-        json_line=json,
-    )
