@@ -37,21 +37,24 @@ def other(monkeypatch):
 
 
 @pytest.fixture
-def emulated(device):
+def place(device):
     return gb.device(device)
 
 
 def kernels(test):
-    return pytest.mark.emulated(pytest.mark.parametrize("device", ["emulated"], indirect=True)(test))
+    """A test that takes the fixture `place`, for each device that runs on kernels."""
+    devices = [pytest.param("emulated", marks=pytest.mark.emulated), pytest.param("cuda", marks=pytest.mark.gpu)]
+    return pytest.mark.parametrize("device", devices, indirect=True)(test)
 
 
-TWO = ["diff", "--device", "cpu", "--device", "emulated", "--batch-size", "33"]
+def two(place, *more):
+    return ["diff", "--device", "cpu", "--device", place.name, "--batch-size", "33", *more]
 
 
 @kernels
-def test_cpu_and_emulated_agree(capsys, emulated):
-    found = run_json(capsys, TWO)
-    assert found["devices"] == ["cpu", "emulated"]
+def test_cpu_and_emulated_agree(capsys, place):
+    found = run_json(capsys, two(place))
+    assert found["devices"] == ["cpu", place.name]
     assert found["agree"] is True
     assert found["first_difference"] is None
     names = [operation["name"] for operation in found["operations"]]
@@ -60,51 +63,51 @@ def test_cpu_and_emulated_agree(capsys, emulated):
     first = found["operations"][0]
     assert first["shapes"] == [[33, 64], [256, 64], [256]]
     assert first["dtype"] == "float32"
-    assert set(first["milliseconds"]) == {"cpu", "emulated"}
-    assert all(operation["results"]["emulated"]["ulp"] <= 8 for operation in found["operations"])
-    assert found["chained"]["emulated"]["loss"] == pytest.approx(found["loss"], rel=1e-6)
+    assert set(first["milliseconds"]) == {"cpu", place.name}
+    assert all(operation["results"][place.name]["ulp"] <= 8 for operation in found["operations"])
+    assert found["chained"][place.name]["loss"] == pytest.approx(found["loss"], rel=1e-6)
     assert found["loss"] == pytest.approx(np.log(10), rel=0.5)  # weights that know nothing
 
 
 @kernels
-def test_an_operation_made_wrong_is_named(capsys, emulated, monkeypatch):
-    right = emulated.functions["relu_backward"]
-    monkeypatch.setitem(emulated.functions, "relu_backward", lambda g, y, out=None: right(g, y) * np.float32(1.0001))
-    assert main([*TWO, "--json"]) == 1
+def test_an_operation_made_wrong_is_named(capsys, place, monkeypatch):
+    right = place.functions["relu_backward"]
+    monkeypatch.setitem(place.functions, "relu_backward", lambda g, y, out=None: right(g, y) * np.float32(1.0001))
+    assert main(two(place, "--json")) == 1
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert found["agree"] is False
     assert found["first_difference"]["name"] == "relu_backward"
     beyond = {operation["name"] for operation in found["operations"] if not operation["within"]}
     assert beyond == {"relu_backward"}  # the error does not travel
-    assert re.search(r"\nfirst difference: operation \d+, relu_backward, on emulated: [\d,]+ ulp, and 0 are", err)
+    assert re.search(r"\nfirst difference: operation \d+, relu_backward, on \w+: [\d,]+ ulp, and 0 are", err)
 
 
 @kernels
-def test_a_tolerance_takes_the_place_of_the_bounds(capsys, emulated):
-    assert main([*TWO, "--tolerance", "0"]) == 1
+def test_a_tolerance_takes_the_place_of_the_bounds(capsys, place):
+    assert main(two(place, "--tolerance", "0")) == 1
     assert "and 0 are allowed" in capsys.readouterr().out
-    assert main([*TWO, "--tolerance", "16"]) == 0
+    assert main(two(place, "--tolerance", "16")) == 0
 
 
 @kernels
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
-def test_other_dtypes(capsys, emulated, dtype):
-    found = run_json(capsys, [*TWO, "--dtype", dtype])
+def test_other_dtypes(capsys, place, dtype):
+    found = run_json(capsys, two(place, "--dtype", dtype))
     assert found["agree"] is True
     assert {operation["dtype"] for operation in found["operations"]} == {dtype}
 
 
 @kernels
-def test_a_kernel_that_fails_is_a_difference(capsys, emulated, monkeypatch):
+def test_a_kernel_that_fails_is_a_difference(capsys, place, monkeypatch):
     def fail(*arrays, **attrs):
         raise gb.KernelError("sum: wrote outside argument 1\nmore of it")
 
-    monkeypatch.setitem(emulated.functions, "sum", fail)
-    assert main([*TWO, "--tolerance", "inf"]) == 1
+    monkeypatch.setitem(place.functions, "sum", fail)
+    assert main(two(place, "--tolerance", "inf")) == 1
     out = capsys.readouterr().out
-    assert ", sum, on emulated: KernelError: sum: wrote outside argument 1\n" in out
-    assert "whole step: emulated failed: " in out
+    assert f", sum, on {place.name}: KernelError: sum: wrote outside argument 1\n" in out
+    assert f"whole step: {place.name} failed: " in out
 
 
 def test_the_same_device_agrees_bit_for_bit(capsys, other):
@@ -146,12 +149,12 @@ def test_seed_and_batch_size(capsys, other):
 
 
 @kernels
-def test_a_model_file(capsys, tmp_path, emulated):
+def test_a_model_file(capsys, tmp_path, place):
     (tmp_path / "m.py").write_text(GOOD)
-    found = run_json(capsys, ["diff", "--device", "cpu", "--device", "emulated", "--model", "m.py"])
+    found = run_json(capsys, ["diff", "--device", "cpu", "--device", place.name, "--model", "m.py"])
     assert found["agree"] is True
     assert found["step"].startswith("m.py: Sequential, inputs 6x4, float32")
-    assert found["chained"]["emulated"]["loss"] == pytest.approx(found["loss"], rel=1e-5)  # the same units dropped
+    assert found["chained"][place.name]["loss"] == pytest.approx(found["loss"], rel=1e-5)  # the same units dropped
     names = [operation["name"] for operation in found["operations"]]
     assert {"dropout", "gelu", "softmax_cross_entropy"} <= set(names)
 
