@@ -8,6 +8,7 @@ weights and batch, to show what the errors add up to; that is told, not judged.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,29 +194,44 @@ def _verdict(number: int, operation: Operation, tolerance: float | None) -> dict
 
 def _report(output: Output, summary: dict[str, Any]) -> None:
     first, *others = summary["devices"]
-    several = len(others) > 1
-    header = ["#", "operation", "shapes", "dtype"]
-    for other in others:
-        header += [f"{other} ulp" if several else "ulp", "bound", "differ"]
-    header += [f"{name} µs" for name in (first, *others)]
-    rows = []
-    for v in summary["operations"]:
-        shapes = " ".join("x".join(map(str, shape)) or "()" for shape in v["shapes"])
-        row = [str(v["number"]), v["name"], shapes, v["dtype"]]
-        for other in others:
-            r = v["results"][other]
-            row += ["error" if r["error"] else _number(r["ulp"]), f"{r['bound']:g}", _share(r["differing"], r["size"])]
-        times = (v["milliseconds"].get(name) for name in (first, *others))
-        rows.append([*row, *("" if t is None else f"{1e3 * t:,.0f}" for t in times)])
-    if output.fits(header, rows):
-        output.table("operations", header, rows, words=4)
-    else:  # the shapes below the name
-        short = [[row[0], f"{row[1]}\n  {row[2]}", *row[3:]] for row in rows]
-        output.table("operations", [header[0], "operation, shapes", *header[3:]], short, words=3)
+    _operations(output, first, others, summary["operations"])
     output.line(LEGEND)
     for other, c in summary["chained"].items():
         output.line(f"whole step: {_chained(first, other, c, summary['loss'])}")
     output.line(_conclusion(summary))
+
+
+def _operations(output: Output, first: str, others: Sequence[str], verdicts: Sequence[dict[str, Any]]) -> None:
+    """The table of operations: devices beside each other or, on a narrow terminal, below each other."""
+    names = [first, *others]
+    several = len(others) > 1
+    wide, narrow = [], []
+    for v in verdicts:
+        number, shapes = str(v["number"]), " ".join("x".join(map(str, shape)) or "()" for shape in v["shapes"])
+        errors = [_errors(v["results"][other]) for other in others]
+        times = [f"{1e3 * v['milliseconds'][name]:,.0f}" if name in v["milliseconds"] else "" for name in names]
+        wide.append([number, v["name"], shapes, v["dtype"], *(cell for cells in errors for cell in cells), *times])
+        lines = zip(names, *zip(("", "", ""), *errors), times)
+        narrow.append([number, f"{v['name']}\n  {shapes}", v["dtype"], *map("\n".join, zip(*lines))])
+    header = ["#", "operation", "shapes", "dtype"]
+    for other in others:
+        header += [f"{other} ulp" if several else "ulp", "bound", "differ"]
+    header += [f"{name} µs" for name in names]
+    if output.fits(header, wide):
+        output.table("operations", header, wide, words=4)
+    else:
+        header = ["#", "operation, shapes", "dtype", "device", "ulp", "bound", "differ", "µs"]
+        output.table("operations", header, narrow, words=4)
+
+
+def _errors(result: dict[str, Any]) -> tuple[str, str, str]:
+    """A device's cells: the largest error, its bound, the share of elements that differ."""
+    if result["error"]:
+        return "failed", "", ""
+    part, whole = result["differing"], result["size"]
+    share = 100 * part / max(whole, 1)
+    differ = "0" if not part else "<0.1%" if share < 0.1 else f"{share:.1f}%"
+    return _number(result["ulp"]), f"{result['bound']:g}", differ
 
 
 def _chained(first: str, other: str, c: dict[str, Any], loss: float) -> str:
@@ -243,8 +259,3 @@ def _conclusion(summary: dict[str, Any]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.1e}" if 1e6 <= value < np.inf else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
-
-
-def _share(part: int, whole: int) -> str:
-    share = 100 * part / max(whole, 1)
-    return "0" if not part else "<0.1%" if share < 0.1 else f"{share:.1f}%"

@@ -164,7 +164,7 @@ def _judge(call: _Call, expected: dict[int, np.ndarray], found: dict[int, np.nda
         a, b = (written.get(key, call.before.get(key)) for written in (expected, found))
         if a is None or b is None:
             made, due = (sum(key not in call.before for key in written) for written in (found, expected))
-            return Result(np.inf, 0.0, 0, 0, f"{made} results instead of {due}")
+            return Result(np.inf, 0.0, 0, 0, f"number of results: {made} instead of {due}")
         error, count = agreement.distance(a, b, kind, terms)
         errors.append((error, agreement.bound_of(call.name, a.dtype)))
         differing, size = differing + count, size + a.size

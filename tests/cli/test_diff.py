@@ -129,13 +129,24 @@ def test_a_difference_within_bounds_is_told(capsys, other):
 
 
 def test_the_table_fits_a_terminal(capsys, other, monkeypatch):
+    third = Device("third", CpuBackend())
+    third.native["sum"] = lambda *arrays, **attrs: 1 // 0
+    monkeypatch.setattr(comparison, "_places", lambda names: [CPU, other, third])
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
-    assert main(["diff"]) == 0
+    assert main(["diff"]) == 1
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     table = lines[1 : lines.index("")]
-    assert any("adam_update" in line for line in table)
     assert max(map(len, table)) <= 80
+    start = next(i for i, line in enumerate(table) if " sum " in line)
+    assert re.match(r"\d+ +sum +float32 +cpu +[\d,]+ *$", table[start])
+    assert re.match(r" +64x10 +other +0 +32 +0 +[\d,]+ *$", table[start + 1])
+    assert re.match(r" +third +failed *$", table[start + 2])
+    assert lines[-1].endswith(", sum, on third: ZeroDivisionError: integer division or modulo by zero")
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["diff"])
+    wide = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "other ulp  bound  differ  third ulp  bound  differ  cpu µs  other µs  third µs" in wide
 
 
 def test_seed_and_batch_size(capsys, other):
