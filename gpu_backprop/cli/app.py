@@ -143,6 +143,7 @@ def diff(
     """Compare one training step on several devices, operation by operation, each from the same bits.
 
     Names the first operation that differs by more than its bound, and then ends with exit code 1.
+    A gb.primitive of a model file is a function of its own and not compared.
     """
     from . import comparison
 
