@@ -169,13 +169,13 @@ def c_kernels(code: str) -> list[str]:
     code = re.sub(r"//[^\n]*|/\*.*?\*/", " ", code, flags=re.DOTALL)
     names = []
     for start in re.finditer(r'extern\s*"C"\s*(\{?)', code):
-        rest = code[start.end() :]
-        depth, end = int(bool(start[1])), 0
-        for end, letter in enumerate(rest):
+        depth, text = int(bool(start[1])), ""
+        for letter in code[start.end() :]:
+            text += letter
             depth += (letter == "{") - (letter == "}")
-            if depth == 0 and letter in "{};":  # of the block, or of the one function or variable
+            if depth == 0 and letter in "};":  # the end of the block, or of the one declaration
                 break
-        names += re.findall(r"__global__\s+(?:[\w\s]|__launch_bounds__\s*\([^)]*\))*?\b(?!__)(\w+)\s*\(", rest[:end])
+        names += re.findall(r"__global__\s+(?:[\w\s]|__launch_bounds__\s*\([^)]*\))*?\b(?!__)(\w+)\s*\(", text)
     return names
 
 

@@ -1,7 +1,7 @@
 """The host's C++ compiler: it makes a library of a kernel's own source, for the emulated device.
 
-A library lies in the cache under the digest of its source and of the compiler; kernels of a file that are wanted together
-are compiled together. What a kernel is compiled against: kernels/host/.
+A library lies in the cache under the digest of its source and of the compiler; kernels of a file that are wanted
+together are compiled together. What a kernel is compiled against: kernels/host/.
 """
 
 from __future__ import annotations

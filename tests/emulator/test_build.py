@@ -13,7 +13,7 @@ from gpu_backprop.backends.emulated import EmulatedLauncher, RawKernel
 from gpu_backprop.backends.kernels import Kernel
 from gpu_backprop.core.errors import DeviceError, KernelError
 
-from ..conftest import require_tool
+from .sanitized import run_sanitized
 
 pytestmark = pytest.mark.emulated
 
@@ -180,15 +180,8 @@ print("not noticed", file=sys.stderr)
 """
 
 
-def test_address_sanitizer_finds_reads_outside_an_array(tmp_path):
-    compiler = host_compiler.compiler()[0]
-    library = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
-    require_tool(os.path.isabs(library), "the compiler has no AddressSanitizer")
-    environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
-    environment["GPU_BACKPROP_EMULATED_SANITIZE"] = "address"
-    child = subprocess.run(
-        [sys.executable, "-c", SANITIZED], env=environment, capture_output=True, text=True, timeout=120
-    )
+def test_address_sanitizer_finds_reads_outside_an_array():
+    child = run_sanitized("address", "-c", SANITIZED)
     assert "refused: kernel sum of sum.cu: argument 1" in child.stderr
     assert "sound" in child.stderr
     assert "not noticed" not in child.stderr

@@ -68,7 +68,9 @@ def test_c_kernels_are_found():
 
 def test_the_checks_are_those_of_a_raw_kernel():
     made = module()
-    with pytest.raises(KernelError, match=r"kernel scale<float> of module\.cu: argument 0 points to f4, not to float64"):
+    with pytest.raises(
+        KernelError, match=r"kernel scale<float> of module\.cu: argument 0 points to f4, not to float64"
+    ):
         made.get_function("scale<float>")((1,), (4,), (np.zeros(4), np.float32(1)))
     with pytest.raises(KernelError, match="wrote outside argument 0"):
         made.get_function("inner::fill")((1,), (4,), (np.zeros(3, np.int32),))
@@ -105,4 +107,3 @@ def test_a_kernel_that_cupy_would_not_find_is_not_found():
         module(colour="red")
     with pytest.raises(KernelError, match="RawKernel f: backend='nvcc' is not emulated"):
         gb.emulated.RawKernel(CODE, "f", backend="nvcc")
-
