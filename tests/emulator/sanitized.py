@@ -1,4 +1,12 @@
-"""Python in a child process with the sanitizers' libraries loaded before everything else, as they want it."""
+"""Python in a child process whose kernels are built with AddressSanitizer and UndefinedBehaviorSanitizer.
+
+Their libraries must be loaded before everything else, so it has to be a process of its own. The kernel tests so:
+
+    python -m tests.emulator.sanitized -m pytest --capture=sys -m emulated tests/kernels
+
+GPU_BACKPROP_TEST_FLOATS="float,__nv_bfloat16" limits them to these types. (--capture=sys: the sanitizers write to the
+process's own stderr, and end it.)
+"""
 
 from __future__ import annotations
 
@@ -36,3 +44,7 @@ def run_sanitized(sanitizers: str, *arguments: str, **options: Any) -> subproces
     """Runs Python with these arguments under the sanitizers."""
     options = {"capture_output": True, "text": True, "timeout": 300} | options
     return subprocess.run([sys.executable, *arguments], env=environment(sanitizers), **options)
+
+
+if __name__ == "__main__":
+    os.execve(sys.executable, [sys.executable, *sys.argv[1:]], environment("address,undefined"))
