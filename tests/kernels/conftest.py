@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ from gpu_backprop.backends.kernels import Kernel
 
 from ..conftest import require_emulated
 
-DTYPES = table.FLOATS
+# the float types that the tests run on: all four, or those named in this variable ("float,__nv_bfloat16")
+DTYPES = tuple(os.environ.get("GPU_BACKPROP_TEST_FLOATS", ",".join(table.FLOATS)).split(","))
 
 
 @pytest.fixture(
@@ -54,7 +56,7 @@ def compile_first(backend: Any, kernels: list[Kernel]) -> None:
 
 
 def instantiations(file: str, index: str = "int") -> list[Kernel]:
-    return [kernel for kernel in table.instantiations(indices=(index,)) if kernel.file == file]
+    return [kernel for kernel in table.instantiations(DTYPES, (index,)) if kernel.file == file]
 
 
 def rounded(values: Any, dtype: np.dtype) -> np.ndarray:
