@@ -63,7 +63,7 @@ def _left_out(config: pytest.Config) -> dict[str, str]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     reasons = _left_out(config)
-    left_out = {item: next((m for m in reasons if m in item.keywords), None) for item in items}
+    left_out = {item: next((m for m in reasons if item.get_closest_marker(m)), None) for item in items}
     config.hook.pytest_deselected(items=[item for item, marker in left_out.items() if marker])
     items[:] = [item for item, marker in left_out.items() if not marker]
 
