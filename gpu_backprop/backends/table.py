@@ -27,7 +27,7 @@ def dtype_of(c_name: str) -> np.dtype:
 class Elementwise(NamedTuple):
     """A primitive that functors.cuh computes: `arrays` operands, then attributes given as numbers."""
 
-    functor: str
+    functor: str  # {dtype} stands for the dtype
     arrays: int
     numbers: tuple[str, ...] = ()
     truth: bool = False  # the result is bool
@@ -50,6 +50,7 @@ ELEMENTWISE = {
     "maximum": Elementwise("Maximum", 2),
     "minimum": Elementwise("Minimum", 2),
     "multiply": Elementwise("Multiply", 2),
+    "nextafter": Elementwise("NextAfter<{dtype}>", 2),
     "pow": Elementwise("Pow", 2),
     "remainder": Elementwise("Remainder", 2),
     "subtract": Elementwise("Subtract", 2),
@@ -79,13 +80,21 @@ ELEMENTWISE = {
     "floor": Elementwise("Floor", 1),
     "round": Elementwise("Round", 1),
     "trunc": Elementwise("Trunc", 1),
-    # comparisons and choices
+    # comparisons, questions and choices
     "equal": Elementwise("Equal", 2, truth=True),
     "greater": Elementwise("Greater", 2, truth=True),
     "greater_equal": Elementwise("GreaterEqual", 2, truth=True),
     "less": Elementwise("Less", 2, truth=True),
     "less_equal": Elementwise("LessEqual", 2, truth=True),
     "not_equal": Elementwise("NotEqual", 2, truth=True),
+    "logical_and": Elementwise("LogicalAnd", 2, truth=True),
+    "logical_or": Elementwise("LogicalOr", 2, truth=True),
+    "logical_xor": Elementwise("LogicalXor", 2, truth=True),
+    "isfinite": Elementwise("IsFinite", 1, truth=True),
+    "isinf": Elementwise("IsInf", 1, truth=True),
+    "isnan": Elementwise("IsNan", 1, truth=True),
+    "logical_not": Elementwise("LogicalNot", 1, truth=True),
+    "signbit": Elementwise("SignBit", 1, truth=True),
     "clip": Elementwise("Clip", 3),
     "where": Elementwise("Where", 3, condition=True),
     # activations and their gradients
@@ -137,7 +146,7 @@ UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmspro
 
 
 def elementwise(pattern: str, functor: str, dtype: str, index: str) -> Kernel:
-    return Kernel("elementwise.cu", f"{pattern}<{functor}, {dtype}, {index}>")
+    return Kernel("elementwise.cu", f"{pattern}<{functor.format(dtype=dtype)}, {dtype}, {index}>")
 
 
 def reduction(pattern: str, reducer: str, dtype: str, index: str) -> Kernel:
