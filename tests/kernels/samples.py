@@ -86,6 +86,10 @@ def elementwise(dtype: np.dtype) -> Iterator[Sample]:
                 yield Sample("astype", (values(shape, dtype, 0),), {"dtype": target}, view)
 
 
+# short and long rows and columns (long ones are split), an axis in the middle, everything
+REDUCED = (((33, 70), 0), ((33, 70), 1), ((700, 40), 0), ((3, 9001), 1), ((5, 6, 7), 1), ((4099,), None))
+
+
 def reductions(dtype: np.dtype) -> Iterator[Sample]:
     for name in table.REDUCTIONS:
         attrs: dict[str, Any] = {"keepdims": False, **({"correction": 1} if name == "var" else {})}
@@ -120,11 +124,9 @@ def rowwise(dtype: np.dtype) -> Iterator[Sample]:
         total = weight[labels[labels >= 0]].astype(np.float64).sum().astype(wide)
         attrs = {"reduction": "mean", "ignore_index": -100, "label_smoothing": 0.1}
         yield Sample("softmax_cross_entropy", (x, labels, weight), attrs)
-        yield Sample(
-            "softmax_cross_entropy_backward",
-            (np.array(1.5, dtype), x, labels, weight, top, mass, np.array(total)),
-            attrs,
-        )
+        residuals = (top, mass, np.array(total))
+        gradient = np.array(1.5, dtype)
+        yield Sample("softmax_cross_entropy_backward", (gradient, x, labels, weight, *residuals), attrs)
 
 
 def dropout(dtype: np.dtype) -> Iterator[Sample]:
