@@ -177,3 +177,13 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                 yield rowwise(primitive, dtype, index)
             for primitive in UPDATES:
                 yield update(primitive, dtype, index)
+
+
+def batches(indices: tuple[str, ...] = INDICES) -> Iterator[list[Kernel]]:
+    """The same, in lists of one file, float type and index type, which are best compiled together."""
+    for index in indices:
+        for dtype in FLOATS:
+            files: dict[str, list[Kernel]] = {}
+            for kernel in dict.fromkeys(instantiations((dtype,), (index,))):
+                files.setdefault(kernel.file, []).append(kernel)
+            yield from files.values()

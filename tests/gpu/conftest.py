@@ -1,4 +1,4 @@
-"""Tests of what only a GPU has. Its kernels and operations are tested by all the other tests, with the device "cuda"."""
+"""Tests of what only a GPU has. Its kernels and operations are tested by all the other tests, on "cuda"."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_backprop.backends import cuda, emulated, layouts, table
+from gpu_backprop.backends import emulated, layouts, table
 from gpu_backprop.backends.cuda import KernelBackend
 from gpu_backprop.backends.emulated import EmulatedLauncher
 
 from ..conftest import require_emulated
-from .conftest import epsilon, on, tiny
+from .conftest import compile_first, cuda_backend, epsilon, on, tiny
 from .samples import BOUNDS, Bound, Sample, samples
 
 EXACT = Bound(0)
@@ -30,7 +30,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     """Two backends, the first of them the one under test."""
     require_emulated()
     if request.param == "cuda":
-        return cuda.cuda_backend(0), emulated.backend()
+        return cuda_backend(), emulated.backend()
     return KernelBackend("emulated", np, EmulatedLauncher("shuffled", 3)), emulated.backend()
 
 
@@ -80,7 +80,7 @@ def test_every_kernel(pair, file, dtype):
     first, second = pair
     kernels = [k for k in table.instantiations((dtype,), ("int",)) if k.file == file]
     for backend in pair:
-        backend.launcher.compile(kernels)
+        compile_first(backend, kernels)
     names = launched_by(file, dtype)
     compare(first, second, [sample for sample in samples(table.dtype_of(dtype)) if sample.name in names])
 
