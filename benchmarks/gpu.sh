@@ -61,7 +61,7 @@ if [ "$device" = cuda ]; then
         fi
     done
     step kernels 45 "$python" benchmarks/kernels.py --out "$work"
-    step mlp_step 75 "$python" benchmarks/mlp_step.py --device cuda --against torch,jax --rounds 9 --seconds 0.2 \
+    step mlp_step 70 "$python" benchmarks/mlp_step.py --device cuda --against torch,jax --rounds 9 --seconds 0.2 \
         --out "$work"
 else
     step compile 120 "$python" benchmarks/compile_all.py --arch none --only neural.cu

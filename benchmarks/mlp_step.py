@@ -58,9 +58,13 @@ def problem(network: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray
 
 
 # Each peer: a function that sets a network up and returns step() -> loss (anything float() takes) and a
-# function that waits until work is done. LookupError says why a peer cannot run on the device.
+# function that waits until work is done. LeftOut says why a peer cannot run on the device.
 
 Step = Callable[[], object]
+
+
+class LeftOut(Exception):
+    """A peer that cannot run on the device asked for."""
 
 
 def gpu_backprop(network: str, device: str) -> tuple[Step, Callable[[], None]]:
@@ -109,7 +113,7 @@ def _torch_wait(device: str) -> Callable[[], None]:
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise LookupError("this PyTorch has no CUDA")
+        raise LeftOut("this PyTorch has no CUDA")
     return torch.cuda.synchronize if device == "cuda" else lambda: None
 
 
@@ -133,7 +137,7 @@ def jax_jit(network: str, device: str) -> tuple[Step, Callable[[], None]]:
     import optax
 
     if device == "cuda" and jax.default_backend() != "gpu":
-        raise LookupError("this JAX has no CUDA")
+        raise LeftOut("this JAX has no CUDA")
     x, y, layers = problem(network)
     xs, ys = jnp.asarray(x), jnp.asarray(y)
     params = [(jnp.asarray(w.T), jnp.asarray(b)) for w, b in layers]
@@ -167,7 +171,7 @@ def hips_autograd(network: str, device: str) -> tuple[Step, Callable[[], None]]:
     from autograd.scipy.special import logsumexp
 
     if device == "cuda":
-        raise LookupError("HIPS autograd runs on the CPU")
+        raise LeftOut("HIPS autograd runs on the CPU")
     x, y, layers = problem(network)
     params = [array for w, b in layers for array in (w.T.copy(), b.copy())]
     m = [np.zeros_like(p) for p in params]
@@ -211,7 +215,7 @@ def worker(peer: str, network: str, device: str) -> None:
     os.dup2(2, 1)  # whatever a library prints goes to standard error
     try:
         step, wait = PEERS[peer][0](network, device if peer == "gpu_backprop" or device == "cuda" else "cpu")
-    except LookupError as error:
+    except LeftOut as error:
         print(json.dumps({"left_out": str(error)}), file=out, flush=True)
         return
     losses = [float(step()) for _ in range(CHECKED_STEPS)]  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
 
 def cuda_backend() -> Any:
-    """The device "cuda"; with GPU_BACKPROP_TEST_NO_POOL=1 each array's memory is its own, as compute-sanitizer wants."""
+    """The device "cuda". With GPU_BACKPROP_TEST_NO_POOL=1 arrays have memory of their own, for compute-sanitizer."""
     backend = devices.device("cuda").backend
     if os.environ.get("GPU_BACKPROP_TEST_NO_POOL") == "1":
         backend.xp.cuda.set_allocator(None)
