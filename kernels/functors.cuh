@@ -21,6 +21,14 @@ template <int N> struct Truth : Same<N> {  // N operands of type T -> bool
 #define COMPARE(Name, ...) struct Name : Truth<2> { template <class A> __device__ static bool apply(A x, A y) { __VA_ARGS__; } };
 #define TERNARY(Name, ...) struct Name : Same<3> { template <class A> __device__ static A apply(A x, A y, A z) { __VA_ARGS__; } };
 
+// an operation of as many operands as it takes
+template <class Op, class X, class A> __device__ inline auto apply(X x, A y, A z, A w) {
+    if constexpr (Op::operands == 1) return Op::apply(x);
+    else if constexpr (Op::operands == 2) return Op::apply(x, y);
+    else if constexpr (Op::operands == 3) return Op::apply(x, y, z);
+    else return Op::apply(x, y, z, w);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // copies and casts
 

@@ -117,7 +117,7 @@ ELEMENTWISE = {
     "softplus_backward": Elementwise("SoftplusBackward", 2, ("beta", "threshold")),
 }
 VARIANTS = ("gelu", "gelu_backward")  # primitives whose attribute `approximate` is part of the row's name
-PATTERNS = ("map_contiguous", "map_rows", "map_strided")
+PATTERNS = ("contiguous", "rows", "strided")
 
 # primitive -> reducer of reducers.cuh, and how many accumulators and indices its state has (for the workspace)
 REDUCTIONS = {
@@ -131,6 +131,9 @@ REDUCTIONS = {
     "logsumexp": ("LogSumExp", 2, 0),
     "var": ("Var", 3, 0),
 }
+
+# gradients of activations that a column sum, the gradient of the bias, follows in one pass
+BIAS_BACKWARD = tuple(name for name in ELEMENTWISE if "_backward" in name)
 
 ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "softmax": "softmax_rows<false, ",
@@ -146,11 +149,15 @@ UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmspro
 
 
 def elementwise(pattern: str, functor: str, dtype: str, index: str) -> Kernel:
-    return Kernel("elementwise.cu", f"{pattern}<{functor.format(dtype=dtype)}, {dtype}, {index}>")
+    return Kernel("elementwise.cu", f"map_{pattern}<{functor.format(dtype=dtype)}, {dtype}, {index}>")
 
 
 def reduction(pattern: str, reducer: str, dtype: str, index: str) -> Kernel:
     return Kernel("reduction.cu", f"{pattern}<{reducer}, {dtype}, {index}>")
+
+
+def bias_backward(activation: str, dtype: str, index: str) -> Kernel:
+    return Kernel("bias.cu", f"activation_bias_backward<{ELEMENTWISE[activation].functor}, {dtype}, {index}>")
 
 
 def rowwise(primitive: str, dtype: str, index: str) -> Kernel:
@@ -173,6 +180,8 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
             for reducer, _, _ in REDUCTIONS.values():
                 for pattern in ("reduce_rows", "reduce_columns"):
                     yield reduction(pattern, reducer, dtype, index)
+            for activation in BIAS_BACKWARD:
+                yield bias_backward(activation, dtype, index)
             for primitive in ROWWISE:
                 yield rowwise(primitive, dtype, index)
             for primitive in UPDATES:
