@@ -22,12 +22,13 @@ export GPU_BACKPROP_REQUIRE_TOOLS=1 XLA_PYTHON_CLIENT_PREALLOCATE=false
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# step NAME SECONDS COMMAND...: runs it within its time; its log, exit status and time are kept for the report
+# step NAME SECONDS COMMAND...: runs it within its time; its log, exit status and time are kept for the report. What
+# is out of time is interrupted as by Ctrl-C, so that pytest still writes down what it has.
 step() {
     local name=$1 limit=$2 begun=$SECONDS status=0
     shift 2
     printf '\n== %s\n' "$name"
-    timeout -k 5 "$limit" "$@" >"$work/$name.log" 2>&1 || status=$?
+    timeout -s INT -k 5 "$limit" "$@" >"$work/$name.log" 2>&1 || status=$?
     [ "$status" -eq 124 ] || [ "$status" -eq 137 ] && echo "stopped after its limit of $limit s" >>"$work/$name.log"
     tail -n 4 "$work/$name.log"
     printf '%s\t%s\t%s\t\n' "$name" "$status" $((SECONDS - begun)) >>"$work/steps.tsv"
@@ -47,11 +48,13 @@ tests() { # NAME SECONDS [BEFORE...] -- PYTEST ARGUMENTS...
         --continue-on-collection-errors --junitxml "$work/$name.xml" "$@"
 }
 
+parallel=() # pytest-xdist is a help where it is installed
+"$python" -c "import xdist" 2>/dev/null && parallel=(-n 4 --dist loadgroup)
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
 agree=tests/kernels/test_devices_agree.py
 if [ "$device" = cuda ]; then
     step compile 100 "$python" benchmarks/compile_all.py
-    tests tests 150 -- -m gpu tests/kernels tests/gpu tests
+    tests tests 150 -- ${parallel[@]+"${parallel[@]}"} -m gpu tests/kernels tests/gpu tests
     for tool in memcheck racecheck initcheck; do
         if [ -n "$sanitizer" ]; then
             GPU_BACKPROP_TEST_NO_POOL=1 tests "$tool" 55 "$sanitizer" --tool "$tool" --error-exitcode 9 -- \

@@ -185,7 +185,8 @@ def test_the_report_lists_the_tests_that_failed(monkeypatch, tmp_path):
     (tmp_path / "mlp_step.log").write_text("stopped after its limit of 70 s")
     (tmp_path / "tests.xml").write_text(
         '<testsuites><testsuite><testcase classname="a" name="good"/>'
-        '<testcase classname="a" name="bad[cuda]"><failure/></testcase><testcase classname="a" name="away"><skipped/></testcase></testsuite></testsuites>'
+        '<testcase classname="a" name="bad[cuda]"><failure/></testcase>'
+        '<testcase classname="a" name="away"><skipped/></testcase></testsuite></testsuites>'
     )
     found = report.gather(tmp_path, "emulated")
     assert found["steps"][0]["tests"] == {"passed": 1, "failed": ["a.bad[cuda]"], "skipped": 1}

@@ -12,8 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpu_backprop.backends import table
+from gpu_backprop.backends.launching.chain import Chain
 
 from .conftest import draw
+
+
+class Bound(NamedTuple):
+    """How far results may be apart: `ulps` of the accumulation type, relative to the larger of result and `scale`."""
+
+    ulps: float
+    scale: float = 0.0
+
+
+EXACT = Bound(0)
 
 
 class Sample(NamedTuple):
@@ -23,13 +34,7 @@ class Sample(NamedTuple):
     operands: tuple[Any, ...]
     attrs: dict[str, Any] = {}  # noqa: RUF012  (never written to)
     view: Callable[[Any], Any] = lambda x: x
-
-
-class Bound(NamedTuple):
-    """How far results may be apart: `ulps` of the accumulation type, relative to the larger of result and `scale`."""
-
-    ulps: float
-    scale: float = 0.0
+    bound: Bound | None = None  # where that of its name does not do
 
 
 # A name that is not here is made of exactly rounded operations only, in a fixed order: the same bits everywhere.
@@ -106,6 +111,22 @@ def reductions(dtype: np.dtype) -> Iterator[Sample]:
             yield Sample(name, (draw(shape, dtype, 1, low, high),), {"axis": axes, **attrs})
 
 
+CHAIN = Chain(3, (("multiply", 0, 1), ("add", 3, 2), ("relu", 4)))
+
+
+def fused(dtype: np.dtype) -> Iterator[Sample]:
+    """Chains, and gradients of an activation with that of the bias before it."""
+    for shape, view in LAYOUTS:
+        yield Sample("chain", (values(shape, dtype, 0), values(shape, dtype, 1), 0.25), {"chain": CHAIN}, view)
+    rows = 33
+    g, y = draw((rows, 70), dtype, 1), draw((rows, 70), dtype, 2, 0.1, 0.9)
+    for name in table.BIAS_BACKWARD:
+        attrs = {"gradient": name} | {number: NUMBERS[number] for number in table.ELEMENTWISE[name].numbers}
+        one = BOUNDS.get(name, EXACT)
+        whole = EXACT if one == EXACT else Bound(one.ulps, rows * max(one.scale, 3.0))  # of a column's sum
+        yield Sample("activation_bias_backward", (g, y), attrs, bound=whole)
+
+
 def rowwise(dtype: np.dtype) -> Iterator[Sample]:
     wide = np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
     for rows, n in ((9, 33), (3, 1025)):
@@ -151,7 +172,7 @@ def updates(dtype: np.dtype) -> Iterator[Sample]:
         yield Sample(name, operands, {"first": 0, "count": 3, "maximize": False, **flags})
 
 
-FAMILIES = (elementwise, reductions, rowwise, dropout, updates)
+FAMILIES = (elementwise, fused, reductions, rowwise, dropout, updates)
 
 
 def samples(dtype: np.dtype) -> list[Sample]:
