@@ -147,15 +147,7 @@ def cuda_backend(index: int = 0) -> KernelBackend:
     machine = CudaMachine(index)  # checks that CuPy, driver and device are there
     from .kernels import CudaLauncher
 
-    launcher = CudaLauncher()
-    if not machine.alone:  # a launch goes to the current device
-        launch = launcher.launch
-
-        def launch_here(*args: Any, **kwargs: Any) -> None:
-            with machine.xp.cuda.Device(index):
-                launch(*args, **kwargs)
-
-        launcher.launch = launch_here  # type: ignore[method-assign]
-    backend = KernelBackend("cuda" if index == 0 else f"cuda:{index}", machine.xp, launcher, machine)
+    backend = KernelBackend(machine.name, machine.xp, CudaLauncher(), machine)
+    machine.watch(backend)
     machine.refuse_after_fork(backend)
     return backend

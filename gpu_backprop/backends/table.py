@@ -257,3 +257,13 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                 if dtype in HALVES:  # with a master copy
                     yield update(primitive, dtype, "float", index)
         yield indexing("one_hot", "long long", index)  # PyTorch's default dtype of one-hot rows
+
+
+def batches(indices: tuple[str, ...] = INDICES) -> Iterator[list[Kernel]]:
+    """The same, in lists of one file, float type and index type, which are best compiled together."""
+    for index in indices:
+        for dtype in FLOATS:
+            files: dict[str, list[Kernel]] = {}
+            for kernel in dict.fromkeys(instantiations((dtype,), (index,))):
+                files.setdefault(kernel.file, []).append(kernel)
+            yield from files.values()

@@ -11,6 +11,7 @@ import pytest
 
 from gpu_backprop.backends import cuda, emulated, table
 from gpu_backprop.backends.kernels import Kernel
+from gpu_backprop.core import devices
 
 from ..conftest import require_emulated
 
@@ -25,9 +26,17 @@ DTYPES = tuple(os.environ.get("GPU_BACKPROP_TEST_FLOATS", ",".join(table.FLOATS)
 def backend(request: pytest.FixtureRequest) -> Any:
     """The shared backend of one device."""
     if request.param == "cuda":
-        return cuda.cuda_backend(0)
+        return cuda_backend()
     require_emulated()
     return emulated.backend()
+
+
+def cuda_backend() -> Any:
+    """The device "cuda". With GPU_BACKPROP_TEST_NO_POOL=1 arrays have memory of their own, for compute-sanitizer."""
+    backend = devices.device("cuda").backend
+    if os.environ.get("GPU_BACKPROP_TEST_NO_POOL") == "1":
+        backend.xp.cuda.set_allocator(None)
+    return backend
 
 
 @pytest.fixture
@@ -51,8 +60,11 @@ def remake(backend: Any) -> Callable[..., Any]:
 
 
 def compile_first(backend: Any, kernels: list[Kernel]) -> None:
-    """Compiles in one go what a test file will launch: one library is much quicker than hundreds."""
-    backend.launcher.compile(kernels)
+    """Compiles in few goes what a test file will launch: some libraries are much quicker than hundreds."""
+    wanted = set(kernels)
+    whole = [batch for batch in table.batches(("int",)) if wanted.issuperset(batch)]  # as benchmarks/compile_all.py
+    for batch in [*whole, list(wanted.difference(*whole))]:
+        backend.launcher.compile(batch)
 
 
 def instantiations(file: str, index: str = "int") -> list[Kernel]:
