@@ -113,7 +113,8 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) add_rows(
 // launcher: grid packs or fewer
 
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) one_hot_flat(I size, I classes, T* out, const long long* labels, u64* fault) {
+__global__ void __launch_bounds__(BLOCK, RESIDENT) one_hot_flat(
+        I size, I classes, T* out, const long long* labels, u64* fault) {
     constexpr int N = VECTOR<T>;
     for (I i = N * grid_start<I>(); i < size; i += N * grid_step<I>()) {
         const int count = left<N>(i, size);
