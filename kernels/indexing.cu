@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) take_rows(
 // nobody waits for anybody. It walks all indices in order, 32 * AHEAD at once, and reads g only where an index falls into
 // its rows. So g is read once, while the indices are read once a tile, mostly from cache. An index equal to `padding`, or
 // out of range, adds nothing.
-// launcher: grid a warp a tile or fewer, block (32, 8)
+// launcher: grid a warp a tile or fewer, block (32, 8); span is 32 packs, or a power of 2 from one pack on, width or more
 
 constexpr int AHEAD = 4;  // loads in flight
 template <class A> constexpr int CELLS = 4096 / int(sizeof(A));  // sums in a tile
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) add_rows(
     for (I tile = I(blockIdx.x) * WARPS + threadIdx.y; tile < tiles; tile += I(gridDim.x) * WARPS) {
         const I band = tile / across, top = band * height, column = (tile - band * across) * span + N * lane;
         const I tall = rows - top < height ? rows - top : height;
-        const int count = N * lane < span && column < width ? left<N>(column, width) : 0;  // columns of this lane
+        const int count = column < width ? left<N>(column, width) : 0;  // columns of this lane
         for (I r = 0; r < tall && count > 0; ++r)
 #pragma unroll
             for (int k = 0; k < N; ++k) sums[r * span + k] = A(0);
@@ -113,7 +113,8 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) add_rows(
 // launcher: grid packs or fewer
 
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) one_hot_flat(I size, I classes, T* out, const long long* labels, u64* fault) {
+__global__ void __launch_bounds__(BLOCK, RESIDENT) one_hot_flat(
+        I size, I classes, T* out, const long long* labels, u64* fault) {
     constexpr int N = VECTOR<T>;
     for (I i = N * grid_start<I>(); i < size; i += N * grid_step<I>()) {
         const int count = left<N>(i, size);
@@ -140,12 +141,11 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) one_hot_flat(I size, I classe
 // scores (rows, n) and labels (rows,) in, one float out. Fewest bytes: the scores and labels once in.
 // launcher: grid rows or fewer, a warp or a block a row; partial (blocks,) and one ticket
 
-// Over a block of any shape; integers, so the order does not matter.
+// Over a block of any shape; integers, so the order does not matter. Barriers must lie between two calls.
 __device__ inline long long block_count(long long count) {
     __shared__ long long warps[WARPS];
     const int thread = threadIdx.y * blockDim.x + threadIdx.x;
     count = warp_reduce<Plus<long long>>(count);
-    __syncthreads();  // somebody may still be reading `warps` from the call before
     if (thread % WARP == 0) warps[thread / WARP] = count;
     __syncthreads();
     count = 0;

@@ -7,7 +7,7 @@
 //   SquaredError    d^2                                          2 d                           d = x - y
 //   AbsoluteError   |d|                                          sign(d), 0 at 0
 //   Huber           d^2 / 2 if |d| <= c, else c (|d| - c / 2)    d held in [-c, c]             c: delta (Huber, 1964)
-//   LogisticError   c y log(1 + e^-x) + (1 - y) log(1 + e^x)     (1 - y) s(x) - c y s(-x)      c: weight of y = 1, s: sigmoid
+//   LogisticError   c y log(1 + e^-x) + (1 - y) log(1 + e^x)     (1 - y) s(x) - c y s(-x)      c: pos_weight, s: sigmoid
 //
 // x, y, dx are (n,); w and c repeat every `period` elements: n, the length of a row, or 1. Fewest bytes: forward x and y
 // in (and n results out, unreduced), backward x and y in, dx out (and g in, unreduced).

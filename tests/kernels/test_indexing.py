@@ -241,6 +241,13 @@ def test_accuracy(backend, dtype):
     assert backend.to_host(backend.functions["accuracy"](views, on(backend, labels))) == 1
 
 
+def test_accuracy_of_many_rows(backend):
+    """More blocks than a block has threads: the last one then adds several counts a thread."""
+    scores, labels = draw((2500, 3), np.dtype(np.float32)), indices_below(3, 2500)
+    got = backend.to_host(backend.functions["accuracy"](on(backend, scores), on(backend, labels)))
+    assert got == np.float32(np.mean(scores.argmax(1) == labels))
+
+
 # the launch ----------------------------------------------------------------------------------------------------------
 
 

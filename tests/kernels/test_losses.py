@@ -146,6 +146,14 @@ def test_halves_are_summed_in_float32(backend):
         assert float(backend.to_host(got)) == 4096
 
 
+def test_more_blocks_than_a_block_has_threads(backend):
+    """The last block then adds several partial sums a thread."""
+    n = 257 * 1024 + 5
+    x, y = pair((n,), float32, "mse_loss")
+    got = backend.functions["mse_loss"](on(backend, x), on(backend, y), reduction="mean")
+    check(backend.to_host(got), np.mean(value_and_slope("mse_loss", x, y)[0]), float32, 4)
+
+
 def test_gradient_into_out(backend):
     x, y = pair((5, 7), float32, "mse_loss")
     out = on(backend, np.zeros((5, 7), np.float32))
