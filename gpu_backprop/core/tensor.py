@@ -303,6 +303,9 @@ class Tensor:
 
     def _write(self, name: str, index: Any, value: Any) -> None:
         """array[index] = value, counted, and with an array module's complaint as one of ours."""
+        backend = self.device.backend
+        if backend.xp is not np and hasattr(value, "strides") and backend.xp.may_share_memory(self.array, value):
+            value = value.copy()  # NumPy reads all before it writes; CuPy does not
         try:
             self.device.backend.write(self.array, index, value)
         except IndexError as error:
@@ -793,6 +796,8 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         leaves: list[Any] = []
         data = _lists(data, leaves)
         target = target or dtypes.result_type(*leaves)
+    if hasattr(data, "filled") and np.ma.is_masked(data):
+        raise DataError("tensor: a masked array lacks values; give data.filled(value), or leave those rows out")
     try:
         host = np.asarray(data)
     except ValueError as error:

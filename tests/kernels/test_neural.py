@@ -182,7 +182,7 @@ def test_label_out_of_range(backend, label):
     assert np.isfinite(backend.to_host(out))
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+@pytest.mark.parametrize("order", ["reversed", "shuffled", "greedy"])
 @pytest.mark.parametrize(("n", "c"), [(40, 10), (3, 1100)])
 @pytest.mark.parametrize("limit", [2**31 - 1, 1])
 def test_thread_order_changes_nothing(remake, order, n, c, limit):

@@ -212,7 +212,7 @@ def test_optimisers_agree_with_each_other(backend):
         np.testing.assert_allclose(result, 1 - LR * np.sign(g), rtol=1e-14)
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+@pytest.mark.parametrize("order", ["reversed", "shuffled", "greedy"])
 @pytest.mark.parametrize("case", CASES)
 def test_thread_order_changes_nothing(backend, remake, case, order):
     first = run(backend, case, np.dtype(np.float32), 3000, 2)[0]
