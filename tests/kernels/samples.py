@@ -28,7 +28,7 @@ EXACT = Bound(0)
 
 
 class Sample(NamedTuple):
-    """One call: operands are host arrays (brought to the device and seen through `view`), numbers or None."""
+    """One call: arrays among the operands (seen through `view`) and the attributes are brought to the device first."""
 
     name: str
     operands: tuple[Any, ...]
@@ -52,6 +52,8 @@ BOUNDS = {
     "logsumexp": Bound(6, 8),
     "softmax": Bound(8), "log_softmax": Bound(6, 8), "log_softmax_backward": Bound(4, 100),
     "softmax_cross_entropy": Bound(8, 8), "softmax_cross_entropy_backward": Bound(8, 4),
+    "binary_cross_entropy_with_logits": Bound(8, 4), "binary_cross_entropy_with_logits_backward": Bound(8, 4),
+    "random_normal": Bound(4, 1),
     "adam_update": Bound(4, 3),  # beta to the power t
 }  # fmt: skip
 
@@ -128,7 +130,7 @@ def fused(dtype: np.dtype) -> Iterator[Sample]:
 
 
 def rowwise(dtype: np.dtype) -> Iterator[Sample]:
-    wide = np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+    wide = wide_of(dtype)
     for rows, n in ((9, 33), (3, 1025)):
         x, g = draw((rows, n), dtype, 1), draw((rows, n), dtype, 2)
         y = np.exp(x.astype(np.float64))
@@ -150,12 +152,64 @@ def rowwise(dtype: np.dtype) -> Iterator[Sample]:
         yield Sample("softmax_cross_entropy_backward", (gradient, x, labels, weight, *residuals), attrs)
 
 
-def dropout(dtype: np.dtype) -> Iterator[Sample]:
+def wide_of(dtype: np.dtype) -> np.dtype:
+    """The accumulation type."""
+    return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+
+
+def losses(dtype: np.dtype) -> Iterator[Sample]:
+    x, y = draw((9, 37), dtype, 1), draw((9, 37), dtype, 2, 0.0, 1.0)
+    for name in table.LOSSES:
+        bce = name == "binary_cross_entropy_with_logits"
+        weights = (None, draw((37,), dtype, 3, 0.5, 2.0)) if bce else ()
+        for reduction, g in (("mean", np.array(1.5, dtype)), ("none", draw((9, 37), dtype, 4))):
+            attrs = {"reduction": reduction, **({"delta": 0.75} if name == "huber_loss" else {})}
+            yield Sample(name, (x, y, *weights), attrs)
+            yield Sample(f"{name}_backward", (g, x, y, *weights), attrs)
+
+
+def indexing(dtype: np.dtype) -> Iterator[Sample]:
+    indices = np.random.default_rng(1).integers(0, 20, 300)
+    yield Sample("take", (draw((20, 33), dtype), indices), {"axis": 0})
+    yield Sample("take_backward", (draw((300, 33), dtype), indices), {"axis": 0, "shape": (20, 33)})
+    yield Sample("accuracy", (draw((300, 20), dtype), indices))
+    for target in (dtype, np.dtype(np.int64)):
+        yield Sample("one_hot", (indices,), {"num_classes": 20, "dtype": target})
+
+
+def norms(dtype: np.dtype) -> Iterator[Sample]:
+    wide, eps = wide_of(dtype), {"eps": 1e-5}
+    for rows, n in ((9, 33), (3, 1025)):
+        x, g, weight, bias = (draw(shape, dtype, i) for i, shape in enumerate(((rows, n), (rows, n), (n,), (n,))))
+        mean, rstd = draw((2, rows), wide, 5, -1e-3, 1e-3), draw((rows,), wide, 6, 0.5, 2.0)
+        yield Sample("layer_norm", (x, weight, bias), eps)
+        yield Sample("rms_norm", (x, weight), eps)
+        for m in (mean, None):
+            yield Sample("layer_norm_backward", (g, x, weight, m, rstd), eps)
+        yield Sample("layer_norm_sums", (g, x, mean, rstd), eps)
+    for shape in ((33, 70), (700, 9), (5, 7, 12)):  # columns, and channels of images
+        channels = (shape[1],)
+        x, g = draw(shape, dtype, 1), draw(shape, dtype, 2)
+        weight, bias, *running = (draw(channels, dtype, i, 0.5, 2.0) for i in range(3, 7))
+        mean, var = draw((2, *channels), wide, 7, -1e-3, 1e-3), draw(channels, wide, 8, 0.5, 2.0)
+        sums = draw((2, *channels), wide, 9)
+        yield Sample("batch_norm_training", (x, weight, bias, *running), {"momentum": 0.1, **eps})
+        yield Sample("batch_norm_inference", (x, weight, bias, *running), eps)
+        yield Sample("batch_norm_sums", (g, x, mean, var), {"training": True, **eps})
+        yield Sample("batch_norm_backward", (g, x, weight, mean, var, sums), eps)
+
+
+def random(dtype: np.dtype) -> Iterator[Sample]:
+    place = ((1, 2), 5, (1037,))  # key, offset, shape
+    yield Sample("random_words", place)
+    yield Sample("random_integers", place, {"low": -3, "high": 1000})
+    yield Sample("random_uniform", place, {"low": -1.0, "high": 2.0, "dtype": dtype})
+    yield Sample("random_normal", place, {"mean": 0.5, "std": 2.0, "dtype": dtype})
     yield Sample("dropout", (draw((1037,), dtype),), {"p": 0.3, "key": (1, 2), "offset": 5})
 
 
 def updates(dtype: np.dtype) -> Iterator[Sample]:
-    """With all their state, from the tenth step on."""
+    """With all their state, from the tenth step on, and with a master copy where there can be one; their reductions."""
     cases: dict[str, tuple[int, tuple[float, ...], dict[str, bool]]] = {  # states, hyper from place 4 on, flags
         "sgd_update": (1, (0.9, 0.1), {"nesterov": True}),
         "adam_update": (3, (0.9, 0.999, 1e-8), {"decoupled": True}),
@@ -164,15 +218,21 @@ def updates(dtype: np.dtype) -> Iterator[Sample]:
     }
     for name, (states, numbers, flags) in cases.items():
         n = 1037
-        state = [draw((n,), dtype, 3 + i, 0.5, 1.0) for i in range(states)]
-        if name == "rmsprop_update":
-            state[1] = (state[1].astype(np.float64) * 0.3).astype(dtype)  # grad_avg, below the root of square_avg
         hyper, counts = np.array([0.01, 0.1, 1.0, 0.0, *numbers]), np.full(3, 9.0)
-        operands = (draw((n,), dtype, 1), draw((n,), dtype, 2), *state, hyper, counts)
-        yield Sample(name, operands, {"first": 0, "count": 3, "maximize": False, **flags})
+        param, grad = draw((n,), dtype, 1), draw((n,), dtype, 2)
+        for kept in dict.fromkeys((dtype, wide_of(dtype))):
+            state = [draw((n,), kept, 3 + i, 0.5, 1.0) for i in range(states)]
+            if name == "rmsprop_update":
+                state[1] = (state[1].astype(np.float64) * 0.3).astype(kept)  # grad_avg, below the root of square_avg
+            attrs = {"first": 0, "count": 3, "maximize": False, **flags}
+            if kept != dtype:
+                attrs["master"] = param.astype(kept)
+            yield Sample(name, (param, grad, *state, hyper, counts), attrs)
+    for name in table.FLAT_REDUCTIONS:
+        yield Sample(name, (draw((20_001,), dtype),))
 
 
-FAMILIES = (elementwise, fused, reductions, rowwise, dropout, updates)
+FAMILIES = (elementwise, fused, reductions, rowwise, losses, indexing, norms, random, updates)
 
 
 def samples(dtype: np.dtype) -> list[Sample]:

@@ -36,9 +36,11 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 def outcome(backend: Any, sample: Sample) -> list[np.ndarray]:
     """All that a call made or changed: its results, then its operands."""
     operands = [sample.view(on(backend, x)) if isinstance(x, np.ndarray) else x for x in sample.operands]
-    made = backend.functions[sample.name](*operands, **sample.attrs)
+    attrs = {name: on(backend, x) if isinstance(x, np.ndarray) else x for name, x in sample.attrs.items()}
+    made = backend.functions[sample.name](*operands, **attrs)
     results = [*made] if isinstance(made, tuple) else [made]
-    return [np.asarray(backend.to_host(x)) for x in (*results, *operands) if hasattr(x, "dtype")]
+    arrays = (x for x in (*results, *operands, *attrs.values()) if isinstance(x, backend.xp.ndarray))
+    return [np.asarray(backend.to_host(x)) for x in arrays]
 
 
 def differences(got: np.ndarray, expected: np.ndarray, bound: Bound) -> np.ndarray:
