@@ -3,7 +3,7 @@
 //   layer_norm   out = xhat weight + bias,  xhat = (x - mean) rstd,  rstd = 1 / sqrt(var + eps)     Ba et al., 2016
 //   rms_norm     out = xhat weight,  xhat = x rstd,  rstd = 1 / sqrt(m(x^2) + eps)        Zhang and Sennrich, 2019
 //
-// and back, m() being the mean over the row (a mean of 0 has no share in an RMS norm):
+// and back, m() being the mean over the row (an RMS norm has no second term):
 //
 //   dx = rstd (g weight - m(g weight) - xhat m(g weight xhat))
 //

@@ -400,6 +400,7 @@ def walk(
                 values["g"] = g if g.__class__ is not list else _dense(g, node)
                 if primitive.before is not None:
                     before_rule, pick = primitive.before
+                    values["mask"] = node.mask
                     values["g"] = before_rule(*pick(values))
                 edges, specs = node.edges, node.specs
                 for i, rule, pick, is_tail in (

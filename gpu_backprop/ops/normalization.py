@@ -88,13 +88,9 @@ def _batch_norm_sums(g_, x, mean, var, eps, training):
 # layer norm and RMS norm ----------------------------------------------------------------------------------------------
 
 
-def _trained(*parameters: Any) -> bool:
-    return any(p is not None and p.requires_grad for p in parameters)
-
-
-def _with_sums(g, x, weight, bias, mean, rstd, eps):
-    """g, and the gradients of weight and bias where somebody wants one."""
-    return g, layer_norm_sums(g, x, mean, rstd, eps=eps) if _trained(weight, bias) else None
+def _with_sums(g, x, mean, rstd, eps, mask):
+    """g, and the gradients of weight and bias where one of them is wanted."""
+    return g, layer_norm_sums(g, x, mean, rstd, eps=eps) if mask & 0b110 else None
 
 
 layer_norm = Primitive(

@@ -60,7 +60,8 @@ class Primitive:
     promotes: "same" brings the inputs to one dtype, "float" to one float dtype, "" leaves them as they are;
         from input number `promotes_from` on.
     gives: how the forward function gives its result: "out" (into a given buffer too), "view" or "alloc".
-    before: a rule whose result takes the place of `g` in the others: the outer one of two functions fused into one.
+    before: a rule whose result takes the place of `g` in the others: the outer one of two functions fused into one, or
+        what the others share. It may name `mask`: which inputs need a gradient, a bit for each.
     unfused: for a fused primitive, the same value as a composition of other primitives; its gradient is taken instead.
     forward: the function over raw arrays, on every backend; None: the backend's function of this name.
     """
