@@ -55,6 +55,13 @@ template <class T> using Acc = typename Accumulator<T>::type;
 // narrow<T>(x): x rounded once to T, straight from double too (double -> float -> half would round twice)
 template <class T, class A> __device__ inline T narrow(A x) { return Narrow<T>::from(x); }
 
+// the unsigned integer of T's size
+template <int SIZE> struct Bits;
+template <> struct Bits<2> { using type = unsigned short; };
+template <> struct Bits<4> { using type = u32; };
+template <> struct Bits<8> { using type = u64; };
+template <class T> using BitsOf = typename Bits<sizeof(T)>::type;
+
 template <class A> __device__ inline A infinity();
 template <> __device__ inline float infinity<float>() { return __int_as_float(0x7f800000); }
 template <> __device__ inline double infinity<double>() { return __longlong_as_double(0x7ff0000000000000ll); }

@@ -9,28 +9,16 @@
 // operands (same address, same layout): a thread reads its elements before it writes them, hence no __restrict__.
 
 #include "functors.cuh"
+#include "patterns.cuh"
 
 template <class Op, class T> using First = typename Op::template First<T>;    // type of x: T, or bool for a condition
 template <class Op, class T> using Result = typename Op::template Result<T>;  // type of out: T, bool, or a cast's target
 
-template <class Op, class X, class A> __device__ inline auto apply(X x, A y, A z, A w) {
-    if constexpr (Op::operands == 1) return Op::apply(x);
-    else if constexpr (Op::operands == 2) return Op::apply(x, y);
-    else if constexpr (Op::operands == 3) return Op::apply(x, y, z);
-    else return Op::apply(x, y, z, w);
-}
-
-// N neighbouring elements of an operand, widened; step 0 repeats one element, a null pointer stands for `value`
+// an operand that is a number where its pointer is null
 template <int N, class T, class A> __device__ inline void fetch(A (&to)[N], const T* pointer, A value, bool step, int count) {
-    if (pointer && step) {
-        const Pack<T, N> pack = load<N>(pointer, count);
+    if (pointer) return fetch<N>(to, pointer, step, count);
 #pragma unroll
-        for (int k = 0; k < N; ++k) to[k] = widen(pack.value[k]);
-    } else {
-        const A same = pointer ? widen(*pointer) : value;
-#pragma unroll
-        for (int k = 0; k < N; ++k) to[k] = same;
-    }
+    for (int k = 0; k < N; ++k) to[k] = value;
 }
 
 template <class Op, class T, int N> struct Operands {
@@ -65,15 +53,11 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) map_contiguous(
 
 // ---------------------------------------------------------------------------------------------------------------------
 // launcher: x over packs of columns, y over rows, both grid-stride; the block is as wide as a row needs, 256 threads in
-// all. Strides in elements, order out, x, y, z; `column` is 0 or 1 (out: 1).
-
-template <class I> struct RowStrides {
-    I row[4], column[4];
-};
+// all.
 
 template <class Op, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) map_rows(
-        I rows, I columns, RowStrides<I> strides, Result<Op, T>* out, const First<Op, T>* x, const T* y, const T* z,
+        I rows, I columns, RowStrides<I, 4> strides, Result<Op, T>* out, const First<Op, T>* x, const T* y, const T* z,
         Acc<First<Op, T>> x_value, Acc<T> y_value, Acc<T> z_value, Acc<T> w_value) {
     constexpr int N = VECTOR<T>;
     for (I r = I(blockIdx.y) * blockDim.y + threadIdx.y; r < rows; r += I(gridDim.y) * blockDim.y) {
@@ -93,26 +77,13 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) map_rows(
 // ---------------------------------------------------------------------------------------------------------------------
 // launcher: grid-stride over elements in C order of `shape` (dimensions already merged where memory allows)
 
-constexpr int DIMENSIONS = 8;
-
-template <class I> struct Layout {
-    I dimensions;
-    I shape[DIMENSIONS];
-    I stride[4][DIMENSIONS];  // of out, x, y, z, in elements; 0 repeats, negative runs backwards
-};
-
 template <class Op, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) map_strided(
-        I n, Layout<I> layout, Result<Op, T>* out, const First<Op, T>* x, const T* y, const T* z,
+        I n, Layout<I, 4> layout, Result<Op, T>* out, const First<Op, T>* x, const T* y, const T* z,
         Acc<First<Op, T>> x_value, Acc<T> y_value, Acc<T> z_value, Acc<T> w_value) {
     for (I i = grid_start<I>(); i < n; i += grid_step<I>()) {
-        I at[4] = {0, 0, 0, 0}, rest = i;
-        for (int d = int(layout.dimensions) - 1; d >= 0; --d) {
-            const I next = rest / layout.shape[d], index = rest - next * layout.shape[d];
-            rest = next;
-#pragma unroll
-            for (int operand = 0; operand <= 3; ++operand) at[operand] += index * layout.stride[operand][d];
-        }
+        I at[4];
+        layout.locate(i, at);
         Operands<Op, T, 1> operands;
         fetch(operands.x, x ? x + at[1] : x, x_value, true, 1);
         if (Op::operands > 1) fetch(operands.y, y ? y + at[2] : y, y_value, true, 1);

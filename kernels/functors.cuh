@@ -17,8 +17,17 @@ template <int N> struct Truth : Same<N> {  // N operands of type T -> bool
 
 #define UNARY(Name, ...) struct Name : Same<1> { template <class A> __device__ static A apply(A x) { __VA_ARGS__; } };
 #define BINARY(Name, ...) struct Name : Same<2> { template <class A> __device__ static A apply(A x, A y) { __VA_ARGS__; } };
+#define TEST(Name, ...) struct Name : Truth<1> { template <class A> __device__ static bool apply(A x) { __VA_ARGS__; } };
 #define COMPARE(Name, ...) struct Name : Truth<2> { template <class A> __device__ static bool apply(A x, A y) { __VA_ARGS__; } };
 #define TERNARY(Name, ...) struct Name : Same<3> { template <class A> __device__ static A apply(A x, A y, A z) { __VA_ARGS__; } };
+
+// an operation of as many operands as it takes
+template <class Op, class X, class A> __device__ inline auto apply(X x, A y, A z, A w) {
+    if constexpr (Op::operands == 1) return Op::apply(x);
+    else if constexpr (Op::operands == 2) return Op::apply(x, y);
+    else if constexpr (Op::operands == 3) return Op::apply(x, y, z);
+    else return Op::apply(x, y, z, w);
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // copies and casts
@@ -99,8 +108,25 @@ UNARY(Floor, return floor(x))
 UNARY(Round, return rint(x))  // halves to even
 UNARY(Trunc, return trunc(x))
 
+// The neighbour of x in the direction of y, among the numbers of the storage type T: one step of its bits, whose order is
+// that of the magnitudes.
+template <class T> struct NextAfter : Same<2> {
+    template <class A> __device__ static A apply(A x, A y) {
+        if (x != x || y != y) return x + y;
+        if (x == y) return y;
+        BitsOf<T> bits;
+        T value = narrow<T>(x);
+        memcpy(&bits, &value, sizeof(T));
+        if (x == A(0)) bits = BitsOf<T>(1) | (y < A(0) ? BitsOf<T>(BitsOf<T>(1) << (8 * sizeof(T) - 1)) : BitsOf<T>(0));
+        else if ((x < y) == (x > A(0))) ++bits;
+        else --bits;
+        memcpy(&value, &bits, sizeof(T));
+        return widen(value);
+    }
+};
+
 // ---------------------------------------------------------------------------------------------------------------------
-// comparisons and choices
+// comparisons, questions and choices
 
 COMPARE(Equal, return x == y)
 COMPARE(Greater, return x > y)
@@ -108,6 +134,16 @@ COMPARE(GreaterEqual, return x >= y)
 COMPARE(Less, return x < y)
 COMPARE(LessEqual, return x <= y)
 COMPARE(NotEqual, return x != y)
+
+COMPARE(LogicalAnd, return x != A(0) && y != A(0))
+COMPARE(LogicalOr, return x != A(0) || y != A(0))
+COMPARE(LogicalXor, return (x != A(0)) != (y != A(0)))
+
+TEST(IsFinite, return x - x == A(0))
+TEST(IsInf, return x == x && x - x != A(0))
+TEST(IsNan, return x != x)
+TEST(LogicalNot, return x == A(0))
+TEST(SignBit, return copysign(A(1), x) < A(0))
 
 TERNARY(Clip, return min_nan(max_nan(x, y), z))
 

@@ -7,7 +7,7 @@
 // gridDim.y blocks that leave partial states, and the block that finishes last combines them in order of the split.
 // The split depends on the shape alone, never on the GPU: the same bits on every machine, run after run.
 
-#include "reducers.cuh"
+#include "columns.cuh"
 
 template <class Result, class T> struct Output { using type = Result; };
 template <class T> struct Output<void, T> { using type = T; };
@@ -65,60 +65,30 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_rows(
     }
 }
 
-// The result of a column for its 8 threads of a (32, 8) block; right in the threads of the first warp.
-template <class R> __device__ inline typename R::State column_reduce(typename R::State state) {
-    __shared__ typename R::State warps[WARPS][WARP];
-    __syncthreads();  // what the call before left may still be read
-    warps[threadIdx.y][threadIdx.x] = state;
-    __syncthreads();
-    if (threadIdx.y == 0)
-        for (int warp = 1; warp < WARPS; ++warp) state = R::combine(state, warps[warp][threadIdx.x]);
-    return state;
-}
+template <class R, class T, class I> struct Column {
+    const T* from;
+    I pitch;
+    Acc<T> pivot;
+
+    __device__ T load(I i) const { return from[i * pitch]; }
+    __device__ typename R::State element(T x, I i) const { return R::element(centred<R>(widen(x), pivot), i); }
+};
 
 // ---------------------------------------------------------------------------------------------------------------------
-// launcher: grid (outer * tiles or fewer, splits), block (32, 8): a tile is 32 columns, a warp takes every 8th row of it;
-// a workspace for (outer * tiles, splits, 32) states and a zeroed ticket a tile. x is (outer, n, columns) with these pitches.
+// launcher: as reduce_tiles says; x is (outer, n, columns) with these pitches
 
 template <template <class, class> class Op, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_columns(
         I outer, I n, I columns, I outer_pitch, I pitch, Out<Op, T, I>* out, const T* x, Acc<T> divisor,
         void* workspace, u32* tickets) {
     using R = Op<Acc<T>, I>;
-    using State = typename R::State;
-    State* partial = static_cast<State*>(workspace);
-    constexpr int UNROLL = 4;  // loads in flight
-    const I splits = gridDim.y, split = blockIdx.y;
-    const I chunk = (n + splits - 1) / splits;
-    const I begin = split * chunk, end = n - begin < chunk ? n : begin + chunk;
-    const I tiles = (columns + WARP - 1) / WARP;
-
-    for (I tile = blockIdx.x; tile < outer * tiles; tile += gridDim.x) {
-        const I batch = tile / tiles, column = (tile - batch * tiles) * WARP + threadIdx.x;
-        const bool inside = column < columns;
-        const T* from = x + batch * outer_pitch + column;
-        const Acc<T> pivot = pivot_of<R>(from, inside ? n : I(0));
-        State state = R::identity();
-        for (I i = begin + I(threadIdx.y); i < end && inside; i += UNROLL * WARPS) {
-            T values[UNROLL];
-#pragma unroll
-            for (int k = 0; k < UNROLL; ++k)
-                if (end - i > k * WARPS) values[k] = from[(i + k * WARPS) * pitch];
-#pragma unroll
-            for (int k = 0; k < UNROLL; ++k)
-                if (end - i > k * WARPS) state = R::combine(state, R::element(centred<R>(widen(values[k]), pivot), i + k * WARPS));
-        }
-        state = column_reduce<R>(state);
-
-        if (splits > 1) {
-            State* mine = partial + tile * splits * WARP + threadIdx.x;
-            if (threadIdx.y == 0) mine[split * WARP] = state;
-            if (!last_block(tickets + tile, u32(splits))) continue;
-            state = R::identity();
-            for (I s = threadIdx.y; s < splits; s += WARPS) state = R::combine(state, mine[s * WARP]);
-            state = column_reduce<R>(state);
-        }
-        if (threadIdx.y == 0 && inside)
-            out[batch * columns + column] = narrow<Out<Op, T, I>>(R::result(state, divisor));
-    }
+    reduce_tiles<R>(
+            outer, n, columns, workspace, tickets,
+            [=](I batch, I column, bool inside) {
+                const T* from = x + batch * outer_pitch + column;
+                return Column<R, T, I>{from, pitch, pivot_of<R>(from, inside ? n : I(0))};
+            },
+            [=](I batch, I column, typename R::State state) {
+                out[batch * columns + column] = narrow<Out<Op, T, I>>(R::result(state, divisor));
+            });
 }

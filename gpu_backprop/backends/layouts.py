@@ -67,10 +67,10 @@ def merge(shape: Sequence[int], operands: Sequence[Sequence[int]]) -> tuple[Dims
 def pattern(shape: Dims, operands: Sequence[Dims]) -> str | None:
     """The access pattern for merged dimensions; `operands` begins with the result. None: no kernel goes that deep."""
     if not shape or (len(shape) == 1 and all(strides == (1,) for strides in operands)):
-        return "map_contiguous"
+        return "contiguous"
     if len(shape) <= 2 and operands[0][-1] == 1 and all(strides[-1] in (0, 1) for strides in operands):
-        return "map_rows"
-    return "map_strided" if len(shape) <= MAX_DIMENSIONS else None
+        return "rows"
+    return "strided" if len(shape) <= MAX_DIMENSIONS else None
 
 
 def index_type(shape: Dims, operands: Sequence[Dims]) -> str:

@@ -28,7 +28,7 @@ def dtype_of(c_name: str) -> np.dtype:
 class Elementwise(NamedTuple):
     """A primitive that functors.cuh computes: `arrays` operands, then attributes given as numbers."""
 
-    functor: str
+    functor: str  # {dtype} stands for the dtype
     arrays: int
     numbers: tuple[str, ...] = ()
     truth: bool = False  # the result is bool
@@ -51,6 +51,7 @@ ELEMENTWISE = {
     "maximum": Elementwise("Maximum", 2),
     "minimum": Elementwise("Minimum", 2),
     "multiply": Elementwise("Multiply", 2),
+    "nextafter": Elementwise("NextAfter<{dtype}>", 2),
     "pow": Elementwise("Pow", 2),
     "remainder": Elementwise("Remainder", 2),
     "subtract": Elementwise("Subtract", 2),
@@ -80,13 +81,21 @@ ELEMENTWISE = {
     "floor": Elementwise("Floor", 1),
     "round": Elementwise("Round", 1),
     "trunc": Elementwise("Trunc", 1),
-    # comparisons and choices
+    # comparisons, questions and choices
     "equal": Elementwise("Equal", 2, truth=True),
     "greater": Elementwise("Greater", 2, truth=True),
     "greater_equal": Elementwise("GreaterEqual", 2, truth=True),
     "less": Elementwise("Less", 2, truth=True),
     "less_equal": Elementwise("LessEqual", 2, truth=True),
     "not_equal": Elementwise("NotEqual", 2, truth=True),
+    "logical_and": Elementwise("LogicalAnd", 2, truth=True),
+    "logical_or": Elementwise("LogicalOr", 2, truth=True),
+    "logical_xor": Elementwise("LogicalXor", 2, truth=True),
+    "isfinite": Elementwise("IsFinite", 1, truth=True),
+    "isinf": Elementwise("IsInf", 1, truth=True),
+    "isnan": Elementwise("IsNan", 1, truth=True),
+    "logical_not": Elementwise("LogicalNot", 1, truth=True),
+    "signbit": Elementwise("SignBit", 1, truth=True),
     "clip": Elementwise("Clip", 3),
     "where": Elementwise("Where", 3, condition=True),
     # activations and their gradients
@@ -109,7 +118,7 @@ ELEMENTWISE = {
     "softplus_backward": Elementwise("SoftplusBackward", 2, ("beta", "threshold")),
 }
 VARIANTS = ("gelu", "gelu_backward")  # primitives whose attribute `approximate` is part of the row's name
-PATTERNS = ("map_contiguous", "map_rows", "map_strided")
+PATTERNS = ("contiguous", "rows", "strided")
 
 # primitive -> reducer of reducers.cuh, and how many accumulators and indices its state has (for the workspace)
 REDUCTIONS = {
@@ -125,6 +134,8 @@ REDUCTIONS = {
 }
 
 FLAT_REDUCTIONS = {"square_sum": "SquareSum", "any_nonfinite": "AnyNonfinite"}  # of optimisers' buffers, rows only
+# gradients of activations that a column sum, the gradient of the bias, follows in one pass
+BIAS_BACKWARD = tuple(name for name in ELEMENTWISE if "_backward" in name)
 
 ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "softmax": "softmax_rows<false, ",
@@ -142,11 +153,15 @@ UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmspro
 
 
 def elementwise(pattern: str, functor: str, dtype: str, index: str) -> Kernel:
-    return Kernel("elementwise.cu", f"{pattern}<{functor}, {dtype}, {index}>")
+    return Kernel("elementwise.cu", f"map_{pattern}<{functor.format(dtype=dtype)}, {dtype}, {index}>")
 
 
 def reduction(pattern: str, reducer: str, dtype: str, index: str) -> Kernel:
     return Kernel("reduction.cu", f"{pattern}<{reducer}, {dtype}, {index}>")
+
+
+def bias_backward(activation: str, dtype: str, index: str) -> Kernel:
+    return Kernel("bias.cu", f"activation_bias_backward<{ELEMENTWISE[activation].functor}, {dtype}, {index}>")
 
 
 def rowwise(primitive: str, dtype: str, index: str) -> Kernel:
@@ -178,6 +193,8 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                     yield reduction(pattern, reducer, dtype, index)
             for reducer in FLAT_REDUCTIONS.values():
                 yield reduction("reduce_rows", reducer, dtype, index)
+            for activation in BIAS_BACKWARD:
+                yield bias_backward(activation, dtype, index)
             for primitive in ROWWISE:
                 yield rowwise(primitive, dtype, index)
             for primitive in RANDOM:

@@ -6,65 +6,18 @@ and each pattern and reduction, in float32 and bfloat16.
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import re
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from gpu_backprop.backends import kernels, table
-from gpu_backprop.core.errors import DeviceError
+from gpu_backprop.backends.launching.chain import Chain
+from gpu_backprop.backends.resources import resources
+from gpu_backprop.core.errors import DeviceError, KernelError
 
 from ..conftest import require_tool
 
 pytestmark = pytest.mark.compile
-
-PIECE = 150  # instantiations in one NVRTC call: enough to share the parsing, few enough to spread over threads
-
-
-def resources(file: str, expressions: list[str], arch: str) -> dict[str, dict[str, int]]:
-    """Registers and spills of each instantiation, from ptxas; kept in the cache beside the compiled kernels."""
-    program, options = kernels._cuda_core()
-    macros = kernels.type_macros(expressions)
-    key = kernels.digest(kernels.source_digest(file), expressions, arch, macros, kernels._nvrtc_version())
-    known = kernels.cache_folder() / "resources" / f"{key}.json"
-    if known.exists():
-        return json.loads(known.read_text())
-    folder = kernels.kernels_folder()
-    settings = options(
-        arch=arch, std="c++17", fma=False, include_path=[str(folder), *kernels.require_cuda_headers()],
-        define_macro=macros or None, name=file, ptxas_options=["-v"],
-    )  # fmt: skip
-    log = io.StringIO()
-    source = (folder / file).read_text()
-    compiled = program(source, "c++", settings).compile("cubin", name_expressions=expressions, logs=log)
-    found = {}
-    for block in log.getvalue().split("Compiling entry function")[1:]:
-        name = re.search(r"'(\w+)'", block)
-        numbers = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers", block, re.S)
-        assert name, block
-        assert numbers, block
-        stores, loads, registers = map(int, numbers.groups())
-        found[name[1]] = {"spills": stores + loads, "registers": registers}
-    lowered = {e: kernels._text(compiled.symbol_mapping[e]) for e in expressions}
-    result = {expression: found[symbol] for expression, symbol in lowered.items()}
-    with kernels.workshop(known.parent) as place:
-        (place / "made").write_text(json.dumps(result))
-        os.replace(place / "made", known)
-    return result
-
-
-def compile_all(wanted: list[kernels.Kernel], arch: str) -> dict[str, dict[str, int]]:
-    files: dict[str, list[str]] = {}
-    for kernel in dict.fromkeys(wanted):
-        files.setdefault(kernel.file, []).append(kernel.expression)
-    pieces = [(file, group[i : i + PIECE], arch) for file, group in files.items() for i in range(0, len(group), PIECE)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results: list[Any] = list(pool.map(lambda piece: resources(*piece), pieces))
-    return {expression: numbers for result in results for expression, numbers in result.items()}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,12 +29,13 @@ def nvrtc():
         require_tool(False, str(error))
 
 
-def check(found: dict[str, dict[str, int]], wanted: list[kernels.Kernel]) -> None:
-    assert found.keys() == {kernel.expression for kernel in wanted}
-    spilling = {expression: numbers for expression, numbers in found.items() if numbers["spills"]}
+def check(wanted: list[kernels.Kernel], arch: str) -> None:
+    found = resources(wanted, arch)
+    assert found.keys() == set(wanted)
+    spilling = {str(kernel): numbers for kernel, numbers in found.items() if numbers.spills}
     assert not spilling, spilling
     # blocks of 256 threads: with 128 registers at least two of them share a multiprocessor
-    greedy = {expression: numbers["registers"] for expression, numbers in found.items() if numbers["registers"] > 128}
+    greedy = {str(kernel): numbers for kernel, numbers in found.items() if numbers.registers > 128}
     assert not greedy, greedy
 
 
@@ -94,8 +48,7 @@ def check(found: dict[str, dict[str, int]], wanted: list[kernels.Kernel]) -> Non
     ],
 )
 def test_everything_for_sm_90(dtype, index):
-    wanted = list(table.instantiations((dtype,), (index,)))
-    check(compile_all(wanted, "sm_90"), wanted)
+    check(list(table.instantiations((dtype,), (index,))), "sm_90")
 
 
 @pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_86", "sm_89", "sm_100", "sm_120"])
@@ -105,10 +58,22 @@ def test_other_architectures(arch):
         for kernel in table.instantiations(("float", "__nv_bfloat16"), ("int",))
         if not re.match(r"map_(rows|strided)<(?!Add,)", kernel.expression)
     ]
-    check(compile_all(wanted, arch), wanted)
+    check(wanted, arch)
 
 
 def test_what_does_not_compile_says_where():
     """The test above can fail: a kernel that does not exist, and one with an error in it."""
-    with pytest.raises(Exception, match="Sideways"):
-        resources("elementwise.cu", ["map_contiguous<Sideways, float, int>"], "sm_90")
+    with pytest.raises(KernelError, match="Sideways"):
+        resources([kernels.Kernel("elementwise.cu", "map_contiguous<Sideways, float, int>")], "sm_90")
+
+
+def test_generated_chains():
+    """A short chain, and one with as many inputs as there may be, in all patterns."""
+    long = Chain(6, (("multiply", 0, 1), ("add", 6, 2), ("gelu_none", 7), ("multiply", 8, 3), ("where", 9, 4, 5)))
+    wanted = [
+        chain.kernel(pattern, dtype, "int", ("x",) * chain.inputs)
+        for chain in (Chain(2, (("add", 0, 1), ("relu", 2))), long)
+        for pattern in table.PATTERNS
+        for dtype in table.FLOATS
+    ]
+    check(wanted, "sm_90")

@@ -59,6 +59,7 @@ REFERENCES: dict[str, tuple[Any, float, float, float]] = {
     "maximum": (np.maximum, -3, 3, EXACT),
     "minimum": (np.minimum, -3, 3, EXACT),
     "multiply": (np.multiply, -3, 3, EXACT),
+    "nextafter": (np.nextafter, -3, 3, EXACT),
     "pow": (np.power, 0.1, 3, LIBRARY),
     "remainder": (np.remainder, -9, 9, EXACT),
     "subtract": (np.subtract, -3, 3, EXACT),
@@ -93,6 +94,14 @@ REFERENCES: dict[str, tuple[Any, float, float, float]] = {
     "less": (np.less, -3, 3, EXACT),
     "less_equal": (np.less_equal, -3, 3, EXACT),
     "not_equal": (np.not_equal, -3, 3, EXACT),
+    "logical_and": (np.logical_and, -3, 3, EXACT),
+    "logical_or": (np.logical_or, -3, 3, EXACT),
+    "logical_xor": (np.logical_xor, -3, 3, EXACT),
+    "isfinite": (np.isfinite, -3, 3, EXACT),
+    "isinf": (np.isinf, -3, 3, EXACT),
+    "isnan": (np.isnan, -3, 3, EXACT),
+    "logical_not": (np.logical_not, -3, 3, EXACT),
+    "signbit": (np.signbit, -3, 3, EXACT),
     "clip": (lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), -3, 3, EXACT),
     "where": (np.where, -3, 3, EXACT),
     "relu": (lambda x: np.maximum(x, 0), -3, 3, EXACT),
@@ -132,14 +141,17 @@ def inputs(name: str, shape: Any, dtype: np.dtype) -> list[np.ndarray]:
     arrays = [draw(shape, dtype, seed, low, high) for seed in range(row.arrays)]
     if row.condition:
         arrays[0] = arrays[0] > 0
-    if row.truth and arrays[0].size > 1:
+    if row.truth and row.arrays > 1 and arrays[0].size > 1:
         arrays[1].flat[::2] = arrays[0].flat[::2]  # comparisons must meet equal values
+        arrays[0].flat[::3] = 0
     return arrays
 
 
 def expect(name: str, arrays: list[Any], dtype: np.dtype) -> np.ndarray:
     row = table.ELEMENTWISE[name]
     wide = np.float32 if name in ACCUMULATION and dtype.itemsize <= 4 else np.float64
+    if name == "nextafter":  # a matter of the dtype itself; NumPy's own for each
+        return REFERENCES[name][0](*(np.asarray(x).astype(dtype) for x in arrays)).astype(np.float64)
     operands = [x if np.result_type(x).kind == "b" else np.asarray(x).astype(wide) for x in arrays]
     with np.errstate(all="ignore"):
         return REFERENCES[name][0](*operands, *(NUMBERS[number] for number in row.numbers))
@@ -234,6 +246,7 @@ SIGN_OF_ZERO_IS_FREE = {
     "leaky_relu",
     "leaky_relu_backward",
     "elu",
+    "nextafter",  # of two zeros: C gives the second, NumPy's float16 the first
 }
 
 

@@ -72,14 +72,14 @@ def test_memory_order_is_found_where_there_is_one(view):
 @pytest.mark.parametrize(
     ("shape", "operands", "expected"),
     [
-        ((), [()], "map_contiguous"),
-        ((6,), [(1,), (1,)], "map_contiguous"),
-        ((6,), [(1,), (0,)], "map_rows"),
-        ((2, 3), [(3, 1), (0, 1)], "map_rows"),
-        ((2, 3), [(3, 1), (1, 0)], "map_rows"),
-        ((2, 3), [(3, 1), (1, 2)], "map_strided"),
-        ((6,), [(2,), (1,)], "map_strided"),
-        ((2,) * 8, [(1,) * 8], "map_strided"),
+        ((), [()], "contiguous"),
+        ((6,), [(1,), (1,)], "contiguous"),
+        ((6,), [(1,), (0,)], "rows"),
+        ((2, 3), [(3, 1), (0, 1)], "rows"),
+        ((2, 3), [(3, 1), (1, 0)], "rows"),
+        ((2, 3), [(3, 1), (1, 2)], "strided"),
+        ((6,), [(2,), (1,)], "strided"),
+        ((2,) * 8, [(1,) * 8], "strided"),
         ((2,) * 9, [(1,) * 9], None),
     ],
 )

@@ -282,9 +282,11 @@ def test_bitwise_invert_and_bools(device: str) -> None:
     assert (~a).tolist() == [False, False, True]
 
 
-def test_nextafter(device: str) -> None:
-    x = np.array([1.0, -2.0, 0.0], np.float32)
-    up = np.array([np.inf, -np.inf, 1.0], np.float32)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_nextafter(device: str, dtype: str) -> None:
+    """The neighbour in the dtype itself, not in the float32 that 16-bit floats compute in."""
+    x = np.array([1.0, -2.0, 0.0], gb.tensor(0.0, dtype=dtype).dtype)
+    up = np.array([np.inf, -np.inf, 1.0], x.dtype)
     np.testing.assert_array_equal(gb.nextafter(gb.asarray(x), gb.asarray(up)).numpy(), np.nextafter(x, up), strict=True)
 
 

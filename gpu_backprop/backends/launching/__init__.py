@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .chain import ChainLaunches
 from .elementwise import ElementwiseLaunches
 from .linear import LinearLaunches
 from .neural import NeuralLaunches
@@ -22,6 +23,7 @@ def launch_functions(backend: Any, fallback: Callable[[str], Function]) -> dict[
     """The functions of every primitive that has a kernel."""
     launch = Launch(backend, fallback)
     functions = ElementwiseLaunches(launch).functions
+    functions |= ChainLaunches(launch, functions).functions
     for family in (ReductionLaunches, NeuralLaunches, RandomLaunches, UpdateLaunches):
         functions |= family(launch).functions
     return functions | LinearLaunches(launch, functions).functions

@@ -8,7 +8,8 @@ fallback, the array module's function, is called.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -119,60 +120,78 @@ class ElementwiseLaunches:
             or any(x.dtype != dtype for x in floats)
             or (row.condition and (not hasattr(operands[0], "dtype") or operands[0].dtype != bool))
             or (out is not None and out.dtype != result)
-            or any(element_strides(x) is None for x in arrays)
         ):
             return None
-        shape = np.broadcast_shapes(*(x.shape for x in arrays))
-        if out is not None and out.shape != shape:
-            return None  # the array module says it better
-        strides = [layouts.broadcast_strides(x.shape, element_strides(x), shape) for x in arrays]  # type: ignore[arg-type]
-        axes = layouts.memory_order(shape, strides) if out is None else None
-        order = tuple(range(len(shape))) if axes is None else axes
-        in_order = tuple(shape[axis] for axis in order)
-        target = layouts.dense(in_order) if out is None else element_strides(out)
-        inverse = tuple(int(axis) for axis in np.argsort(order)) if order != tuple(range(len(shape))) else None
+        walk = arrange(arrays, out)
+        if walk is None:
+            return None
         number = accumulator(dtype)
         kinds = (np.bool_ if row.condition else number, number, number, number)
         zeros = tuple(kind(0) for kind in kinds)
-        if math.prod(shape) == 0:
-            return in_order, result, inverse, None, None, None, (), kinds, zeros
-        sizes, merged = layouts.merge(in_order, [target, *([s[axis] for axis in order] for s in strides)])  # type: ignore[list-item]
-        pattern = layouts.pattern(sizes, merged)
-        if pattern is None:
-            return None
-        index = layouts.index_type(sizes, merged)
-        slots: list[layouts.Dims] = [(0,) * len(sizes)] * 4
+        if not walk.pattern:
+            return walk.shape, result, walk.inverse, None, None, None, (), kinds, zeros
+        slots: list[layouts.Dims] = [(0,) * len(walk.sizes)] * 4
         places = [0, *(i + 1 for i, x in enumerate(operands) if hasattr(x, "dtype"))]
-        for place, steps in zip(places, merged, strict=True):
+        for place, steps in zip(places, walk.strides, strict=True):
             slots[place] = steps
-        grid, block, head = self.geometry(pattern, sizes, slots, dtype, np.int32 if index == "int" else np.int64)
-        kernel = table.elementwise(pattern, row.functor, name, index)
-        return in_order, result, inverse, kernel, grid, block, head, kinds, zeros
+        grid, block, head = geometry(self.launch, walk, slots, dtype)
+        kernel = table.elementwise(walk.pattern, row.functor, name, walk.index_type)
+        return walk.shape, result, walk.inverse, kernel, grid, block, head, kinds, zeros
 
-    def geometry(
-        self, pattern: str, sizes: layouts.Dims, slots: list[layouts.Dims], dtype: np.dtype, index: type
-    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Any, ...]]:
-        """Grid, block and leading arguments of a map_* kernel."""
-        n = math.prod(sizes)
-        if pattern == "map_contiguous":
-            return (self.launch.blocks(ceil_div(packs(n, dtype), BLOCK)),), (BLOCK,), (index(n),)
-        if pattern == "map_strided":
-            layout = np.zeros((), [("dimensions", index), ("shape", index, 8), ("stride", index, (4, 8))])
-            layout["dimensions"] = len(sizes)
-            layout["shape"][: len(sizes)] = sizes
-            layout["stride"][:, : len(sizes)] = slots
-            return (self.launch.blocks(ceil_div(n, BLOCK), 16),), (BLOCK,), (index(n), layout[()])
-        rows, columns = (1, *sizes)[-2:]
-        across = packs(columns, dtype)
-        width = min(BLOCK, 1 << (across - 1).bit_length())
-        height = BLOCK // width
-        x = self.launch.blocks(ceil_div(across, width))
-        y = min(
-            max(1, self.launch.blocks(ceil_div(across, width) * ceil_div(rows, height)) // x),
-            ceil_div(rows, height),
-            65535,
-        )
-        strides = np.zeros((), [("row", index, 4), ("column", index, 4)])
-        for slot, steps in enumerate(slots):
-            strides["row"][slot], strides["column"][slot] = (0, *steps)[-2:]
-        return (x, y), (width, height), (index(rows), index(columns), strides[()])
+
+class Walk(NamedTuple):
+    """How arrays that broadcast to one shape are walked together."""
+
+    shape: layouts.Dims  # of the result as it lies in memory
+    inverse: tuple[int, ...] | None  # axes that bring a new result into the order of its operands
+    pattern: str  # "contiguous", "rows" or "strided"; empty where there is no element
+    sizes: layouts.Dims  # merged dimensions
+    strides: tuple[layouts.Dims, ...]  # through them, of the result and of each array
+    index_type: str
+
+
+def arrange(arrays: list[Array], out: Array | None) -> Walk | None:
+    """The walk through these arrays and the result; None where no kernel goes that way."""
+    if any(element_strides(x) is None for x in arrays):
+        return None
+    shape = np.broadcast_shapes(*(x.shape for x in arrays))
+    if out is not None and out.shape != shape:
+        return None  # the array module says it better
+    strides = [layouts.broadcast_strides(x.shape, element_strides(x), shape) for x in arrays]  # type: ignore[arg-type]
+    axes = layouts.memory_order(shape, strides) if out is None else None
+    order = tuple(range(len(shape))) if axes is None else axes
+    in_order = tuple(shape[axis] for axis in order)
+    target = layouts.dense(in_order) if out is None else element_strides(out)
+    inverse = tuple(int(axis) for axis in np.argsort(order)) if order != tuple(range(len(shape))) else None
+    if math.prod(shape) == 0:
+        return Walk(in_order, inverse, "", (), (), "int")
+    sizes, merged = layouts.merge(in_order, [target, *([s[axis] for axis in order] for s in strides)])  # type: ignore[list-item]
+    pattern = layouts.pattern(sizes, merged)
+    return pattern and Walk(in_order, inverse, pattern, sizes, merged, layouts.index_type(sizes, merged))  # type: ignore[return-value]
+
+
+def geometry(
+    launch: Launch, walk: Walk, slots: Sequence[layouts.Dims], dtype: np.dtype
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Any, ...]]:
+    """Grid, block and leading arguments of a kernel that takes arrays of these strides, the result first."""
+    index = np.int32 if walk.index_type == "int" else np.int64
+    sizes, n = walk.sizes, math.prod(walk.sizes)
+    if walk.pattern == "contiguous":
+        return (launch.blocks(ceil_div(packs(n, dtype), BLOCK)),), (BLOCK,), (index(n),)
+    if walk.pattern == "strided":
+        fields = [("dimensions", index), ("shape", index, 8), ("stride", index, (len(slots), 8))]
+        layout = np.zeros((), fields)
+        layout["dimensions"] = len(sizes)
+        layout["shape"][: len(sizes)] = sizes
+        layout["stride"][:, : len(sizes)] = slots
+        return (launch.blocks(ceil_div(n, BLOCK), 16),), (BLOCK,), (index(n), layout[()])
+    rows, columns = (1, *sizes)[-2:]
+    across = packs(columns, dtype)
+    width = min(BLOCK, 1 << (across - 1).bit_length())
+    height = BLOCK // width
+    x = launch.blocks(ceil_div(across, width))
+    y = max(1, launch.blocks(ceil_div(across, width) * ceil_div(rows, height)) // x)
+    strides = np.zeros((), [("row", index, len(slots)), ("column", index, len(slots))])
+    for slot, steps in enumerate(slots):
+        strides["row"][slot], strides["column"][slot] = (0, *steps)[-2:]
+    return (x, min(y, ceil_div(rows, height), 65535)), (width, height), (index(rows), index(columns), strides[()])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ...core import dtypes
 from ..base import Array
+from .chain import Chain
 from .shared import Function, Launch, c_name
+
+BIAS_RELU = Chain(2, (("add", 0, 1), ("relu", 2)))
 
 
 class LinearLaunches:
@@ -12,7 +15,7 @@ class LinearLaunches:
 
     def __init__(self, launch: Launch, functions: dict[str, Function]):
         self.launch = launch
-        self.add, self.relu = functions["add"], functions["relu"]
+        self.add, self.relu, self.chain = functions["add"], functions["relu"], functions["chain"]
         self.functions: dict[str, Function] = {"linear": self.linear, "linear_relu": self.linear_relu}
 
     def linear(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
@@ -28,5 +31,8 @@ class LinearLaunches:
         return out if bias is None else self.add(out, bias, out=out)
 
     def linear_relu(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
-        out = self.linear(x, weight, bias, out)
-        return self.relu(out, out=out)
+        if bias is None or dtypes.is_half(x.dtype):
+            out = self.linear(x, weight, bias, out)
+            return self.relu(out, out=out)
+        out = self.linear(x, weight, None, out)
+        return self.chain(out, bias, chain=BIAS_RELU, out=out)

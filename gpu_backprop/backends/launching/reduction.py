@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ...core.errors import KernelError
 from .. import layouts, table
 from ..base import Array
-from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, element_strides
+from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, element_strides, index_of
 
 
 class ReductionLaunches:
@@ -18,6 +19,7 @@ class ReductionLaunches:
     def __init__(self, launch: Launch):
         self.launch = launch
         self.functions = {name: self.reduction(name, launch.fallback(name)) for name in table.REDUCTIONS}
+        self.functions["activation_bias_backward"] = self.activation_bias_backward
 
     def reduction(self, name: str, fallback: Function) -> Function:
         plans: dict[Any, Any] = {}
@@ -101,3 +103,27 @@ class ReductionLaunches:
         sizes = (outer, n, kept[-1], outer_pitch, step)
         grid = (min(tiles, limit), splits)
         return "reduce_columns", sizes, grid, (WARP, BLOCK // WARP), tiles * splits * WARP if splits > 1 else 0
+
+    # a reduction behind an activation's gradient ---------------------------------------------------------------------
+
+    def activation_bias_backward(self, g: Array, y: Array, gradient: str, **numbers: float) -> tuple[Array, Array]:
+        """(dx, db) for out = act(x + bias): dx = gradient(g, y), of table.BIAS_BACKWARD, and its sum over rows."""
+        dtype, row = c_name(g.dtype), table.ELEMENTWISE[gradient]
+        empty, contiguous = self.launch.backend.empty, self.launch.contiguous
+        if dtype is None or g.size == 0:
+            raise KernelError(f"activation_bias_backward: no kernel for {g.dtype}{list(g.shape)}; give floats")
+        rows, columns = g.shape
+        plan = self.reduction_geometry((((columns,), (1,)), ((rows,), (columns,))), g.dtype)
+        assert plan is not None
+        _, _, grid, block, states = plan
+        index, kind = index_of(g.size)
+        number = accumulator(g.dtype)
+        z, w = (*(number(numbers[name]) for name in row.numbers), number(0), number(0))[:2]
+        dx, db = empty(g.shape, g.dtype), empty((columns,), g.dtype)
+        space = empty((states * (8 if dtype == "double" else 4),), np.dtype(np.uint8)) if states else None
+        self.launch.backend.launch_counted(
+            table.bias_backward(gradient, dtype, index), grid, block,
+            (kind(rows), kind(columns), dx, db, contiguous(g), contiguous(y), z, w, space,
+             self.launch.backend.tickets()),
+        )  # fmt: skip
+        return dx, db
