@@ -33,6 +33,12 @@ BYTES = {
     "uniform": "s",
     "normal": "s",
     "dropout": "2s",
+    "layer_norm_rows": "2s",
+    "layer_norm_backward_rows": "3s",
+    "norm_sums": "2s",
+    "batch_norm_statistics": "s",
+    "batch_norm_apply": "2s",
+    "batch_norm_backward": "3s",
     "sgd": "3s, with momentum 5s",  # beside a master copy state is 4 bytes wide, and the copy moves 8 more
     "adam": "7s, AMSGrad 9s",
     "rmsprop": "5s, centred 7s, with momentum 2s more",

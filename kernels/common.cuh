@@ -109,6 +109,14 @@ template <int N, class I> __device__ inline int left(I i, I n) { return n - i < 
 template <class I> __device__ inline I grid_start() { return I(blockIdx.x) * I(blockDim.x) + I(threadIdx.x); }
 template <class I> __device__ inline I grid_step() { return I(gridDim.x) * I(blockDim.x); }
 
+// rows: a row belongs to blockDim.x threads, and each_pack calls f(i, count) for the packs of this thread's share of it
+template <int N, class I, class F> __device__ inline void each_pack(I n, F f) {
+    for (I i = N * I(threadIdx.x); i < n; i += N * I(blockDim.x)) f(i, left<N>(i, n));
+}
+
+template <class I> __device__ inline I first_row() { return I(blockIdx.x) * blockDim.y + threadIdx.y; }
+template <class I> __device__ inline I row_step() { return I(gridDim.x) * blockDim.y; }
+
 // ---------------------------------------------------------------------------------------------------------------------
 // reductions in a fixed order: Op::State, Op::identity(), Op::combine(a, b)
 
@@ -167,6 +175,17 @@ __device__ inline bool last_block(u32* ticket, u32 blocks) {
     __syncthreads();
     __threadfence();  // and I read nothing older than the number
     return last;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// faults: an index that is not one of `limit` is never followed; fault = {1, index, place, limit} tells the backend, for
+// one of them, whoever is first.
+
+__device__ inline void report(u64* fault, long long index, long long place, long long limit) {
+    if (atomicCAS(fault, 0ull, 1ull) != 0) return;
+    fault[1] = u64(index);
+    fault[2] = u64(place);
+    fault[3] = u64(limit);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

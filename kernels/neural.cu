@@ -5,14 +5,6 @@
 
 #include "reducers.cuh"
 
-// f(i, count) for the packs of this thread's share of a row
-template <int N, class I, class F> __device__ inline void each_pack(I n, F f) {
-    for (I i = N * I(threadIdx.x); i < n; i += N * I(blockDim.x)) f(i, left<N>(i, n));
-}
-
-template <class I> __device__ inline I first_row() { return I(blockIdx.x) * blockDim.y + threadIdx.y; }
-template <class I> __device__ inline I row_step() { return I(gridDim.x) * blockDim.y; }
-
 // ---------------------------------------------------------------------------------------------------------------------
 // softmax       out = exp(x - max(x)) / sum(exp(x - max(x)))       x (rows, n) in, out (rows, n) out
 // log_softmax   out = x - max(x) - log(sum(exp(x - max(x))))
@@ -109,14 +101,10 @@ struct Smoothing {  // of double, so that both sides lay it out alike
     double every;   // e / c
 };
 
-// fault = {1, label, row} of one bad label; whoever is first reports
 __device__ inline bool usable(long long label, long long classes, long long ignored, long long row, u64* fault) {
     if (label == ignored) return false;
     if (label >= 0 && label < classes) return true;
-    if (threadIdx.x == 0 && atomicCAS(fault, 0ull, 1ull) == 0) {
-        fault[1] = u64(label);
-        fault[2] = u64(row);
-    }
+    if (threadIdx.x == 0) report(fault, label, row, classes);
     return false;
 }
 

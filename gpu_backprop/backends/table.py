@@ -133,9 +133,10 @@ REDUCTIONS = {
     "var": ("Var", 3, 0),
 }
 
-FLAT_REDUCTIONS = {"square_sum": "SquareSum", "any_nonfinite": "AnyNonfinite"}  # of optimisers' buffers, rows only
 # gradients of activations that a column sum, the gradient of the bias, follows in one pass
 BIAS_BACKWARD = tuple(name for name in ELEMENTWISE if "_backward" in name)
+
+FLAT_REDUCTIONS = {"square_sum": "SquareSum", "any_nonfinite": "AnyNonfinite"}  # of optimisers' buffers, rows only
 
 ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "softmax": "softmax_rows<false, ",
@@ -144,6 +145,38 @@ ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "log_softmax_backward": "softmax_backward_rows<true, ",
     "softmax_cross_entropy": "cross_entropy_rows<",
     "softmax_cross_entropy_backward": "cross_entropy_backward_rows<",
+}
+
+LOSSES = {  # primitive -> functor of losses.cu
+    "mse_loss": "SquaredError",
+    "l1_loss": "AbsoluteError",
+    "huber_loss": "Huber",
+    "binary_cross_entropy_with_logits": "LogisticError",
+}
+
+INDEXING = {  # primitive -> kernel of indexing.cu
+    "take": "take_rows",
+    "take_backward": "add_rows",
+    "getitem_backward": "add_rows",  # of one index array
+    "embedding": "take_rows",
+    "embedding_backward": "add_rows",
+    "one_hot": "one_hot_flat",
+    "accuracy": "accuracy_rows",
+}
+
+NORMS = {  # what is launched -> file and kernel, without its types
+    "layer_norm": ("norms.cu", "layer_norm_rows<true, "),
+    "rms_norm": ("norms.cu", "layer_norm_rows<false, "),
+    "layer_norm_backward": ("norms.cu", "layer_norm_backward_rows<true, "),
+    "rms_norm_backward": ("norms.cu", "layer_norm_backward_rows<false, "),
+    "layer_norm_sums columns": ("batch_norm.cu", "norm_sums<true, true, "),
+    "batch_norm_sums columns": ("batch_norm.cu", "norm_sums<true, false, "),
+    "batch_norm_sums channels": ("batch_norm.cu", "norm_sums<false, false, "),
+    **{
+        f"{name} {layout}": ("batch_norm.cu", f"{name}<{columns}, ")
+        for name in ("batch_norm_statistics", "batch_norm_apply", "batch_norm_backward")
+        for layout, columns in (("columns", "true"), ("channels", "false"))
+    },
 }
 
 RANDOM = ("dropout", "random_normal", "random_uniform")  # kernels of random.cu that have a dtype
@@ -166,6 +199,19 @@ def bias_backward(activation: str, dtype: str, index: str) -> Kernel:
 
 def rowwise(primitive: str, dtype: str, index: str) -> Kernel:
     return Kernel("neural.cu", f"{ROWWISE[primitive]}{dtype}, {index}>")
+
+
+def loss(pattern: str, primitive: str, dtype: str, index: str) -> Kernel:
+    return Kernel("losses.cu", f"{pattern}<{LOSSES[primitive]}, {dtype}, {index}>")
+
+
+def indexing(primitive: str, dtype: str, index: str) -> Kernel:
+    return Kernel("indexing.cu", f"{INDEXING[primitive]}<{dtype}, {index}>")
+
+
+def norm(name: str, dtype: str, index: str) -> Kernel:
+    file, kernel = NORMS[name]
+    return Kernel(file, f"{kernel}{dtype}, {index}>")
 
 
 def random(primitive: str, index: str, dtype: str | None = None) -> Kernel:
@@ -197,9 +243,27 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
                 yield bias_backward(activation, dtype, index)
             for primitive in ROWWISE:
                 yield rowwise(primitive, dtype, index)
+            for primitive in LOSSES:
+                for pattern in ("loss_flat", "loss_backward_flat"):
+                    yield loss(pattern, primitive, dtype, index)
+            for primitive in ("take", "take_backward", "one_hot", "accuracy"):
+                yield indexing(primitive, dtype, index)
+            for name in NORMS:
+                yield norm(name, dtype, index)
             for primitive in RANDOM:
                 yield random(primitive, index, dtype)
             for primitive in UPDATES:
                 yield update(primitive, dtype, dtype, index)
                 if dtype in HALVES:  # with a master copy
                     yield update(primitive, dtype, "float", index)
+        yield indexing("one_hot", "long long", index)  # PyTorch's default dtype of one-hot rows
+
+
+def batches(indices: tuple[str, ...] = INDICES) -> Iterator[list[Kernel]]:
+    """The same, in lists of one file, float type and index type, which are best compiled together."""
+    for index in indices:
+        for dtype in FLOATS:
+            files: dict[str, list[Kernel]] = {}
+            for kernel in dict.fromkeys(instantiations((dtype,), (index,))):
+                files.setdefault(kernel.file, []).append(kernel)
+            yield from files.values()

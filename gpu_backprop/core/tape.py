@@ -477,6 +477,7 @@ def _every(primitive: Primitive, values: dict[str, Any], edges: Sequence[Any]) -
 
 def _judge(watch: Any, node: Node, gradient: Any, needed: Sequence[Any]) -> None:
     """Show a gradient to the watcher, in the module that its Node was recorded in."""
+    needed = [t for x in needed for t in (x if x.__class__ is tuple else (x,))]  # `before` may give g a tuple
     before, modes.scope = modes.scope, node.scope
     try:
         watch(node.primitive.name, gradient, needed, True)

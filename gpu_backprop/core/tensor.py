@@ -262,7 +262,7 @@ class Tensor:
         if self._grad is None:
             if buffer is not None:
                 buffer.renew()
-                buffer.array[...] = gradient.array
+                self.device.backend.write(buffer.array, ..., gradient.array)
                 self._grad = buffer
             else:
                 shared = gradient.array.base is not None or gradient._version_cell is not None or gradient.requires_grad
@@ -304,7 +304,7 @@ class Tensor:
     def _write(self, name: str, index: Any, value: Any) -> None:
         """array[index] = value, counted, and with an array module's complaint as one of ours."""
         try:
-            self.array[index] = value
+            self.device.backend.write(self.array, index, value)
         except IndexError as error:
             raise ShapeIndexError(f"{name}: {error} (Tensor of shape {list(self.shape)})") from error
         except (ValueError, TypeError) as error:

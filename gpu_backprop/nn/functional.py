@@ -6,20 +6,17 @@ import math
 from typing import Any
 
 from .. import random
-from ..core import dtypes, tape
+from ..core import dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
-from ..ops import indexing, linalg, neural, reduction
+from ..ops import indexing, linalg, losses, neural, normalization, reduction
 
 __all__ = [
     "batch_norm", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding", "gelu",
-    "huber_loss", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "relu", "rms_norm",
-    "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "huber_loss", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "one_hot", "relu",
+    "rms_norm", "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip
-
-# above this softplus(x) = x to the last bit of a double, and exp(x) is far from overflow in float32
-_SOFTPLUS_EXACT = 40.0
 
 
 def _tensor(x: Any, like: Tensor | None = None) -> Tensor:
@@ -34,11 +31,6 @@ def _floating(name: str, x: Any) -> Tensor:
     if not dtypes.is_floating(x.dtype):
         raise DTypeError(f"{name}: an input of {x.dtype} is not floating; cast it with x.astype(gb.float32)")
     return x
-
-
-def _wide(x: Tensor) -> Tensor:
-    """16-bit floats as float32: a composite computes there and is rounded once."""
-    return x.astype(dtypes.float32) if dtypes.is_half(x.dtype) else x
 
 
 # linear and embedding ------------------------------------------------------------------------------------------------
@@ -66,19 +58,26 @@ def embedding(input: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
         raise DTypeError(f"embedding: indices of {index.dtype} are not integers; cast them with x.astype(gb.int64)")
     if weight.ndim != 2:
         raise ShapeError(f"embedding: a weight of shape {list(weight.shape)} is not a table; give (rows, width)")
-    if not index.device.name.startswith("cuda") and index.size:  # on CUDA that would wait for the GPU
-        least, most = int(index.array.min()), int(index.array.max())
-        if least < 0 or most >= weight.shape[0]:
-            bad = least if least < 0 else most
-            raise DataError(
-                f"embedding: index {bad} is not one of the {weight.shape[0]} rows 0..{weight.shape[0] - 1}; "
-                "mend the indices, or make the table longer"
-            )
-    rows = indexing.take(weight, index, axis=0)
-    if padding_idx is None:
-        return rows
-    keep = ew.not_equal(index, padding_idx % weight.shape[0]).reshape((*index.shape, 1))
-    return ew.where(keep, rows, indexing.take(weight.detach(), index, axis=0))
+    if padding_idx is not None:
+        padding_idx %= weight.shape[0]
+    return indexing.embedding(weight, index, padding_idx=padding_idx)
+
+
+def one_hot(labels: Any, num_classes: int = -1, *, dtype: Any = None) -> Tensor:
+    """Integer labels (...) as (..., num_classes): 1 at the label, 0 elsewhere. No gradient.
+
+    num_classes=-1 is the largest label plus 1, for which the device must be waited for. dtype=None is int64.
+    """
+    y = _tensor(labels)
+    if y.dtype.kind not in "iu":
+        raise DTypeError(f"one_hot: labels of {y.dtype} are not integers; cast them with x.astype(gb.int64)")
+    if num_classes == -1:
+        if not y.size:
+            raise DataError("one_hot: without labels num_classes cannot be found out; pass it")
+        num_classes = int(y.max().item()) + 1
+    if num_classes < 1:
+        raise DataError(f"one_hot: num_classes={num_classes} leaves no class; use 1 or more, or -1 to find it out")
+    return indexing.one_hot(y, num_classes=num_classes, dtype=dtypes.int64 if dtype is None else dtypes.as_dtype(dtype))
 
 
 # activations ---------------------------------------------------------------------------------------------------------
@@ -160,35 +159,38 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
 # norms ---------------------------------------------------------------------------------------------------------------
 
 
-def _last_axes(name: str, x: Tensor, normalized_shape: Any) -> tuple[int, ...]:
+def _rows(name: str, x: Tensor, normalized_shape: Any, *parameters: Tensor | None) -> tuple[Any, ...]:
+    """x as (rows, n), n the elements of its last axes, and the parameters as (n,)."""
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(
             f"{name}: an input of shape {list(x.shape)} does not end in normalized_shape {list(shape)}; make them agree"
         )
-    return tuple(range(x.ndim - len(shape), x.ndim))
+    for what, t in zip(("weight", "bias"), parameters):
+        if t is not None and t.shape != shape:
+            raise ShapeError(
+                f"{name}: a {what} of shape {list(t.shape)} for normalized_shape {list(shape)}; make them equal"
+            )
+    if len(shape) > 1:
+        parameters = tuple(None if t is None else t.reshape(-1) for t in parameters)
+    rows = math.prod(x.shape[: x.ndim - len(shape)]), math.prod(shape)
+    return x if x.shape == rows else x.reshape(rows), *parameters
 
 
 def layer_norm(
     input: Any, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are of shape `normalized_shape`."""
-    source = _floating("layer_norm", input)
-    axes = _last_axes("layer_norm", source, normalized_shape)
-    x = _wide(source)
-    centred = x - reduction.mean(x, axis=axes, keepdims=True)
-    out = centred / ew.sqrt(reduction.mean(ew.square(centred), axis=axes, keepdims=True) + eps)
-    return _scale_and_shift(out, weight, bias, source)
+    x = _floating("layer_norm", input)
+    out = normalization.layer_norm(*_rows("layer_norm", x, normalized_shape, weight, bias), eps=float(eps))
+    return _like(out, x)
 
 
 def rms_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last axes; eps=None is the machine epsilon of x's dtype."""
-    source = _floating("rms_norm", input)
-    axes = _last_axes("rms_norm", source, normalized_shape)
-    x = _wide(source)
-    small = epsilon(source.dtype) if eps is None else eps
-    out = x / ew.sqrt(reduction.mean(ew.square(x), axis=axes, keepdims=True) + small)
-    return _scale_and_shift(out, weight, None, source)
+    x = _floating("rms_norm", input)
+    small = epsilon(x.dtype) if eps is None else float(eps)
+    return _like(normalization.rms_norm(*_rows("rms_norm", x, normalized_shape, weight), eps=small), x)
 
 
 def epsilon(dtype: Any) -> float:
@@ -196,12 +198,9 @@ def epsilon(dtype: Any) -> float:
     return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype.name]
 
 
-def _scale_and_shift(out: Tensor, weight: Tensor | None, bias: Tensor | None, source: Tensor) -> Tensor:
-    if weight is not None:
-        out = out * weight
-    if bias is not None:
-        out = out + bias
-    return out.astype(source.dtype, copy=False)
+def _like(out: Tensor, x: Tensor) -> Tensor:
+    """A result in the shape and dtype of the input that it was made of."""
+    return (out if out.shape == x.shape else out.reshape(x.shape)).astype(x.dtype, copy=False)
 
 
 def batch_norm(
@@ -217,7 +216,7 @@ def batch_norm(
     """(x - mean) / sqrt(var + eps) * weight + bias for each channel (axis 1) over all other axes.
 
     In training with the statistics of the batch, which move the running ones by `momentum` (the running variance by
-    the unbiased estimate); otherwise with the running ones.
+    the unbiased estimate); otherwise with the running ones, which get no gradient.
     """
     source = _floating("batch_norm", input)
     if source.ndim < 2:
@@ -228,28 +227,23 @@ def batch_norm(
             raise ShapeError(
                 f"batch_norm: {what} of shape {list(t.shape)} for {channels} channels; give one number each"
             )
-    x = _wide(source)
-    axes = (0, *range(2, x.ndim))
-    across = (1, channels) + (1,) * (x.ndim - 2)
-    if training:
-        n = reduction.count_reduced(x.shape, axes)
-        check_batch(x)
-        mean = reduction.mean(x, axis=axes, keepdims=True)
-        centred = x - mean
-        var = reduction.mean(ew.square(centred), axis=axes, keepdims=True)
-        if running_mean is not None and running_var is not None:
-            with tape.no_grad():
-                _move(running_mean, mean.reshape(-1), momentum)
-                _move(running_var, var.reshape(-1) * (n / (n - 1)), momentum)
-    else:
+    running = running_mean, running_var
+    x = source if source.ndim < 4 else source.reshape((*source.shape[:2], math.prod(source.shape[2:])))
+    if not training:
         if running_mean is None or running_var is None:
             raise DataError("batch_norm: running statistics are needed outside training; pass them, or training=True")
-        centred = x - running_mean.reshape(across)
-        var = running_var.reshape(across)
-    out = centred / ew.sqrt(var + eps)
-    weight = None if weight is None else weight.reshape(across)
-    bias = None if bias is None else bias.reshape(across)
-    return _scale_and_shift(out, weight, bias, source)
+        return _like(normalization.batch_norm_inference(x, weight, bias, *running, eps=float(eps)), source)
+    check_batch(x)
+    if running_mean is None or running_var is None:
+        running = None, None
+    # the running statistics keep their dtype: they are written in place
+    dtype = dtypes.result_type(*(t for t in (x, weight, bias) if t is not None))
+    operands = (t if t is None else t.astype(dtype, copy=False) for t in (x, weight, bias))
+    out = normalization.batch_norm_training(*operands, *running, momentum=float(momentum), eps=float(eps))
+    for t in running:
+        if t is not None:
+            t._bump_version()
+    return _like(out, source)
 
 
 def check_batch(x: Tensor) -> None:
@@ -260,10 +254,6 @@ def check_batch(x: Tensor) -> None:
             f"batch_norm: training on shape {list(x.shape)} has {values} values a channel, and a variance needs two; "
             "use a larger batch (drop_last=True leaves out a short last one), or model.eval()"
         )
-
-
-def _move(running: Tensor, value: Tensor, momentum: float) -> None:
-    running.copy_(running * (1 - momentum) + value * momentum)
 
 
 # losses --------------------------------------------------------------------------------------------------------------
@@ -281,16 +271,28 @@ def _pair(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
     return x, y.astype(x.dtype, copy=False)
 
 
-def _reduce(name: str, loss: Tensor, reduction_: str) -> Tensor:
-    if reduction_ == "mean":
-        if not loss.size:
-            raise DataError(f"{name}: an empty batch has no mean; leave it out, or use reduction='sum'")
-        return reduction.reduce(reduction.mean, loss)
-    if reduction_ == "sum":
-        return reduction.reduce(reduction.sum, loss)
-    if reduction_ == "none":
-        return loss
-    raise _unknown_reduction(name, reduction_)
+def _reduced(primitive: Any, input: Any, target: Any, how: str, *weights: Any, **attrs: Any) -> Tensor:
+    """A loss of prediction and target, each checked."""
+    x, y = _pair(primitive.name, input, target)
+    if how not in _REDUCTIONS:
+        raise _unknown_reduction(primitive.name, how)
+    if how == "mean" and not x.size:
+        raise DataError(f"{primitive.name}: an empty batch has no mean; leave it out, or use reduction='sum'")
+    return primitive(x, y, *(_weight(primitive.name, w, x) for w in weights), reduction=how, **attrs)
+
+
+def _weight(name: str, weight: Any, x: Tensor) -> Tensor | None:
+    """A weight of the elements of x, in the dtype of x."""
+    if weight is None:
+        return None
+    weight = _tensor(weight, x)
+    lead = x.ndim - weight.ndim
+    if lead < 0 or any(n not in (1, m) for n, m in zip(weight.shape, x.shape[lead:])):
+        raise ShapeError(
+            f"{name}: a weight of shape {list(weight.shape)} for a prediction of shape {list(x.shape)}; "
+            "give one that broadcasts to it"
+        )
+    return weight.astype(x.dtype, copy=False)
 
 
 def _unknown_reduction(name: str, value: Any) -> DataError:
@@ -299,44 +301,30 @@ def _unknown_reduction(name: str, value: Any) -> DataError:
 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """(x - y)^2."""
-    x, y = _pair("mse_loss", input, target)
-    return _reduce("mse_loss", ew.square(x - y), reduction)
+    return _reduced(losses.mse_loss, input, target, reduction)
 
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """|x - y|."""
-    x, y = _pair("l1_loss", input, target)
-    return _reduce("l1_loss", ew.abs(x - y), reduction)
+    return _reduced(losses.l1_loss, input, target, reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """(x - y)^2 / 2 where |x - y| <= delta, else delta (|x - y| - delta / 2)."""
     if not delta > 0:
         raise DataError(f"huber_loss: delta={delta} is out of range; it must be above zero")
-    x, y = _pair("huber_loss", input, target)
-    difference = x - y
-    size = ew.abs(difference)
-    loss = ew.where(ew.less_equal(size, delta), ew.square(difference) * 0.5, (size - 0.5 * float(delta)) * float(delta))
-    return _reduce("huber_loss", loss, reduction)
+    return _reduced(losses.huber_loss, input, target, reduction, delta=float(delta))
 
 
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
-    """-(pos_weight y log s + (1 - y) log(1 - s)) weight, s = sigmoid(x).
+    """-(pos_weight y log s + (1 - y) log(1 - s)) weight, s = sigmoid(x); the weights broadcast to x.
 
     Computed as pos_weight y softplus(-x) + (1 - y) softplus(x): no overflow, no cancellation, and derivatives of every
     order right, also at x = 0.
     """
-    name = "binary_cross_entropy_with_logits"
-    x, y = _pair(name, input, target)
-    positive = y * ew.softplus(-x, beta=1.0, threshold=_SOFTPLUS_EXACT)
-    if pos_weight is not None:
-        positive = positive * _tensor(pos_weight, x).astype(x.dtype, copy=False)
-    loss = positive + (1 - y) * ew.softplus(x, beta=1.0, threshold=_SOFTPLUS_EXACT)
-    if weight is not None:
-        loss = loss * _tensor(weight, x).astype(x.dtype, copy=False)
-    return _reduce(name, loss, reduction)
+    return _reduced(losses.binary_cross_entropy_with_logits, input, target, reduction, weight, pos_weight)
 
 
 def cross_entropy(

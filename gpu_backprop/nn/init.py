@@ -53,7 +53,7 @@ def trunc_normal_(
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """All elements `val`."""
-    tensor.array[...] = val
+    tensor.device.backend.write(tensor.array, ..., val)
     tensor._bump_version()
     return tensor
 
@@ -72,9 +72,10 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix."""
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: a Tensor of shape {list(tensor.shape)} is not a matrix; give one with two axes")
-    tensor.array[...] = 0
+    write = tensor.device.backend.write
+    write(tensor.array, ..., 0)
     for i in range(min(tensor.shape)):
-        tensor.array[i, i] = 1
+        write(tensor.array, (i, i), 1)
     tensor._bump_version()
     return tensor
 
@@ -149,6 +150,7 @@ def _dtype(name: str, tensor: Tensor) -> Any:
 
 
 def _put(tensor: Tensor, host: Any) -> Tensor:
-    tensor.array[...] = tensor.device.backend.from_host(host.astype(tensor.dtype), copy=False)
+    backend = tensor.device.backend
+    backend.write(tensor.array, ..., backend.from_host(host.astype(tensor.dtype), copy=False))
     tensor._bump_version()
     return tensor

@@ -159,7 +159,7 @@ class Flat:
                 continue
             moving.append(i)
             if p._grad is not buffer:
-                buffer.array[...] = p._grad.array
+                p.device.backend.write(buffer.array, ..., p._grad.array)
                 buffer._bump_version()
         for i, j in self._spans(moving):
             self._run(i, j)()
@@ -250,7 +250,7 @@ def zeros(device: Any, n: int, dtype: Any) -> Any:
     """n zeros that start at a multiple of ALIGNMENT bytes."""
     spare = ALIGNMENT // dtype.itemsize
     array = device.backend.empty((n + spare,), dtype)
-    array[...] = 0
+    device.backend.write(array, ..., 0)
     interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
     skip = -interface["data"][0] % ALIGNMENT // dtype.itemsize
     return array[skip : skip + n]

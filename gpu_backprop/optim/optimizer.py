@@ -287,7 +287,7 @@ class Optimizer:
         for p in self._params:
             if p._grad is not None:
                 p._grad = Tensor(p._grad.array * 0, p.device) if p._grad.node is not None else p._grad
-                p._grad.array[...] = 0
+                p.device.backend.write(p._grad.array, ..., 0)
                 p._grad._bump_version()
 
     # state -----------------------------------------------------------------------------------------------------------

@@ -208,6 +208,71 @@ def test_norms_of_half_precision_compute_in_float32(dtype):
     np.testing.assert_allclose(values(out).astype(np.float64), expected, rtol=digits * 1.05, atol=1e-5)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e4, -1e6])
+def test_norms_lose_no_digits_to_a_large_mean(mean, device):
+    """Against float64 at the same float32 numbers: what is left of their differences counts whole."""
+    x = (np.random.default_rng(3).normal(size=(65, 33)) + mean).astype(np.float32)
+    for f, axis in (
+        (lambda t: F.layer_norm(t, 33), 1),
+        (lambda t: F.batch_norm(t, None, None, training=True), 0),
+    ):
+        found, exact = gb.tensor(x, requires_grad=True), gb.tensor(x.astype(np.float64), requires_grad=True)
+        wide = x.astype(np.float64)
+        expected = (wide - wide.mean(axis, keepdims=True)) / np.sqrt(wide.var(axis, keepdims=True) + 1e-5)
+        np.testing.assert_allclose(values(f(found)), expected, rtol=0, atol=2e-6)
+        for t in (found, exact):
+            gb.square(f(t) * gb.tensor(np.arange(33), dtype=t.dtype)).sum().backward()
+        np.testing.assert_allclose(values(found.grad), values(exact.grad), rtol=0, atol=2e-4 * 32)
+
+
+def test_norms_in_other_shapes(device):
+    """Scalars of rows, more than one axis behind the channels, nothing at all."""
+    x = np.random.default_rng(4).normal(size=(2, 3, 4, 5))
+    expected = (x - x.mean((0, 2, 3), keepdims=True)) / np.sqrt(x.var((0, 2, 3), keepdims=True) + 1e-5)
+    found = F.batch_norm(gb.tensor(x), None, None, training=True)
+    np.testing.assert_allclose(values(found), expected, rtol=1e-12, atol=1e-12)
+    found = F.layer_norm(gb.tensor(x[0, 0, 0]), 5)
+    np.testing.assert_allclose(values(found).std(), 1, rtol=1e-4)
+    for shape in ((0, 3), (2, 0, 3)):
+        empty = gb.zeros(shape).requires_grad_()
+        weight = gb.ones(3).requires_grad_()
+        F.rms_norm(F.layer_norm(empty, 3, weight), 3).sum().backward()
+        assert empty.grad.shape == shape
+        assert weight.grad.tolist() == [0, 0, 0]
+
+
+def test_frozen_and_missing_parameters_of_norms_get_no_gradient(device):
+    x, frozen = gb.tensor(X, requires_grad=True), gb.tensor([1.0, 2.0, 3.0], dtype="float64")
+    trained = gb.zeros(3, dtype="float64").requires_grad_()
+    for f in (lambda *p: F.layer_norm(x, 3, *p), lambda *p: F.batch_norm(x, None, None, *p, training=True)):
+        for parameters in ((frozen, None), (None, trained), (frozen, frozen)):
+            trained.grad = None
+            f(*parameters).sum().backward()
+            if parameters[1] is trained:
+                assert trained.grad.tolist() == [len(X)] * 3
+    assert frozen.grad is None
+
+
+def test_parameters_of_another_dtype_widen_a_norm(device):
+    """bfloat16 data with float32 parameters: computed in float32, back in bfloat16; running ones keep their dtype."""
+    x, weight = gb.tensor(X, dtype="bfloat16"), gb.tensor([1.0, 2.0, 3.0])
+    running = gb.zeros(3), gb.ones(3)
+    for out in (F.layer_norm(x, 3, weight), F.batch_norm(x, *running, weight, training=True)):
+        assert out.dtype == "bfloat16"
+    exact = values(x).astype(np.float64)
+    np.testing.assert_allclose(values(running[0]), 0.1 * exact.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(values(running[1]), 0.9 + 0.1 * exact.var(0, ddof=1), rtol=1e-6)
+
+
+def test_training_moves_the_version_of_running_statistics():
+    mean, var, w = gb.zeros(3), gb.ones(3), gb.ones(3).requires_grad_()
+    x = gb.tensor(X, dtype="float32")
+    out = F.batch_norm(x, mean, var, w)
+    F.batch_norm(x, mean, var, training=True)
+    with pytest.raises(gb.TapeError, match="changed in place"):
+        out.sum().backward()
+
+
 # dropout -------------------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +342,9 @@ BAD = [
     (lambda: F.dropout(gb.tensor([1, 2])), gb.DTypeError, "int64 is not floating"),
     (lambda: gb.nn.LayerNorm(4)(gb.ones((2, 3))), gb.ShapeError, r"\[2, 3\] does not end in normalized_shape \[4\]"),
     (lambda: gb.nn.LayerNorm(()), gb.ShapeError, "names no axis"),
+    (lambda: F.layer_norm(gb.ones((2, 3)), 3, gb.ones(1)), gb.ShapeError, r"a weight of shape \[1\] for .* \[3\]"),
+    (lambda: F.layer_norm(gb.ones((2, 3)), 3, None, gb.ones((1, 3))), gb.ShapeError, r"a bias of shape \[1, 3\]"),
+    (lambda: F.batch_norm(gb.ones((2, 3)), None, None), gb.DataError, "running statistics are needed"),
     (lambda: gb.nn.BatchNorm1d(3)(gb.ones((1, 3))), gb.DataError, "1 values a channel"),
     (lambda: gb.nn.BatchNorm1d(3)(gb.ones((0, 3))), gb.DataError, "0 values a channel"),
     (lambda: gb.nn.BatchNorm1d(3)(gb.ones((2, 4))), gb.ShapeError, r"\[2, 4\] for num_features=3"),

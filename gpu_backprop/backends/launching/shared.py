@@ -74,6 +74,10 @@ class Launch:
         height = 1 if n > 1024 else BLOCK // WARP
         return (min(ceil_div(rows, height), 1024, self.launcher.max_grid),), (BLOCK // height, height)
 
+    def as_labels(self, labels: Array) -> Array:
+        """Labels or indices as kernels read them: 64-bit, in C order."""
+        return self.xp.ascontiguousarray(labels, dtype=np.int64)
+
     def contiguous(self, x: Array) -> Array:
         """x in C order, copied by a kernel where it is not."""
         return x if x.flags.c_contiguous else self.copy_to(x, out=self.backend.empty(x.shape, x.dtype))

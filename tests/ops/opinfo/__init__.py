@@ -11,8 +11,11 @@ Samples keep away from kinks and ties (a central difference across one is no der
 from .activations import ACTIVATIONS
 from .base import Op
 from .elementwise import ELEMENTWISE
+from .embeddings import EMBEDDINGS
+from .losses import LOSSES
 from .movement import INDEXING, MOVEMENT
 from .neural import NEURAL
+from .normalization import NORMALIZATION
 from .products import PRODUCTS
 from .reductions import REDUCTIONS
 from .values_only import VALUES_ONLY
@@ -25,6 +28,9 @@ OPS: list[Op] = [
     *REDUCTIONS,
     *PRODUCTS,
     *NEURAL,
+    *LOSSES,
+    *EMBEDDINGS,
+    *NORMALIZATION,
     *MOVEMENT,
     *INDEXING,
     *VALUES_ONLY,

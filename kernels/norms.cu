@@ -1,0 +1,115 @@
+// Layer norm and RMS norm along the rows of x (rows, n).
+//
+//   layer_norm   out = xhat weight + bias,  xhat = (x - mean) rstd,  rstd = 1 / sqrt(var + eps)     Ba et al., 2016
+//   rms_norm     out = xhat weight,  xhat = x rstd,  rstd = 1 / sqrt(m(x^2) + eps)        Zhang and Sennrich, 2019
+//
+// and back, m() being the mean over the row (a mean of 0 has no share in an RMS norm):
+//
+//   dx = rstd (g weight - m(g weight) - xhat m(g weight xhat))
+//
+// Fewest bytes: x in, out out; back g and x in, dx out. A row belongs to a warp, in blocks of (32, 8), or to a block of
+// (256, 1) when it is long; it is walked again out of the cache. The gradients of weight and bias are sums over columns:
+// norm_sums in batch_norm.cu.
+
+#include "tiles.cuh"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// layer_norm (CENTRED), rms_norm: x (rows, n), weight (n,), bias (n,) in; out (rows, n), means (2, rows), rstds (rows,) out.
+// Walked for the mean, for the deviations, and to write.
+// launcher: grid rows or fewer; weight and bias may be null
+
+template <bool CENTRED, class T, class I>
+__global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_rows(
+        I rows, I n, T* out, Acc<T>* means, Acc<T>* rstds, const T* x, const T* weight, const T* bias, Acc<T> eps) {
+    using A = Acc<T>;
+    constexpr int N = VECTOR<T>;
+    for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
+        const T* from = x + row * n;
+        Centre<A> centre = {A(0), A(0)};
+        if (CENTRED) {
+            A sum = A(0);
+            each_pack<N>(n, [&](I i, int count) {
+                const Pack<T, N> pack = load<N>(from + i, count);
+#pragma unroll
+                for (int k = 0; k < N; ++k)
+                    if (k < count) sum += widen(pack.value[k]);
+            });
+            centre.high = row_reduce<Plus<A>>(sum) / A(n);
+        }
+        Two<A> moments = {A(0), A(0)};
+        each_pack<N>(n, [&](I i, int count) {
+            const Pack<T, N> pack = load<N>(from + i, count);
+#pragma unroll
+            for (int k = 0; k < N; ++k)
+                if (k < count) {
+                    const A d = widen(pack.value[k]) - centre.high;
+                    moments = {moments.first + d, fma(d, d, moments.second)};
+                }
+        });
+        moments = row_reduce<AddTwo<A>>(moments);
+        if (CENTRED) centre.low = moments.first / A(n);
+        const A var = moments.second / A(n) - centre.low * centre.low;  // low is tiny beside the deviations: no cancellation
+        const A rstd = A(1) / sqrt((var < A(0) ? A(0) : var) + eps);
+        each_pack<N>(n, [&](I i, int count) {
+            Pack<T, N> pack = load<N>(from + i, count), scale, shift;
+            if (weight) scale = load<N>(weight + i, count);
+            if (bias) shift = load<N>(bias + i, count);
+#pragma unroll
+            for (int k = 0; k < N; ++k) {
+                A y = centre(widen(pack.value[k])) * rstd;
+                if (weight) y *= widen(scale.value[k]);
+                if (bias) y += widen(shift.value[k]);
+                pack.value[k] = narrow<T>(y);
+            }
+            store<N>(out + row * n + i, pack, count);
+        });
+        if (threadIdx.x == 0) {
+            rstds[row] = rstd;
+            if (CENTRED) {
+                means[row] = centre.high;
+                means[rows + row] = centre.low;
+            }
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// their gradient: g, x (rows, n), weight (n,), means (2, rows), rstds (rows,) in; dx (rows, n) out
+// launcher: as above
+
+template <bool CENTRED, class T, class I>
+__global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_backward_rows(
+        I rows, I n, T* dx, const T* g, const T* x, const T* weight, const Acc<T>* means, const Acc<T>* rstds) {
+    using A = Acc<T>;
+    constexpr int N = VECTOR<T>;
+    for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
+        const I at = row * n;
+        const Centre<A> centre = CENTRED ? centre_at(means, means + rows, row) : Centre<A>{A(0), A(0)};
+        const A rstd = rstds[row];
+        // f(g weight, xhat) of the elements of a pack
+        auto visit = [&](I i, int count, auto f) {
+            const Pack<T, N> values = load<N>(x + at + i, count);
+            Pack<T, N> grads = load<N>(g + at + i, count), scale;
+            if (weight) scale = load<N>(weight + i, count);
+#pragma unroll
+            for (int k = 0; k < N; ++k) {
+                A d = widen(grads.value[k]);
+                if (weight) d *= widen(scale.value[k]);
+                grads.value[k] = narrow<T>(f(d, centre(widen(values.value[k])) * rstd));
+            }
+            return grads;
+        };
+        Two<A> sums = {A(0), A(0)};
+        each_pack<N>(n, [&](I i, int count) {
+            visit(i, count, [&](A d, A xhat) {  // beyond count d is zero
+                sums = {sums.first + d, fma(d, xhat, sums.second)};
+                return d;
+            });
+        });
+        sums = row_reduce<AddTwo<A>>(sums);
+        const A shift = CENTRED ? sums.first / A(n) : A(0), slope = sums.second / A(n);
+        each_pack<N>(n, [&](I i, int count) {
+            store<N>(dx + at + i, visit(i, count, [&](A d, A xhat) { return rstd * (d - shift - xhat * slope); }), count);
+        });
+    }
+}
