@@ -656,7 +656,7 @@ def backward(
                     "reduce it first (t.sum()), or pass gradient= of the same shape"
                 )
             one = output.device.backend.empty(output.shape, output.dtype)
-            one.fill(1)
+            output.device.backend.write(one, ..., 1)
             seeds.append(Tensor(one, output.device))
             continue
         if gradient.shape != output.shape:
