@@ -39,6 +39,12 @@ BYTES = {
     "batch_norm_statistics": "s",
     "batch_norm_apply": "2s",
     "batch_norm_backward": "3s",
+    "loss_flat": "2s, 3s without a reduction",
+    "loss_backward_flat": "3s",
+    "take_rows": "2s",
+    "add_rows": "s, and the rows of g that are named",
+    "one_hot_flat": "s",
+    "accuracy_rows": "s",
     "sgd": "3s, with momentum 5s",  # beside a master copy state is 4 bytes wide, and the copy moves 8 more
     "adam": "7s, AMSGrad 9s",
     "rmsprop": "5s, centred 7s, with momentum 2s more",
