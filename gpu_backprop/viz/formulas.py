@@ -10,7 +10,9 @@ from ..core.tape import PICK, Node
 FORMULAS: dict[str, tuple[str, ...]] = {
     "alias": ("g",),
     "astype": ("g in the input's dtype",),
+    "batch_norm_backward": ("differentiated unfused",),
     "batch_norm_inference": ("g * weight * rstd", "sum(g * xhat) of each channel", "sum(g) of each channel"),
+    "batch_norm_sums": ("differentiated unfused",),
     "batch_norm_training": (
         "weight * rstd * (g - mean(g) - xhat * mean(g * xhat))",
         *("sum(g * xhat) of each channel", "sum(g) of each channel"),
@@ -26,6 +28,8 @@ FORMULAS: dict[str, tuple[str, ...]] = {
         "rstd * (g w - mean(g w) - xhat * mean(g w xhat)), w the weight",
         *("sum(g * xhat) of each column", "sum(g) of each column"),
     ),
+    "layer_norm_backward": ("differentiated unfused",),
+    "layer_norm_sums": ("differentiated unfused",),
     "linear": ("g @ weight", "g.T @ x", "g, summed over the rows"),
     "linear_relu": ("(g where out > 0) @ weight", "(g where out > 0).T @ x", "g where out > 0, summed over the rows"),
     "linear_weight_gradient": ("x @ g.T", "first input @ g"),
