@@ -58,9 +58,13 @@ def problem(network: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray
 
 
 # Each peer: a function that sets a network up and returns step() -> loss (anything float() takes) and a
-# function that waits until work is done.
+# function that waits until work is done. LeftOut says why a peer cannot run on the device.
 
 Step = Callable[[], object]
+
+
+class LeftOut(Exception):
+    """A peer that cannot run on the device asked for."""
 
 
 def gpu_backprop(network: str, device: str) -> tuple[Step, Callable[[], None]]:
@@ -108,10 +112,13 @@ def torch_model(network: str, device: str):  # type: ignore[no-untyped-def]
 def _torch_wait(device: str) -> Callable[[], None]:
     import torch
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise LeftOut("this PyTorch has no CUDA")
     return torch.cuda.synchronize if device == "cuda" else lambda: None
 
 
 def torch_eager(network: str, device: str) -> tuple[Step, Callable[[], None]]:
+    wait = _torch_wait(device)
     model, optimizer, loss_function, x, y = torch_model(network, device)
 
     def step() -> object:
@@ -121,7 +128,7 @@ def torch_eager(network: str, device: str) -> tuple[Step, Callable[[], None]]:
         optimizer.step()
         return loss.detach()
 
-    return step, _torch_wait(device)
+    return step, wait
 
 
 def jax_jit(network: str, device: str) -> tuple[Step, Callable[[], None]]:
@@ -129,6 +136,8 @@ def jax_jit(network: str, device: str) -> tuple[Step, Callable[[], None]]:
     import jax.numpy as jnp
     import optax
 
+    if device == "cuda" and jax.default_backend() != "gpu":
+        raise LeftOut("this JAX has no CUDA")
     x, y, layers = problem(network)
     xs, ys = jnp.asarray(x), jnp.asarray(y)
     params = [(jnp.asarray(w.T), jnp.asarray(b)) for w, b in layers]
@@ -161,6 +170,8 @@ def hips_autograd(network: str, device: str) -> tuple[Step, Callable[[], None]]:
     import autograd.numpy as anp
     from autograd.scipy.special import logsumexp
 
+    if device == "cuda":
+        raise LeftOut("HIPS autograd runs on the CPU")
     x, y, layers = problem(network)
     params = [array for w, b in layers for array in (w.T.copy(), b.copy())]
     m = [np.zeros_like(p) for p in params]
@@ -202,7 +213,11 @@ def worker(peer: str, network: str, device: str) -> None:
     """Answer requests on standard input: {"steps": n} -> {"seconds": of a step}, {"memory": true} -> {"peak_bytes"}."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to standard error
-    step, wait = PEERS[peer][0](network, device)
+    try:
+        step, wait = PEERS[peer][0](network, device if peer == "gpu_backprop" or device == "cuda" else "cpu")
+    except LeftOut as error:
+        print(json.dumps({"left_out": str(error)}), file=out, flush=True)
+        return
     losses = [float(step()) for _ in range(CHECKED_STEPS)]  # type: ignore[arg-type]
     out.write(json.dumps({"losses": losses, "version": _version(peer)}) + "\n")
     out.flush()
@@ -255,8 +270,12 @@ class Worker:
 def measure(network: str, peers: list[str], device: str, rounds: int, seconds: float) -> list[dict]:
     """Rows of {network, peer, milliseconds, ratio, peak_mib, loss_deviation}; ratio is ours over the peer's."""
     workers = {peer: Worker(peer, network, device) for peer in peers}
+    for peer in [peer for peer, worker_ in workers.items() if "left_out" in worker_.first]:
+        left_out = workers.pop(peer)
+        print(f"{peer} is left out: {left_out.first['left_out']}", file=sys.stderr)
+        left_out.close()
     reference = np.array(workers[peers[0]].first["losses"])
-    times: dict[str, list[float]] = {peer: [] for peer in peers}
+    times: dict[str, list[float]] = {peer: [] for peer in workers}
     for worker_ in workers.values():  # warm up, and find out how many steps fill a turn
         worker_.ask({"steps": 3})
     steps = {p: max(1, round(seconds / w.ask({"steps": 3})["seconds"])) for p, w in workers.items()}
@@ -315,7 +334,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", default="torch,jax,autograd", help="peers, those installed are used")
     parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "emulated"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one turn")
     parser.add_argument("--out", type=Path, help="folder for mlp_step_<device>.json and .md")
@@ -334,8 +353,9 @@ def main() -> None:
         print(f"{missing} is not installed and left out", file=sys.stderr)
     rows = []
     for network in args.networks.split(","):
-        rows += measure(network, peers, args.device, args.rounds, args.seconds)
-        print(table(rows[-len(peers) :]) + "\n", flush=True)
+        measured = measure(network, peers, args.device, args.rounds, args.seconds)
+        rows += measured
+        print(table(measured) + "\n", flush=True)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         report = {"machine": machine(args.device), "rows": rows}

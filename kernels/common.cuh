@@ -178,6 +178,17 @@ __device__ inline bool last_block(u32* ticket, u32 blocks) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// faults: an index that is not one of `limit` is never followed; fault = {1, index, place, limit} tells the backend, for
+// one of them, whoever is first.
+
+__device__ inline void report(u64* fault, long long index, long long place, long long limit) {
+    if (atomicCAS(fault, 0ull, 1ull) != 0) return;
+    fault[1] = u64(index);
+    fault[2] = u64(place);
+    fault[3] = u64(limit);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Philox4x64-10 (Salmon et al., 2011) as numpy.random.Philox numbers it: NumPy steps the counter before it draws, so
 // word i of Philox(key=key, counter=offset) is word i % 4 of block offset + 1 + i / 4.
 

@@ -1,4 +1,4 @@
-// Softmax and its kin along the rows of (rows, n), softmax cross-entropy, dropout.
+// Softmax and its kin along the rows of (rows, n), softmax cross-entropy.
 //
 // A row belongs to a warp, in blocks of (32, 8), or to a block of (256, 1) when it is long. Each row is walked twice, once
 // to reduce it and once to write: DRAM sees it once (a row of 8,192 floats is 32 kB and still in cache the second time).
@@ -101,14 +101,10 @@ struct Smoothing {  // of double, so that both sides lay it out alike
     double every;   // e / c
 };
 
-// fault = {1, label, row} of one bad label; whoever is first reports
 __device__ inline bool usable(long long label, long long classes, long long ignored, long long row, u64* fault) {
     if (label == ignored) return false;
     if (label >= 0 && label < classes) return true;
-    if (threadIdx.x == 0 && atomicCAS(fault, 0ull, 1ull) == 0) {
-        fault[1] = u64(label);
-        fault[2] = u64(row);
-    }
+    if (threadIdx.x == 0) report(fault, label, row, classes);
     return false;
 }
 
@@ -231,32 +227,5 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_backward_rows(
             }
             store<N>(dx + row * n + i, pack, count);
         });
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// dropout: out[i] = x[i] * scale where word i of Philox(key, counter=offset) says keep, else 0; scale = 1 / (1 - p). No
-// mask is stored: the backward pass draws it again and applies it to the gradient. keep iff u = (word >> 11) 2^-53 >= p,
-// that is word >> 11 >= ceil(p 2^53) = threshold: the comparison of doubles without doubles.
-// x (n,) in, out (n,) out; grid-stride over packs of whole blocks of 4 words.
-
-template <class T, class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) dropout_flat(
-        I n, T* out, const T* x, Acc<T> scale, u64 threshold, u64 key0, u64 key1, u64 offset) {
-    using A = Acc<T>;
-    constexpr int N = VECTOR<T> > 4 ? VECTOR<T> : 4;
-    for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
-        const int count = left<N>(i, n);
-        Pack<T, N> pack = load<N>(x + i, count);
-#pragma unroll
-        for (int k = 0; k < N; k += 4) {
-            const Words words = philox(key0, key1, offset, u64(i + k) / 4);
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                const bool keep = words.word[j] >> 11 >= threshold;
-                pack.value[k + j] = narrow<T>(keep ? widen(pack.value[k + j]) * scale : A(0));
-            }
-        }
-        store<N>(out + i, pack, count);
     }
 }

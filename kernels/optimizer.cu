@@ -1,13 +1,17 @@
 // One launch updates a contiguous run of a flat parameter buffer: parameters and state read and written once, gradients
 // read once. Formulas are those of torch.optim, computed in Acc<T>.
 //
+// Parameters and gradients are of type T, state of type S. S = T, or float beside 16-bit parameters with a master copy
+// (n,) of type S: then the master is read and written in the parameters' place, and the parameters, its rounded copy,
+// are written in the same pass. Without one, steps smaller than half the spacing of 16-bit numbers are lost.
+//
 // What can change between steps lies in device memory, so a captured launch follows it:
 //   hyper (float64)   0 lr, 1 weight_decay, 2 grad_scale, 3 skip, then what each kernel says
 //   steps (float64)   counts[0 .. count) of the run's parameters, all equal: the step is t = counts[0] + 1, and the block
 //                     that finishes last, when all have read it, writes t back
 // One thread a block turns them, in double, into the few coefficients that the others share.
 //
-// launcher (all kernels): grid-stride over packs of 16 bytes of T, blocks of 256, one zeroed ticket.
+// launcher (all kernels): grid-stride over packs of 16 bytes of T, blocks of 256, one zeroed ticket; no master if S = T.
 
 #include "common.cuh"
 
@@ -29,6 +33,29 @@ template <class A> struct Gradient {
     __device__ A operator()(A g, A p) const { return fma(weight_decay, p, g * scale); }
 };
 
+// Parameters as the update sees them: those of the master copy, or (S = T) the only ones
+template <int N, class T, class S, class I>
+__device__ inline Pack<S, N> load_weights(const T*, const S* master, I i, int count) {
+    return load<N>(master + i, count);
+}
+template <int N, class T, class I>
+__device__ inline Pack<T, N> load_weights(const T* param, const T*, I i, int count) {
+    return load<N>(param + i, count);
+}
+
+template <int N, class T, class S, class I>
+__device__ inline void store_weights(T* param, S* master, I i, const Pack<S, N>& p, int count) {
+    Pack<T, N> rounded;
+#pragma unroll
+    for (int k = 0; k < N; ++k) rounded.value[k] = narrow<T>(p.value[k]);
+    store<N>(master + i, p, count);
+    store<N>(param + i, rounded, count);
+}
+template <int N, class T, class I>
+__device__ inline void store_weights(T* param, T*, I i, const Pack<T, N>& p, int count) {
+    store<N>(param + i, p, count);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // SGD. hyper: 4 momentum, 5 dampening
 //   b = momentum b + (1 - dampening) g   (b = g when t = 1)
@@ -40,10 +67,10 @@ template <class A> struct SgdStep {
     A lr, momentum, fresh;
 };
 
-template <class T, class I>
+template <class T, class S, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) sgd(
-        I n, T* param, const T* grad, T* buffer, const double* hyper, double* counts, long long count, bool nesterov,
-        bool maximize, u32* ticket) {
+        I n, T* param, S* master, const T* grad, S* buffer, const double* hyper, double* counts, long long count,
+        bool nesterov, bool maximize, u32* ticket) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
     __shared__ SgdStep<A> shared;
@@ -59,7 +86,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) sgd(
     const SgdStep<A> step = shared;
     for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
         const int left_over = left<N>(i, n);
-        Pack<T, N> p = load<N>(param + i, left_over), b;
+        Pack<S, N> p = load_weights<N>(param, master, i, left_over), b;
         const Pack<T, N> g = load<N>(grad + i, left_over);
         if (buffer) b = load<N>(buffer + i, left_over);
 #pragma unroll
@@ -67,12 +94,12 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) sgd(
             A d = step.gradient(widen(g.value[k]), widen(p.value[k]));
             if (buffer) {
                 const A v = t == 1.0 ? d : fma(step.momentum, widen(b.value[k]), step.fresh * d);
-                b.value[k] = narrow<T>(v);
+                b.value[k] = narrow<S>(v);
                 d = nesterov ? fma(step.momentum, v, d) : v;
             }
-            p.value[k] = narrow<T>(fma(-step.lr, d, widen(p.value[k])));
+            p.value[k] = narrow<S>(fma(-step.lr, d, widen(p.value[k])));
         }
-        store<N>(param + i, p, left_over);
+        store_weights<N>(param, master, i, p, left_over);
         if (buffer) store<N>(buffer + i, b, left_over);
     }
     finish_step(counts, count, t, ticket);
@@ -91,10 +118,10 @@ template <class A> struct AdamStep {
     A keep, beta1, fresh1, beta2, fresh2, eps, size, root;
 };
 
-template <class T, class I>
+template <class T, class S, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) adam(
-        I n, T* param, const T* grad, T* exp_avg, T* exp_avg_sq, T* max_exp_avg_sq, const double* hyper, double* counts,
-        long long count, bool decoupled, bool maximize, u32* ticket) {
+        I n, T* param, S* master, const T* grad, S* exp_avg, S* exp_avg_sq, S* max_exp_avg_sq, const double* hyper,
+        double* counts, long long count, bool decoupled, bool maximize, u32* ticket) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
     __shared__ AdamStep<A> shared;
@@ -116,8 +143,8 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) adam(
     const AdamStep<A> step = shared;
     for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
         const int left_over = left<N>(i, n);
-        Pack<T, N> p = load<N>(param + i, left_over), m = load<N>(exp_avg + i, left_over);
-        Pack<T, N> v = load<N>(exp_avg_sq + i, left_over), u;
+        Pack<S, N> p = load_weights<N>(param, master, i, left_over), m = load<N>(exp_avg + i, left_over);
+        Pack<S, N> v = load<N>(exp_avg_sq + i, left_over), u;
         const Pack<T, N> g = load<N>(grad + i, left_over);
         if (max_exp_avg_sq) u = load<N>(max_exp_avg_sq + i, left_over);
 #pragma unroll
@@ -125,16 +152,16 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) adam(
             const A d = step.gradient(widen(g.value[k]), widen(p.value[k]));
             const A first = fma(step.beta1, widen(m.value[k]), step.fresh1 * d);
             A second = fma(step.beta2, widen(v.value[k]), step.fresh2 * d * d);
-            m.value[k] = narrow<T>(first);
-            v.value[k] = narrow<T>(second);
+            m.value[k] = narrow<S>(first);
+            v.value[k] = narrow<S>(second);
             if (max_exp_avg_sq) {
                 second = max_nan(widen(u.value[k]), second);
-                u.value[k] = narrow<T>(second);
+                u.value[k] = narrow<S>(second);
             }
             const A move = first / fma(sqrt(second), step.root, step.eps);
-            p.value[k] = narrow<T>(fma(-step.size, move, step.keep * widen(p.value[k])));
+            p.value[k] = narrow<S>(fma(-step.size, move, step.keep * widen(p.value[k])));
         }
-        store<N>(param + i, p, left_over);
+        store_weights<N>(param, master, i, p, left_over);
         store<N>(exp_avg + i, m, left_over);
         store<N>(exp_avg_sq + i, v, left_over);
         if (max_exp_avg_sq) store<N>(max_exp_avg_sq + i, u, left_over);
@@ -153,10 +180,10 @@ template <class A> struct RmspropStep {
     A lr, alpha, fresh, eps, momentum;
 };
 
-template <class T, class I>
+template <class T, class S, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) rmsprop(
-        I n, T* param, const T* grad, T* square_avg, T* grad_avg, T* buffer, const double* hyper, double* counts,
-        long long count, bool maximize, u32* ticket) {
+        I n, T* param, S* master, const T* grad, S* square_avg, S* grad_avg, S* buffer, const double* hyper,
+        double* counts, long long count, bool maximize, u32* ticket) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
     __shared__ RmspropStep<A> shared;
@@ -174,7 +201,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) rmsprop(
     const RmspropStep<A> step = shared;
     for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
         const int left_over = left<N>(i, n);
-        Pack<T, N> p = load<N>(param + i, left_over), v = load<N>(square_avg + i, left_over), a, b;
+        Pack<S, N> p = load_weights<N>(param, master, i, left_over), v = load<N>(square_avg + i, left_over), a, b;
         const Pack<T, N> g = load<N>(grad + i, left_over);
         if (grad_avg) a = load<N>(grad_avg + i, left_over);
         if (buffer) b = load<N>(buffer + i, left_over);
@@ -182,21 +209,21 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) rmsprop(
         for (int k = 0; k < N; ++k) {
             const A d = step.gradient(widen(g.value[k]), widen(p.value[k]));
             A r = fma(step.alpha, widen(v.value[k]), step.fresh * d * d);
-            v.value[k] = narrow<T>(r);
+            v.value[k] = narrow<S>(r);
             if (grad_avg) {
                 const A mean = fma(step.alpha, widen(a.value[k]), step.fresh * d);
-                a.value[k] = narrow<T>(mean);
+                a.value[k] = narrow<S>(mean);
                 r = fma(-mean, mean, r);
                 r = r < A(0) ? A(0) : r;  // rounding can take a variance of nothing below 0
             }
             A move = d / (sqrt(r) + step.eps);
             if (buffer) {
                 move = fma(step.momentum, widen(b.value[k]), move);
-                b.value[k] = narrow<T>(move);
+                b.value[k] = narrow<S>(move);
             }
-            p.value[k] = narrow<T>(fma(-step.lr, move, widen(p.value[k])));
+            p.value[k] = narrow<S>(fma(-step.lr, move, widen(p.value[k])));
         }
-        store<N>(param + i, p, left_over);
+        store_weights<N>(param, master, i, p, left_over);
         store<N>(square_avg + i, v, left_over);
         if (grad_avg) store<N>(grad_avg + i, a, left_over);
         if (buffer) store<N>(buffer + i, b, left_over);
@@ -214,10 +241,10 @@ template <class A> struct AdagradStep {
     A lr, eps;
 };
 
-template <class T, class I>
+template <class T, class S, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) adagrad(
-        I n, T* param, const T* grad, T* state_sum, const double* hyper, double* counts, long long count, bool maximize,
-        u32* ticket) {
+        I n, T* param, S* master, const T* grad, S* state_sum, const double* hyper, double* counts, long long count,
+        bool maximize, u32* ticket) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
     __shared__ AdagradStep<A> shared;
@@ -232,16 +259,16 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) adagrad(
     const AdagradStep<A> step = shared;
     for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
         const int left_over = left<N>(i, n);
-        Pack<T, N> p = load<N>(param + i, left_over), s = load<N>(state_sum + i, left_over);
+        Pack<S, N> p = load_weights<N>(param, master, i, left_over), s = load<N>(state_sum + i, left_over);
         const Pack<T, N> g = load<N>(grad + i, left_over);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             const A d = step.gradient(widen(g.value[k]), widen(p.value[k]));
             const A sum = fma(d, d, widen(s.value[k]));
-            s.value[k] = narrow<T>(sum);
-            p.value[k] = narrow<T>(fma(-step.lr, d / (sqrt(sum) + step.eps), widen(p.value[k])));
+            s.value[k] = narrow<S>(sum);
+            p.value[k] = narrow<S>(fma(-step.lr, d / (sqrt(sum) + step.eps), widen(p.value[k])));
         }
-        store<N>(param + i, p, left_over);
+        store_weights<N>(param, master, i, p, left_over);
         store<N>(state_sum + i, s, left_over);
     }
     finish_step(counts, count, t, ticket);

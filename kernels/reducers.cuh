@@ -20,6 +20,22 @@ template <class A, class I> struct Mean : Sum<A, I> {
     __device__ static A result(A sum, A divisor) { return sum / divisor; }
 };
 
+// of a flat buffer, for its norm; the result stays as wide as the sum, for squares of 16-bit floats overflow
+template <class A, class I> struct SquareSum : Sum<A, I> {
+    using Result = A;
+    __device__ static A element(A x, I) { return x * x; }
+};
+
+// is any element infinite or NaN?
+template <class A, class I> struct AnyNonfinite : Plain {
+    using State = u32;
+    using Result = bool;
+    __device__ static u32 identity() { return 0; }
+    __device__ static u32 element(A x, I) { return x - x == A(0) ? 0 : 1; }
+    __device__ static u32 combine(u32 a, u32 b) { return a | b; }
+    __device__ static bool result(u32 found, A) { return found != 0; }
+};
+
 template <class A, class I> struct Prod : Plain {
     using State = A;
     using Result = void;

@@ -63,16 +63,18 @@ def _left_out(config: pytest.Config) -> dict[str, str]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     reasons = _left_out(config)
-    left_out = {item: next((m for m in reasons if m in item.keywords), None) for item in items}
+    left_out = {item: next((m for m in reasons if item.get_closest_marker(m)), None) for item in items}
     config.hook.pytest_deselected(items=[item for item, marker in left_out.items() if marker])
     items[:] = [item for item, marker in left_out.items() if not marker]
+    for item in items:  # for the summary, whose keywords hold the names of folders too
+        item.user_properties.append(("markers", [marker.name for marker in item.iter_markers()]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """How many tests ran on kernels and compilers, and which were left out: the counts that matter without a GPU."""
     passed = terminalreporter.stats.get("passed", [])
     for marker in ("emulated", "compile", "gpu"):
-        count = sum(marker in report.keywords for report in passed)
+        count = sum(marker in dict(report.user_properties).get("markers", ()) for report in passed)
         if count:
             terminalreporter.write_line(f"{marker}: {count:,} passed")
     for marker, reason in _left_out(config).items():

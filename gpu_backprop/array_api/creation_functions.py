@@ -31,7 +31,7 @@ def _make(name: str, shape: Any, value: Any, dtype: Any, device: Any) -> Tensor:
     array = place.backend.empty(_shape(name, shape), target)
     if value is not None:
         try:
-            array[...] = value
+            place.backend.write(array, ..., value)
         except OverflowError:
             raise DataError(f"{name}: {value} does not fit into {target}; use a wider dtype") from None
         except (TypeError, ValueError):

@@ -50,6 +50,10 @@ class Backend(ABC):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """An uninitialised C-contiguous array."""
 
+    def write(self, array: Array, index: Any, value: Any) -> None:
+        """array[index] = value; the one way in which the rest of the package writes into an array."""
+        array[index] = value
+
     @abstractmethod
     def synchronize(self) -> None:
         """Wait for all work; errors of asynchronous work surface here."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import generic, updates
+from . import draws, generic, updates
 from .base import Backend, Functions
 
 # 0-d arrays, which NumPy's functions take faster than Python numbers
@@ -127,7 +127,7 @@ class CpuBackend(Backend):
         native.update({function.__name__: function for function in _LEAN})
         native.update({name: _reduction(ufunc) for name, ufunc in _REDUCTIONS.items()})
         self.functions = generic.half_aware(native)
-        self.functions.update(updates.TABLE)
+        self.functions.update(updates.TABLE | draws.TABLE)
 
     def from_host(self, array: np.ndarray, copy: bool = True) -> np.ndarray:
         return array.copy() if copy else array

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import DataError
 from . import generic
 from .base import Array, Backend, Functions
 from .cuda_machine import CudaMachine, cuda_status
+from .faults import FAULTS, fault
 from .launching import launch_functions
 
 __all__ = ["KernelBackend", "cuda_backend", "cuda_status"]
@@ -63,8 +63,8 @@ class KernelBackend(Backend):
         self.machine = machine or HostMachine(launcher)
         self.empty = self.machine.empty  # type: ignore[method-assign]
         self._tickets: dict[int, Array] = {}
-        self._fault: Array | None = None
-        self._fault_classes = 0
+        self._faults: Array | None = None  # a row an operation of FAULTS
+        self._fault_words: dict[str, Array] = {}
         self._fault_pending = False
 
         native = Functions(lambda primitive: generic.lookup(xp, primitive))
@@ -116,12 +116,12 @@ class KernelBackend(Backend):
             self._tickets.clear()
             raise
 
-    def fault_word(self, classes: int) -> Array:
-        """Where kernels report a label out of range: (1, label, row), or zeros."""
-        if self._fault is None:
-            self._fault = self.zeros(3, np.uint64)
-        self._fault_classes = classes
-        return self._fault
+    def fault_word(self, operation: str) -> Array:
+        """Where kernels of an operation report an index out of range: (1, index, place, limit), or zeros."""
+        if self._faults is None:
+            self._faults = self.zeros(4 * len(FAULTS), np.uint64).reshape(-1, 4)
+            self._fault_words = dict(zip(FAULTS, self._faults, strict=True))
+        return self._fault_words[operation]
 
     def launched_faultable(self) -> None:
         """A kernel that may report a fault is under way; where launches have ended when they return, look at once."""
@@ -130,19 +130,16 @@ class KernelBackend(Backend):
             self.check_faults()
 
     def check_faults(self) -> None:
-        """Raises DataError if a kernel met a label out of range since the last look."""
-        if not self._fault_pending or self._fault is None:
+        """Raises what FAULTS says if a kernel met an index out of range since the last look."""
+        if not self._fault_pending or self._faults is None:
             return
         self._fault_pending = False
-        fault = self.machine.to_host(self._fault)
-        if not fault[0]:
+        rows = self.machine.to_host(self._faults).astype(np.int64)
+        if not rows[:, 0].any():
             return
-        label, row, classes = int(fault[1].astype(np.int64)), int(fault[2]), self._fault_classes
-        self._fault.fill(0)
-        raise DataError(
-            f"cross_entropy: label {label} in row {row} is not one of the {classes} classes 0..{classes - 1}; "
-            f"mend the labels, or set ignore_index={label} to leave such rows out"
-        )
+        self._faults.fill(0)
+        operation, row = next((name, row) for name, row in zip(FAULTS, rows, strict=True) if row[0])
+        raise fault(operation, *map(int, row[1:]))
 
 
 def cuda_backend(index: int = 0) -> KernelBackend:
@@ -150,15 +147,7 @@ def cuda_backend(index: int = 0) -> KernelBackend:
     machine = CudaMachine(index)  # checks that CuPy, driver and device are there
     from .kernels import CudaLauncher
 
-    launcher = CudaLauncher()
-    if not machine.alone:  # a launch goes to the current device
-        launch = launcher.launch
-
-        def launch_here(*args: Any, **kwargs: Any) -> None:
-            with machine.xp.cuda.Device(index):
-                launch(*args, **kwargs)
-
-        launcher.launch = launch_here  # type: ignore[method-assign]
-    backend = KernelBackend("cuda" if index == 0 else f"cuda:{index}", machine.xp, launcher, machine)
+    backend = KernelBackend(machine.name, machine.xp, CudaLauncher(), machine)
+    machine.watch(backend)
     machine.refuse_after_fork(backend)
     return backend

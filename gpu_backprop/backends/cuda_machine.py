@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import importlib.util
+import math
 import os
 import sys
 import threading
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DeviceError
+from .cuda_watch import Watch, out_of_memory
 
 PER_THREAD = 2  # the handle cudaStreamPerThread
 
@@ -135,30 +138,81 @@ class CudaMachine:
 
         self.xp = cupy
         self.index = index
+        self.name = "cuda" if index == 0 else f"cuda:{index}"
         self.runtime = cupy.cuda.runtime
         self.alone = count == 1
-        if self.alone:
-            self.empty = cupy.empty  # type: ignore[method-assign]
+        self.full = cupy.cuda.memory.OutOfMemoryError
+        self.failures = (self.full, self.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
+        self.ring = PinnedRing(self.pinned, self.record)
 
-        def allocate(size: int) -> np.ndarray:
-            return np.frombuffer(cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
+    def here(self) -> Any:
+        """A context in which this device is CuPy's current one."""
+        return self.xp.cuda.Device(self.index)
 
-        def record() -> Any:
-            event = cupy.cuda.Event(disable_timing=True)
-            event.record()
-            return event
-
-        self.ring = PinnedRing(allocate, record)
+    # memory ----------------------------------------------------------------------------------------------------------
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-        """An uninitialised array on this device, which also becomes the current one, so that launches go to it."""
-        self.xp.cuda.Device(self.index).use()
-        return self.xp.empty(shape, dtype)
+        """An uninitialised array on this device; DeviceError if there is no room after the pool has given back all."""
+        try:
+            if self.alone:
+                return self.xp.empty(shape, dtype)
+            with self.here():
+                return self.xp.empty(shape, dtype)
+        except self.full:
+            pass
+        with self.here():
+            gc.collect()  # arrays in reference cycles
+            self.xp.get_default_memory_pool().free_all_blocks()
+            try:
+                return self.xp.empty(shape, dtype)
+            except self.full:
+                pass  # and out of here, so that the new error does not keep this one's frames
+            asked = math.prod(shape) * np.dtype(dtype).itemsize
+            raise out_of_memory(f'device "{self.name}"', "making an array", asked, self.memory())
+
+    def memory(self) -> tuple[int, int, int, int]:
+        """Bytes used by arrays, held free by CuPy's pool, free on the GPU, and in all."""
+        pool = self.xp.get_default_memory_pool()
+        with self.here():
+            return pool.used_bytes(), pool.free_bytes(), *self.runtime.memGetInfo()
+
+    def pinned(self, size: int) -> np.ndarray:
+        """Page-locked host memory."""
+        return np.frombuffer(self.xp.cuda.alloc_pinned_memory(size), np.uint8, size)
+
+    # streams ---------------------------------------------------------------------------------------------------------
 
     def stream(self) -> int:
         """What tells streams apart; the per-thread default streams of all threads are one number to CUDA."""
         stream = self.xp.cuda.get_current_stream().ptr
         return stream if stream != PER_THREAD else -threading.get_ident()
+
+    def record(self) -> Any:
+        """An event behind the work given to the current stream."""
+        event = self.xp.cuda.Event(disable_timing=True)
+        event.record()
+        return event
+
+    def wait(self, event: Any) -> None:
+        """The current stream goes on only behind `event`."""
+        self.xp.cuda.get_current_stream().wait_event(event)
+
+    def synchronize(self) -> None:
+        self.xp.cuda.Device(self.index).synchronize()
+
+    def watch(self, backend: Any) -> None:
+        """Everything that `backend` puts on a stream goes through one Watch from now on."""
+        guard = Watch(self).guard
+        for name, what in (
+            ("from_host", "copy from the host"), ("to_host", "copy to the host"), ("synchronize", "synchronize"),
+            ("write", "write"),
+        ):  # fmt: skip
+            setattr(backend, name, guard(what, getattr(backend, name)))
+        functions, default = backend.functions, backend.functions._default
+        functions.update({name: guard(name, function) for name, function in functions.items()})
+        functions._default = lambda name: guard(name, default(name))
+
+    # copies ----------------------------------------------------------------------------------------------------------
 
     def from_host(self, array: np.ndarray, copy: bool) -> Any:
         native = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
@@ -185,8 +239,7 @@ class CudaMachine:
         )
         return result
 
-    def synchronize(self) -> None:
-        self.xp.cuda.Device(self.index).synchronize()
+    # what it is ------------------------------------------------------------------------------------------------------
 
     def info(self) -> dict[str, Any]:
         properties = self.runtime.getDeviceProperties(self.index)
@@ -213,7 +266,7 @@ class CudaMachine:
             )
 
         def after_fork() -> None:
-            for name in ("from_host", "to_host", "empty", "synchronize", "info"):
+            for name in ("from_host", "to_host", "empty", "write", "synchronize", "info"):
                 setattr(backend, name, refuse)
             for name in list(backend.functions):
                 backend.functions[name] = refuse

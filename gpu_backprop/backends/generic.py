@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..core import dtypes
-from ..core.errors import DataError
 from ..ops import indexing
-from . import generic_norms
+from . import generic_indexing, generic_losses, generic_norms
 from .base import Functions
+from .faults import fault
 
 EXACT = frozenset(
     (
+        "accuracy",
         "alias",
         "astype",
         "batch_norm_sums",
@@ -29,6 +30,7 @@ EXACT = frozenset(
         "class_indices",
         "concat",
         "copy",
+        "embedding",
         "flip",
         "getitem",
         "nextafter",
@@ -214,10 +216,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         bad = counts & ((labels < 0) | (labels >= c))
         if xp is np and bad.any():
             row = int(np.argmax(bad))
-            raise DataError(
-                f"cross_entropy: label {int(labels[row])} in row {row} is not one of the {c} classes 0..{c - 1}; "
-                f"mend the labels, or set ignore_index={int(labels[row])} to leave such rows out"
-            )
+            raise fault("cross_entropy", int(labels[row]), row, c)
         safe = xp.where(counts & ~bad, labels, 0)
         top = xp.max(x, axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):  # an infinite maximum gives NaN
@@ -317,7 +316,9 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         log_softmax, log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
-    return {f.__name__: f for f in functions} | generic_norms.table(xp)
+    own = {f.__name__: f for f in functions}
+    own |= generic_losses.table(xp) | generic_norms.table(xp)
+    return own | generic_indexing.table(xp, take, take_backward)
 
 
 def _put(result: Any, out: Any) -> Any:

@@ -14,6 +14,7 @@ from ..core import dtypes
 from .kernels import Kernel
 
 FLOATS = ("float", "double", "__half", "__nv_bfloat16")  # the kernels' names of the four float types
+HALVES = FLOATS[2:]
 INDICES = ("int", "long long")
 
 
@@ -135,6 +136,8 @@ REDUCTIONS = {
 # gradients of activations that a column sum, the gradient of the bias, follows in one pass
 BIAS_BACKWARD = tuple(name for name in ELEMENTWISE if "_backward" in name)
 
+FLAT_REDUCTIONS = {"square_sum": "SquareSum", "any_nonfinite": "AnyNonfinite"}  # of optimisers' buffers, rows only
+
 ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "softmax": "softmax_rows<false, ",
     "log_softmax": "softmax_rows<true, ",
@@ -142,7 +145,23 @@ ROWWISE = {  # primitive -> kernel of neural.cu, without its types
     "log_softmax_backward": "softmax_backward_rows<true, ",
     "softmax_cross_entropy": "cross_entropy_rows<",
     "softmax_cross_entropy_backward": "cross_entropy_backward_rows<",
-    "dropout": "dropout_flat<",
+}
+
+LOSSES = {  # primitive -> functor of losses.cu
+    "mse_loss": "SquaredError",
+    "l1_loss": "AbsoluteError",
+    "huber_loss": "Huber",
+    "binary_cross_entropy_with_logits": "LogisticError",
+}
+
+INDEXING = {  # primitive -> kernel of indexing.cu
+    "take": "take_rows",
+    "take_backward": "add_rows",
+    "getitem_backward": "add_rows",  # of one index array
+    "embedding": "take_rows",
+    "embedding_backward": "add_rows",
+    "one_hot": "one_hot_flat",
+    "accuracy": "accuracy_rows",
 }
 
 NORMS = {  # what is launched -> file and kernel, without its types
@@ -159,6 +178,9 @@ NORMS = {  # what is launched -> file and kernel, without its types
         for layout, columns in (("columns", "true"), ("channels", "false"))
     },
 }
+
+RANDOM = ("dropout", "random_normal", "random_uniform")  # kernels of random.cu that have a dtype
+RANDOM_INTEGERS = ("random_integers", "random_words")  # and those that have one type of results
 
 UPDATES = {"sgd_update": "sgd", "adam_update": "adam", "rmsprop_update": "rmsprop", "adagrad_update": "adagrad"}
 
@@ -179,19 +201,34 @@ def rowwise(primitive: str, dtype: str, index: str) -> Kernel:
     return Kernel("neural.cu", f"{ROWWISE[primitive]}{dtype}, {index}>")
 
 
+def loss(pattern: str, primitive: str, dtype: str, index: str) -> Kernel:
+    return Kernel("losses.cu", f"{pattern}<{LOSSES[primitive]}, {dtype}, {index}>")
+
+
+def indexing(primitive: str, dtype: str, index: str) -> Kernel:
+    return Kernel("indexing.cu", f"{INDEXING[primitive]}<{dtype}, {index}>")
+
+
 def norm(name: str, dtype: str, index: str) -> Kernel:
     file, kernel = NORMS[name]
     return Kernel(file, f"{kernel}{dtype}, {index}>")
 
 
-def update(primitive: str, dtype: str, index: str) -> Kernel:
-    return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {index}>")
+def random(primitive: str, index: str, dtype: str | None = None) -> Kernel:
+    types = index if dtype is None else f"{dtype}, {index}"
+    return Kernel("random.cu", f"{primitive.removeprefix('random_')}<{types}>")
+
+
+def update(primitive: str, dtype: str, state: str, index: str) -> Kernel:
+    return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {state}, {index}>")
 
 
 def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDICES) -> Iterator[Kernel]:
     """Every kernel that the launch code can ask for, for these types."""
     functors = ["Copy", *(row.functor for row in ELEMENTWISE.values())]
     for index in indices:
+        for primitive in RANDOM_INTEGERS:
+            yield random(primitive, index)
         for dtype in floats:
             casts = [f"Cast<{target}>" for target in FLOATS if target != dtype]
             for functor in functors + casts:
@@ -200,11 +237,33 @@ def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = 
             for reducer, _, _ in REDUCTIONS.values():
                 for pattern in ("reduce_rows", "reduce_columns"):
                     yield reduction(pattern, reducer, dtype, index)
+            for reducer in FLAT_REDUCTIONS.values():
+                yield reduction("reduce_rows", reducer, dtype, index)
             for activation in BIAS_BACKWARD:
                 yield bias_backward(activation, dtype, index)
             for primitive in ROWWISE:
                 yield rowwise(primitive, dtype, index)
+            for primitive in LOSSES:
+                for pattern in ("loss_flat", "loss_backward_flat"):
+                    yield loss(pattern, primitive, dtype, index)
+            for primitive in ("take", "take_backward", "one_hot", "accuracy"):
+                yield indexing(primitive, dtype, index)
             for name in NORMS:
                 yield norm(name, dtype, index)
+            for primitive in RANDOM:
+                yield random(primitive, index, dtype)
             for primitive in UPDATES:
-                yield update(primitive, dtype, index)
+                yield update(primitive, dtype, dtype, index)
+                if dtype in HALVES:  # with a master copy
+                    yield update(primitive, dtype, "float", index)
+        yield indexing("one_hot", "long long", index)  # PyTorch's default dtype of one-hot rows
+
+
+def batches(indices: tuple[str, ...] = INDICES) -> Iterator[list[Kernel]]:
+    """The same, in lists of one file, float type and index type, which are best compiled together."""
+    for index in indices:
+        for dtype in FLOATS:
+            files: dict[str, list[Kernel]] = {}
+            for kernel in dict.fromkeys(instantiations((dtype,), (index,))):
+                files.setdefault(kernel.file, []).append(kernel)
+            yield from files.values()

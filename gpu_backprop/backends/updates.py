@@ -4,6 +4,8 @@ Each function changes a contiguous run of a flat parameter buffer and its state 
 user can change: 0 lr, 1 weight_decay, 2 grad_scale (the gradient is multiplied by it first), 3 skip (non-zero: nothing
 is changed), then what each function says. `steps` (float64) counts updates; entries first .. first + count are this
 run's, all equal, and t is their value plus one. 16-bit floats compute in float32 and are rounded once, at the end.
+With a float32 `master` copy beside 16-bit parameters, the state is float32 too: the update reads and writes the master,
+and `param` becomes its rounded copy.
 
 A block is small enough for its arrays to stay in the second-level cache over the dozen passes of an update; scratch
 memory is kept from call to call. Scalars are 0-d arrays, which NumPy's functions take faster than Python numbers.
@@ -50,13 +52,13 @@ class _Work:
         return self.pair
 
     def widen(self, arrays: tuple[Array, ...]) -> list[Array]:
-        """The blocks of a 16-bit run as float32."""
+        """The blocks of a 16-bit run as float32; those that are (beside a master copy) as they are."""
         while len(self.wide) < len(arrays):
             self.wide.append(np.empty(BLOCK, self.dtype))
-        wide = [None if x is None else w[: x.size] for x, w in zip(arrays, self.wide)]
+        wide = [x if x is None or x.dtype == self.dtype else w[: x.size] for x, w in zip(arrays, self.wide)]
         for w, x in zip(wide, arrays):
-            if x is not None:
-                w[...] = x  # type: ignore[index]
+            if w is not x:
+                w[...] = x
         return wide
 
 
@@ -76,7 +78,7 @@ def _work(dtype: np.dtype) -> _Work:
     return found
 
 
-def _run(step: Callable[..., None], work: _Work, arrays: tuple[Array, ...]) -> None:
+def _run(step: Callable[..., None], work: _Work, arrays: tuple[Array, ...], master: Array | None) -> None:
     """Call `step(*blocks, scratch, scratch)` for the blocks of flat arrays: parameters, gradients, state."""
     param: Any = arrays[0]
     n = param.size
@@ -84,6 +86,8 @@ def _run(step: Callable[..., None], work: _Work, arrays: tuple[Array, ...]) -> N
     if n <= BLOCK and not half:
         step(*arrays, *work.scratch(n))
         return
+    if master is not None:
+        arrays = (master, *arrays[1:])
     for start in range(0, n, BLOCK):
         blocks: Any = tuple([None if x is None else x[start : start + BLOCK] for x in arrays])
         size = blocks[0].size
@@ -91,8 +95,10 @@ def _run(step: Callable[..., None], work: _Work, arrays: tuple[Array, ...]) -> N
         step(*wide, work.first[:size], work.second[:size])
         if half:
             for i, (block, value) in enumerate(zip(blocks, wide)):
-                if block is not None and i != 1:  # all but the gradient
+                if block is not value and i != 1:  # all that was widened but the gradient
                     block[...] = value
+        if master is not None:
+            param[start : start + BLOCK] = wide[0]
 
 
 def _gradient(work: _Work, hyper: list[float], maximize: bool, decay: float) -> Callable[..., Array] | None:
@@ -118,18 +124,20 @@ def _quiet(eps: float) -> np.errstate | None:
     return np.errstate(invalid="ignore", divide="ignore") if eps == 0.0 else None
 
 
-def _go(step: Callable[..., None], work: _Work, arrays: tuple[Array, ...], eps: float = 1.0) -> None:
+def _go(
+    step: Callable[..., None], work: _Work, arrays: tuple[Array, ...], master: Array | None, eps: float = 1.0
+) -> None:
     quiet = _quiet(eps)
     if quiet is None:
-        _run(step, work, arrays)
+        _run(step, work, arrays, master)
     else:
         with quiet:
-            _run(step, work, arrays)
+            _run(step, work, arrays, master)
 
 
 def sgd_update(
     param: Array, grad: Array, momentum_buffer: Array, hyper: Array, steps: Array, *, first: int, count: int,
-    nesterov: bool, maximize: bool,
+    nesterov: bool, maximize: bool, master: Array | None = None,
 ) -> None:  # fmt: skip
     """hyper: 4 momentum, 5 dampening. b = momentum b + (1 - dampening) g (b = g when t = 1);
     p -= lr (nesterov ? g + momentum b : b), or p -= lr g without a buffer."""
@@ -155,13 +163,13 @@ def sgd_update(
         _multiply(g, lr, s)
         _subtract(p, s, p)
 
-    _run(step, work, (param, grad, momentum_buffer))
+    _run(step, work, (param, grad, momentum_buffer), master)
     steps[first : first + count] += 1.0
 
 
 def adam_update(
     param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, max_exp_avg_sq: Array, hyper: Array, steps: Array, *,
-    first: int, count: int, decoupled: bool, maximize: bool,
+    first: int, count: int, decoupled: bool, maximize: bool, master: Array | None = None,
 ) -> None:  # fmt: skip
     """hyper: 4 beta1, 5 beta2, 6 eps. m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
     u = v, or max(u, v) with a max_exp_avg_sq; p -= lr / (1 - beta1^t) m / (sqrt(u) / sqrt(1 - beta2^t) + eps),
@@ -202,13 +210,13 @@ def adam_update(
             _multiply(p, keep, p)
         _subtract(p, s, p)
 
-    _go(step, work, (param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq), eps_)
+    _go(step, work, (param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq), master, eps_)
     steps[first : first + count] += 1.0
 
 
 def rmsprop_update(
     param: Array, grad: Array, square_avg: Array, grad_avg: Array, momentum_buffer: Array, hyper: Array, steps: Array,
-    *, first: int, count: int, maximize: bool,
+    *, first: int, count: int, maximize: bool, master: Array | None = None,
 ) -> None:  # fmt: skip
     """hyper: 4 alpha, 5 eps, 6 momentum. v = alpha v + (1 - alpha) g^2; with a grad_avg a = alpha a + (1 - alpha) g and
     r = v - a^2, else r = v; b = momentum b + g / (sqrt(r) + eps); p -= lr b, or p -= lr g / (sqrt(r) + eps)."""
@@ -243,13 +251,14 @@ def rmsprop_update(
         _multiply(s if b is None else b, lr, s)
         _subtract(p, s, p)
 
-    _go(step, work, (param, grad, square_avg, grad_avg, momentum_buffer), h[5])
+    _go(step, work, (param, grad, square_avg, grad_avg, momentum_buffer), master, h[5])
     steps[first : first + count] += 1.0
 
 
 def adagrad_update(
-    param: Array, grad: Array, state_sum: Array, hyper: Array, steps: Array, *, first: int, count: int, maximize: bool
-) -> None:
+    param: Array, grad: Array, state_sum: Array, hyper: Array, steps: Array, *, first: int, count: int, maximize: bool,
+    master: Array | None = None,
+) -> None:  # fmt: skip
     """hyper: 4 lr_decay, 5 eps. s = s + g^2; p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)."""
     h = hyper.tolist()
     if h[3]:
@@ -269,7 +278,7 @@ def adagrad_update(
         _multiply(s, lr, s)
         _subtract(p, s, p)
 
-    _go(step, work, (param, grad, state_sum), h[5])
+    _go(step, work, (param, grad, state_sum), master, h[5])
     steps[first : first + count] += 1.0
 
 
@@ -283,6 +292,11 @@ def square_sum(x: Array) -> Array:
     return np.array(total, np.float32 if dtypes.is_half(x.dtype) else x.dtype)
 
 
+def any_nonfinite(x: Array) -> Array:
+    """Whether a flat array holds an infinity or a NaN, as a bool array of no dimension; stops at the first block."""
+    return np.array(any(not np.isfinite(x[i : i + BLOCK]).all() for i in range(0, x.size, BLOCK)))
+
+
 TABLE: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (sgd_update, adam_update, rmsprop_update, adagrad_update, square_sum)
+    f.__name__: f for f in (sgd_update, adam_update, rmsprop_update, adagrad_update, square_sum, any_nonfinite)
 }

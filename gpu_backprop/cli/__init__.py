@@ -1,4 +1,4 @@
-"""The command line: `gpu-backprop train | info | bench`.
+"""The command line: `gpu-backprop train | info | bench | diff`.
 
 A user's error is one sentence on standard error and exit code 2; `--debug`, or GPU_BACKPROP_DEBUG=1, shows the
 traceback.

@@ -86,7 +86,10 @@ def info(json: Json = False) -> None:
 @app.command()
 def bench(
     networks: Annotated[
-        str, typer.Option(help="Networks as widths@batch, separated by commas.")
+        str,
+        typer.Option(
+            help="Networks as widths@batch, separated by commas.", show_default="64-32-10@32 and two larger ones"
+        ),
     ] = "64-32-10@32,784-256-128-10@128,784-1024-1024-10@256",
     devices: Annotated[
         str | None, typer.Option(help="Devices to compare.", show_default="cpu and cuda if usable")
@@ -106,3 +109,49 @@ def bench(
         ),
         json_line=json,
     )
+
+
+@app.command()
+def diff(
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="Devices to compare, one an option; the first is the reference.", show_default="all usable"),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A Python file that defines model(), which gives a gb.nn.Module, batch(), which gives inputs and "
+            "target, and, if need be, loss(prediction, target); otherwise integer targets are classes for the "
+            "cross-entropy, others for the mean squared error.",
+            show_default="digits",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, float64, bfloat16 or float16.", show_default="float32, or the model's"),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples of the digits; a model file has its own.", show_default="64")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Errors up to so many ulp are none.", show_default="by operation: 0, 2, 8 or 32"),
+    ] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Compare one training step on several devices, operation by operation, each from the same bits.
+
+    Names the first operation that differs by more than its bound, and then ends with exit code 1.
+    A gb.primitive of a model file is a function of its own and not compared.
+    """
+    from . import comparison
+
+    summary = comparison.run(
+        comparison.Settings(
+            devices=tuple(device or ()), model=model, dtype=dtype, batch_size=batch_size, tolerance=tolerance, seed=seed
+        ),
+        json_line=json,
+    )
+    if not summary["agree"]:
+        raise typer.Exit(1)

@@ -28,6 +28,11 @@ class Output:
     def is_terminal(self) -> bool:
         return self.console.is_terminal
 
+    def fits(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+        """Whether a table is no wider than the terminal; elsewhere lines may be of any length."""
+        widths = (max(len(row[i]) for row in (header, *rows)) for i in range(len(header)))
+        return not self.is_terminal or sum(widths) + 2 * len(header) <= self.console.width
+
     def line(self, text: str = "") -> None:
         print(text, file=self.stream, flush=True)
 
@@ -42,26 +47,30 @@ class Output:
         for name, value in pairs:
             self.line(f"  {name:{width}}  {value}")
 
-    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows under a header; all columns but the first are numbers."""
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> None:
+        """Rows under a header; all columns but the first `words` are numbers, which are never broken."""
         if self.is_terminal:
-            self._table(title, header, rows, header=True)
+            self._table(title, header, rows, header=True, words=words)
             return
         widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
         self.line(title)
         for row in (header, *rows):
-            cells = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
+            cells = (c.ljust(w) if i < words else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
             self.line("  " + "  ".join(cells).rstrip())
 
-    def _table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], header: bool) -> None:
+    def _table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], header: bool, words: int = 1
+    ) -> None:
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         self.console.print(Text(title, style="bold cyan"))
-        table = Table(box=box.SIMPLE_HEAD, show_header=header, show_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, show_header=header, show_edge=False, padding=(0, 1, 0, 0))
         for i, name in enumerate(columns):
-            table.add_column(name, justify="right" if header and i else "left", style="bold" if i == 0 else None)
+            number = header and i >= words
+            justify: Any = "right" if number else "left"
+            table.add_column(name, justify=justify, no_wrap=number, overflow="fold", style="bold" if i == 0 else None)
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self.console.print(table)

@@ -262,7 +262,7 @@ class Tensor:
         if self._grad is None:
             if buffer is not None:
                 buffer.renew()
-                buffer.array[...] = gradient.array
+                self.device.backend.write(buffer.array, ..., gradient.array)
                 self._grad = buffer
             else:
                 shared = gradient.array.base is not None or gradient._version_cell is not None or gradient.requires_grad
@@ -303,8 +303,11 @@ class Tensor:
 
     def _write(self, name: str, index: Any, value: Any) -> None:
         """array[index] = value, counted, and with an array module's complaint as one of ours."""
+        backend = self.device.backend
+        if backend.xp is not np and hasattr(value, "strides") and backend.xp.may_share_memory(self.array, value):
+            value = value.copy()  # NumPy reads all before it writes; CuPy does not
         try:
-            self.array[index] = value
+            self.device.backend.write(self.array, index, value)
         except IndexError as error:
             raise ShapeIndexError(f"{name}: {error} (Tensor of shape {list(self.shape)})") from error
         except (ValueError, TypeError) as error:
@@ -793,6 +796,8 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         leaves: list[Any] = []
         data = _lists(data, leaves)
         target = target or dtypes.result_type(*leaves)
+    if hasattr(data, "filled") and np.ma.is_masked(data):
+        raise DataError("tensor: a masked array lacks values; give data.filled(value), or leave those rows out")
     try:
         host = np.asarray(data)
     except ValueError as error:

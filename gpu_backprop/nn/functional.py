@@ -10,16 +10,13 @@ from ..core import dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
-from ..ops import indexing, linalg, neural, normalization, reduction
+from ..ops import indexing, linalg, losses, neural, normalization, reduction
 
 __all__ = [
     "batch_norm", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding", "gelu",
-    "huber_loss", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "relu", "rms_norm",
-    "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "huber_loss", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "one_hot", "relu",
+    "rms_norm", "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip
-
-# above this softplus(x) = x to the last bit of a double, and exp(x) is far from overflow in float32
-_SOFTPLUS_EXACT = 40.0
 
 
 def _tensor(x: Any, like: Tensor | None = None) -> Tensor:
@@ -61,19 +58,26 @@ def embedding(input: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
         raise DTypeError(f"embedding: indices of {index.dtype} are not integers; cast them with x.astype(gb.int64)")
     if weight.ndim != 2:
         raise ShapeError(f"embedding: a weight of shape {list(weight.shape)} is not a table; give (rows, width)")
-    if not index.device.name.startswith("cuda") and index.size:  # on CUDA that would wait for the GPU
-        least, most = int(index.array.min()), int(index.array.max())
-        if least < 0 or most >= weight.shape[0]:
-            bad = least if least < 0 else most
-            raise DataError(
-                f"embedding: index {bad} is not one of the {weight.shape[0]} rows 0..{weight.shape[0] - 1}; "
-                "mend the indices, or make the table longer"
-            )
-    rows = indexing.take(weight, index, axis=0)
-    if padding_idx is None:
-        return rows
-    keep = ew.not_equal(index, padding_idx % weight.shape[0]).reshape((*index.shape, 1))
-    return ew.where(keep, rows, indexing.take(weight.detach(), index, axis=0))
+    if padding_idx is not None:
+        padding_idx %= weight.shape[0]
+    return indexing.embedding(weight, index, padding_idx=padding_idx)
+
+
+def one_hot(labels: Any, num_classes: int = -1, *, dtype: Any = None) -> Tensor:
+    """Integer labels (...) as (..., num_classes): 1 at the label, 0 elsewhere. No gradient.
+
+    num_classes=-1 is the largest label plus 1, for which the device must be waited for. dtype=None is int64.
+    """
+    y = _tensor(labels)
+    if y.dtype.kind not in "iu":
+        raise DTypeError(f"one_hot: labels of {y.dtype} are not integers; cast them with x.astype(gb.int64)")
+    if num_classes == -1:
+        if not y.size:
+            raise DataError("one_hot: without labels num_classes cannot be found out; pass it")
+        num_classes = int(y.max().item()) + 1
+    if num_classes < 1:
+        raise DataError(f"one_hot: num_classes={num_classes} leaves no class; use 1 or more, or -1 to find it out")
+    return indexing.one_hot(y, num_classes=num_classes, dtype=dtypes.int64 if dtype is None else dtypes.as_dtype(dtype))
 
 
 # activations ---------------------------------------------------------------------------------------------------------
@@ -264,16 +268,28 @@ def _pair(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
     return x, y.astype(x.dtype, copy=False)
 
 
-def _reduce(name: str, loss: Tensor, reduction_: str) -> Tensor:
-    if reduction_ == "mean":
-        if not loss.size:
-            raise DataError(f"{name}: an empty batch has no mean; leave it out, or use reduction='sum'")
-        return reduction.reduce(reduction.mean, loss)
-    if reduction_ == "sum":
-        return reduction.reduce(reduction.sum, loss)
-    if reduction_ == "none":
-        return loss
-    raise _unknown_reduction(name, reduction_)
+def _reduced(primitive: Any, input: Any, target: Any, how: str, *weights: Any, **attrs: Any) -> Tensor:
+    """A loss of prediction and target, each checked."""
+    x, y = _pair(primitive.name, input, target)
+    if how not in _REDUCTIONS:
+        raise _unknown_reduction(primitive.name, how)
+    if how == "mean" and not x.size:
+        raise DataError(f"{primitive.name}: an empty batch has no mean; leave it out, or use reduction='sum'")
+    return primitive(x, y, *(_weight(primitive.name, w, x) for w in weights), reduction=how, **attrs)
+
+
+def _weight(name: str, weight: Any, x: Tensor) -> Tensor | None:
+    """A weight of the elements of x, in the dtype of x."""
+    if weight is None:
+        return None
+    weight = _tensor(weight, x)
+    lead = x.ndim - weight.ndim
+    if lead < 0 or any(n not in (1, m) for n, m in zip(weight.shape, x.shape[lead:])):
+        raise ShapeError(
+            f"{name}: a weight of shape {list(weight.shape)} for a prediction of shape {list(x.shape)}; "
+            "give one that broadcasts to it"
+        )
+    return weight.astype(x.dtype, copy=False)
 
 
 def _unknown_reduction(name: str, value: Any) -> DataError:
@@ -282,44 +298,30 @@ def _unknown_reduction(name: str, value: Any) -> DataError:
 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """(x - y)^2."""
-    x, y = _pair("mse_loss", input, target)
-    return _reduce("mse_loss", ew.square(x - y), reduction)
+    return _reduced(losses.mse_loss, input, target, reduction)
 
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """|x - y|."""
-    x, y = _pair("l1_loss", input, target)
-    return _reduce("l1_loss", ew.abs(x - y), reduction)
+    return _reduced(losses.l1_loss, input, target, reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """(x - y)^2 / 2 where |x - y| <= delta, else delta (|x - y| - delta / 2)."""
     if not delta > 0:
         raise DataError(f"huber_loss: delta={delta} is out of range; it must be above zero")
-    x, y = _pair("huber_loss", input, target)
-    difference = x - y
-    size = ew.abs(difference)
-    loss = ew.where(ew.less_equal(size, delta), ew.square(difference) * 0.5, (size - 0.5 * float(delta)) * float(delta))
-    return _reduce("huber_loss", loss, reduction)
+    return _reduced(losses.huber_loss, input, target, reduction, delta=float(delta))
 
 
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
-    """-(pos_weight y log s + (1 - y) log(1 - s)) weight, s = sigmoid(x).
+    """-(pos_weight y log s + (1 - y) log(1 - s)) weight, s = sigmoid(x); the weights broadcast to x.
 
     Computed as pos_weight y softplus(-x) + (1 - y) softplus(x): no overflow, no cancellation, and derivatives of every
     order right, also at x = 0.
     """
-    name = "binary_cross_entropy_with_logits"
-    x, y = _pair(name, input, target)
-    positive = y * ew.softplus(-x, beta=1.0, threshold=_SOFTPLUS_EXACT)
-    if pos_weight is not None:
-        positive = positive * _tensor(pos_weight, x).astype(x.dtype, copy=False)
-    loss = positive + (1 - y) * ew.softplus(x, beta=1.0, threshold=_SOFTPLUS_EXACT)
-    if weight is not None:
-        loss = loss * _tensor(weight, x).astype(x.dtype, copy=False)
-    return _reduce(name, loss, reduction)
+    return _reduced(losses.binary_cross_entropy_with_logits, input, target, reduction, weight, pos_weight)
 
 
 def cross_entropy(

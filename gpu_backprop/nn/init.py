@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from .. import random
+from ..backends.draws import inverse_normal
 from ..core.dtypes import float64, is_floating
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor
@@ -46,13 +47,13 @@ def trunc_normal_(
     low, high = (0.5 * (1 + math.erf((edge - mean) / std / math.sqrt(2))) for edge in (a, b))
     u = (generator or random.default_generator()).uniform(tensor.shape, low, high, float64, "cpu").array
     tiny = 2.0**-60
-    drawn = random._inverse_normal(u.clip(tiny, 1 - 2.0**-53)) * std + mean
+    drawn = inverse_normal(u.clip(tiny, 1 - 2.0**-53)) * std + mean
     return _put(tensor, drawn.clip(a, b))
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """All elements `val`."""
-    tensor.array[...] = val
+    tensor.device.backend.write(tensor.array, ..., val)
     tensor._bump_version()
     return tensor
 
@@ -71,9 +72,10 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix."""
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: a Tensor of shape {list(tensor.shape)} is not a matrix; give one with two axes")
-    tensor.array[...] = 0
+    write = tensor.device.backend.write
+    write(tensor.array, ..., 0)
     for i in range(min(tensor.shape)):
-        tensor.array[i, i] = 1
+        write(tensor.array, (i, i), 1)
     tensor._bump_version()
     return tensor
 
@@ -148,6 +150,7 @@ def _dtype(name: str, tensor: Tensor) -> Any:
 
 
 def _put(tensor: Tensor, host: Any) -> Tensor:
-    tensor.array[...] = tensor.device.backend.from_host(host.astype(tensor.dtype), copy=False)
+    backend = tensor.device.backend
+    backend.write(tensor.array, ..., backend.from_host(host.astype(tensor.dtype), copy=False))
     tensor._bump_version()
     return tensor

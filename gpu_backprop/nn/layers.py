@@ -85,7 +85,7 @@ class Embedding(Module):
         """Draw the weight anew."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
-            self.weight.array[self.padding_idx] = 0
+            self.weight.device.backend.write(self.weight.array, self.padding_idx, 0)
 
     def forward(self, x: Any) -> Tensor:
         return F.embedding(x, self.weight, self.padding_idx)

@@ -149,7 +149,7 @@ class Module:
         """Forget the gradients of all parameters (or make them zero)."""
         for p in self.parameters():
             if p._grad is not None and not set_to_none:
-                p._grad.array[...] = 0
+                p.device.backend.write(p._grad.array, ..., 0)
                 p._grad._bump_version()
             else:
                 p._grad = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .elementwise import equal, where
 from .primitive import Primitive
 
 
@@ -45,3 +46,30 @@ take = Primitive(
 )  # fmt: skip
 # zeros of `shape` with the slices of g added at `indices` along `axis`
 take_backward = Primitive("take_backward", "g_ indices", lambda g, indices, axis: take(g, indices, axis=axis), None)
+
+# rows of weight (n, width) by index 0 to n - 1; those of `padding_idx` get no gradient
+embedding = Primitive(
+    "embedding", "weight indices",
+    lambda g, indices, weight_spec, padding_idx: embedding_backward(
+        g, indices, shape=weight_spec.shape, padding_idx=padding_idx
+    ),
+    None,
+)  # fmt: skip
+embedding_backward = Primitive(
+    "embedding_backward", "g_ indices",
+    lambda g, indices, padding_idx: _without(padding_idx, embedding(g, indices, padding_idx=padding_idx), indices),
+    None,
+)  # fmt: skip
+
+
+def _without(padding_idx: int | None, rows: Any, indices: Any) -> Any:
+    """Zeros in place of the rows of `padding_idx`."""
+    if padding_idx is None:
+        return rows
+    return where(equal(indices, padding_idx).reshape((*indices.shape, 1)), 0, rows)
+
+
+# a last axis of `num_classes` with a 1 at the label, in `dtype`
+one_hot = Primitive("one_hot", "labels")
+# the share of rows of scores (n, classes) whose first largest one is at the label, float32
+accuracy = Primitive("accuracy", "scores labels")

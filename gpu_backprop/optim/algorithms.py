@@ -1,7 +1,7 @@
 """The optimisers. Each is a formula, its hyperparameters, and the names of its state, as PyTorch names them.
 
 In the formulas g is the gradient (negated when `maximize`, plus weight_decay p where decay is not decoupled), p the
-parameter, t the number of this step.
+parameter, t the number of this step. Every optimiser takes `master_weights`, which Optimizer explains.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        master_weights: bool = False,
     ):
         defaults = {
             "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
             "nesterov": nesterov, "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, master_weights)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
@@ -91,12 +92,13 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        master_weights: bool = False,
     ):
         defaults = {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
             "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, master_weights)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
@@ -132,8 +134,11 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        master_weights: bool = False,
     ):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, master_weights=master_weights
+        )
 
 
 class RMSprop(Optimizer):
@@ -164,12 +169,13 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         maximize: bool = False,
+        master_weights: bool = False,
     ):
         defaults = {
             "lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
             "centered": centered, "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, master_weights)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
@@ -215,12 +221,13 @@ class Adagrad(Optimizer):
         eps: float = 1e-10,
         *,
         maximize: bool = False,
+        master_weights: bool = False,
     ):
         defaults = {
             "lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay,
             "initial_accumulator_value": initial_accumulator_value, "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, master_weights)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)

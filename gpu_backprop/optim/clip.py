@@ -12,7 +12,6 @@ from ..core.tensor import Tensor
 from ..ops import elementwise as ew
 from ..ops import reduction
 from .flat import FlatGrad
-from .optimizer import all_parameters
 
 
 def clip_grad_norm_(
@@ -32,15 +31,15 @@ def clip_grad_norm_(
     norm_type = float(norm_type)
     if not norm_type > 0:
         raise DataError(f"clip_grad_norm_: norm_type={norm_type} is out of range; it must be above zero, or infinity")
-    params = all_parameters(parameters)
+    params = _listed(parameters)
     with tape.no_grad():
-        pieces = _pieces(params)
+        pieces = gradient_pieces(params)
         if not pieces:
             from ..core.tensor import tensor
 
             return tensor(0.0, device=params[0].device if params else "cpu")
         home = pieces[0].device
-        parts = [_power_sum(x, norm_type).to(home) for x in pieces]
+        parts = [power_sum(x, norm_type).to(home) for x in pieces]
         total = parts[0]
         for part in parts[1:]:
             total = ew.maximum(total, part) if norm_type == math.inf else total + part
@@ -53,9 +52,7 @@ def clip_grad_norm_(
                 f"clip_grad_norm_: the norm of the gradients is {total.item()}; look for the operation with "
                 "gb.debug.detect_anomaly(), or pass error_if_nonfinite=False"
             )
-        shrink = max_norm / (total + 1e-6)
-        # 1 for a NaN, too: it would stay in the padding of the flat buffers, and so in every later norm
-        scale = ew.where(ew.less(shrink, 1.0), shrink, 1.0)
+        scale = shrink_factor(total, max_norm)
         for x in pieces:
             factor = scale.to(x.device).astype(x.dtype, copy=False)
             x.device.functions["multiply"](x.array, factor.array, out=x.array)
@@ -67,14 +64,19 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -
     """Bring every element of every gradient into [-clip_value, clip_value]."""
     if not clip_value >= 0:
         raise DataError(f"clip_grad_value_: clip_value={clip_value} is out of range; it must be zero or more")
-    params = all_parameters(parameters)
-    for x in _pieces(params):
+    params = _listed(parameters)
+    for x in gradient_pieces(params):
         x.device.functions["clip"](x.array, -float(clip_value), float(clip_value), out=x.array)
     _count_writes(params)
 
 
-def _pieces(params: list[Any]) -> list[Tensor]:
-    """The gradients as few one-dimensional Tensors: neighbours in a flat buffer are one piece."""
+def _listed(parameters: Iterable[Tensor] | Tensor) -> list[Any]:
+    """The parameters as a list; one Tensor stands for itself."""
+    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
+
+
+def gradient_pieces(params: list[Any]) -> list[Tensor]:
+    """The gradients as few contiguous Tensors: neighbours in a flat buffer are one piece."""
     runs: dict[int, list[FlatGrad]] = {}
     pieces: list[Tensor] = []
     for p in params:
@@ -107,17 +109,22 @@ def _writable(array: Any) -> bool:
     return bool(getattr(flags, "writeable", True)) and bool(flags.c_contiguous) and array.base is None
 
 
-def _power_sum(x: Tensor, p: float) -> Tensor:
+def power_sum(x: Tensor, p: float) -> Tensor:
     """The sum of |x|^p in one number (float32 for 16-bit floats); the largest |x| when p is infinite."""
     if p == 2.0:
-        square_sum = x.device.functions.get("square_sum") if x.ndim == 1 else None
-        if square_sum is not None:
-            return Tensor(square_sum(x.array), x.device)
+        return Tensor(x.device.functions["square_sum"](x.array.reshape(-1)), x.device)
     if dtypes.is_half(x.dtype):
         x = x.astype(dtypes.float32)
     if p == math.inf:
         return reduction.reduce(reduction.max, ew.abs(x)) if x.size else x.sum()
-    return (ew.square(x) if p == 2.0 else ew.abs(x) if p == 1.0 else ew.abs(x) ** p).sum()
+    return (ew.abs(x) if p == 1.0 else ew.abs(x) ** p).sum()
+
+
+def shrink_factor(norm: Tensor, max_norm: float) -> Tensor:
+    """What gradients of this norm are to be multiplied by, on the device: max_norm / norm, but at most 1."""
+    shrink = max_norm / (norm + 1e-6)
+    # 1 for a NaN, too: it would stay in the padding of the flat buffers, and so in every later norm
+    return ew.where(ew.less(shrink, 1.0), shrink, 1.0)
 
 
 def _count_writes(params: list[Any]) -> None:

@@ -2,7 +2,8 @@
 
 A Flat holds the parameters of one group that share dtype and device. Each starts at a multiple of 256 bytes; the
 padding is zero. The parameters become views of the buffer, gradients and optimiser state are buffers of that layout,
-and backward writes a parameter's first gradient straight into its place (`extra["grad_buffer"]`).
+and backward writes a parameter's first gradient straight into its place (`extra["grad_buffer"]`). 16-bit parameters may
+have a float32 master copy, which the updates read and write; the parameters are then its rounded copy.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from ..core.dtypes import float64
+from ..core.dtypes import float32, float64, is_half
 from ..core.tensor import GradBuffer, Tensor
 
 ALIGNMENT = 256  # bytes; what cuBLASLt's heuristics assume, and whole cache lines on a CPU
@@ -42,7 +43,7 @@ class FlatGrad(GradBuffer):
 class Flat:
     """The flat buffers of some parameters of one dtype on one device, and the launches that update them."""
 
-    def __init__(self, params: Sequence[Any]):
+    def __init__(self, params: Sequence[Any], master_weights: bool = False):
         self.params = list(params)
         self.device = params[0].device
         self.dtype = params[0].dtype
@@ -53,8 +54,10 @@ class Flat:
             self.starts.append(end)
             end += -(-p.size // step) * step
         self.ends = [*self.starts[1:], end]
-        self.param = self.zeros()
-        self.grad = self.zeros()
+        self.param = self.zeros(self.dtype)
+        self.grad = self.zeros(self.dtype)
+        self.master: Any = self.zeros(float32) if master_weights and is_half(self.dtype) else None
+        self.seen = [-1] * len(params)  # the versions of the parameters that the master copy stands for
         self.state: dict[str, Any] = {}
         self.names: tuple[str | None, ...] = ()  # state in the order of the update's arguments
         self.switches: dict[str, bool] | None = None
@@ -67,9 +70,9 @@ class Flat:
         self.whole: Launch | None = None  # the launch for all parameters, while their histories are equal
         self._adopt()
 
-    def zeros(self) -> Any:
+    def zeros(self, dtype: Any) -> Any:
         """A zero-filled buffer as long as the parameters with their padding, at an aligned address."""
-        return zeros(self.device, self.ends[-1], self.dtype)
+        return zeros(self.device, self.ends[-1], dtype)
 
     def _adopt(self) -> None:
         """Copy the parameters into the buffer and make them views of it; gradients that exist wait for the step."""
@@ -93,7 +96,7 @@ class Flat:
         self.switches = switches
         for name in names:
             if name is not None and name not in self.state:
-                self.state[name] = self.zeros()
+                self.state[name] = self.zeros(self.dtype if self.master is None else float32)
         self.make_launch = make_launch
         self.forget()
 
@@ -110,7 +113,8 @@ class Flat:
             span = slice(self.starts[i], self.ends[j])
             arrays = [self.param[span], self.grad[span]]
             arrays += [None if name is None else self.state[name][span] for name in self.names]
-            launch = self._runs[i, j] = self.make_launch(arrays, self.steps, first=i, count=j - i + 1)
+            master = None if self.master is None else self.master[span]
+            launch = self._runs[i, j] = self.make_launch(arrays, self.steps, first=i, count=j - i + 1, master=master)
         return launch
 
     def has_moved(self) -> bool:
@@ -122,6 +126,22 @@ class Flat:
 
     def step(self) -> None:
         """Update the parameters that have a gradient."""
+        if self.master is not None:
+            self._refresh(self.master)
+        self._step()
+        if self.master is not None:
+            self.seen = [p._version_cell[0] for p, _, _ in self.members]
+
+    def _refresh(self, master: Any) -> None:
+        """Take over what was written into parameters since the last step; elsewhere the master keeps its digits."""
+        functions = self.device.functions
+        for (p, view, _), start, seen in zip(self.members, self.starts, self.seen):
+            if p._version_cell[0] != seen:
+                place = master[start : start + p.size].reshape(p.shape)
+                same = functions["equal"](functions["astype"](place, dtype=self.dtype), view)
+                place[...] = functions["where"](same, place, functions["astype"](view, dtype=float32))
+
+    def _step(self) -> None:
         if self.whole is None:
             return self._step_some()
         for p, _, buffer in self.members:
@@ -139,7 +159,7 @@ class Flat:
                 continue
             moving.append(i)
             if p._grad is not buffer:
-                buffer.array[...] = p._grad.array
+                p.device.backend.write(buffer.array, ..., p._grad.array)
                 buffer._bump_version()
         for i, j in self._spans(moving):
             self._run(i, j)()
@@ -177,12 +197,18 @@ class Flat:
     def _places(self, i: int) -> dict[str, Any]:
         p = self.params[i]
         span = slice(self.starts[i], self.starts[i] + p.size)
-        return {name: self.state[name][span].reshape(p.shape) for name in self.names if name is not None}
+        buffers = {name: self.state[name] for name in self.names if name is not None}
+        if self.master is not None:
+            buffers["master"] = self.master
+        return {name: buffer[span].reshape(p.shape) for name, buffer in buffers.items()}
 
     def fill(self, values: dict[str, float]) -> None:
-        """Set state buffers to a number, and all step counts to zero."""
+        """Set state buffers to a number, the master copy to the parameters, and all step counts to zero."""
         for name, value in values.items():
             self.state[name][...] = value
+        if self.master is not None:
+            self.master[...] = self.device.functions["astype"](self.param, dtype=float32)
+            self.seen = [-1] * len(self.params)
         self.steps[...] = 0
         self.histories = [0] * len(self.params)
         self.forget()
@@ -206,7 +232,7 @@ class Flat:
                 value = given.get(name)
                 if value is not None:
                     host = value.device.backend.to_host(value.array) if isinstance(value, Tensor) else value
-                    place[...] = self.device.backend.from_host(host).astype(self.dtype)
+                    place[...] = self.device.backend.from_host(host).astype(place.dtype)
         self.forget()
 
 
@@ -214,8 +240,8 @@ def bind(name: str, hyper: Any, attrs: dict[str, Any], device: Any) -> Callable[
     """A maker of launches of the backend's update `name`, each a call without arguments."""
     update = device.functions[name]
 
-    def make_launch(arrays: list[Any], steps: Any, first: int, count: int) -> Launch:
-        return partial(update, *arrays, hyper, steps, first=first, count=count, **attrs)
+    def make_launch(arrays: list[Any], steps: Any, **run: Any) -> Launch:
+        return partial(update, *arrays, hyper, steps, **run, **attrs)
 
     return make_launch
 
@@ -224,7 +250,7 @@ def zeros(device: Any, n: int, dtype: Any) -> Any:
     """n zeros that start at a multiple of ALIGNMENT bytes."""
     spare = ALIGNMENT // dtype.itemsize
     array = device.backend.empty((n + spare,), dtype)
-    array[...] = 0
+    device.backend.write(array, ..., 0)
     interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
     skip = -interface["data"][0] % ALIGNMENT // dtype.itemsize
     return array[skip : skip + n]

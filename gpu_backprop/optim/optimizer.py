@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ..core import tape
 from ..core.dtypes import float64, is_floating
 from ..core.errors import CheckpointError, DataError, DTypeError
-from ..core.tensor import Tensor
+from ..core.tensor import Tensor, tensor
+from ..ops import elementwise as ew
+from .clip import gradient_pieces, power_sum, shrink_factor
 from .flat import Flat, bind, zeros
 
 GRAD_SCALE, SKIP = 2, 3  # places in the hyper array, between lr and weight_decay and an optimiser's own numbers
+
+
+class _Clip(NamedTuple):
+    """What `clip_grad_norm` was asked for, and the scale and skip of each hyper array before."""
+
+    max_norm: float
+    skip_nonfinite: bool
+    kept: list[tuple[Any, Any]]
 
 
 class ParamGroup(dict[str, Any]):
@@ -58,12 +68,18 @@ class Optimizer:
 
     The parameters of a group become views of one buffer per dtype and device. One that moves elsewhere later, by
     `Module.to` or a second optimiser, is brought back, with its state, at the next step.
+
+    master_weights: keep a float32 copy, and float32 state, of float16 and bfloat16 parameters, so that steps that are
+    small beside the parameters add up instead of being rounded away (Micikevicius et al., Mixed Precision Training,
+    arXiv:1710.03740). Other parameters need none. What is written into a parameter between steps counts.
     """
 
     update = ""  # the backend's function
 
-    def __init__(self, params: Any, defaults: dict[str, Any]):
+    def __init__(self, params: Any, defaults: dict[str, Any], master_weights: bool = False):
         self.defaults = defaults
+        self.master_weights = bool(master_weights)
+        self._clip: _Clip | None = None
         self.check(defaults)
         self.param_groups: list[ParamGroup] = []
         self._params: list[Any] = []
@@ -135,7 +151,7 @@ class Optimizer:
         kinds: dict[tuple[Any, Any], list[Any]] = {}
         for p in group["params"]:
             kinds.setdefault((p.device, p.dtype), []).append(p)
-        group.flats = [Flat(params) for params in kinds.values()]
+        group.flats = [Flat(params, self.master_weights) for params in kinds.values()]
         group.hypers = {}  # one left behind on another device would miss changes
         self.write_through(group)
         for flat in group.flats:
@@ -143,6 +159,7 @@ class Optimizer:
 
     def _flatten_anew(self, group: ParamGroup) -> None:
         """The parameters were moved to other memory, another dtype or device: flatten them again, keeping the state."""
+        self._unclip()
         state = {id(p): host for flat in group.flats for p, host in flat.read_all()}
         device, hyper = next(iter(group.hypers.items()))
         held = device.backend.to_host(hyper).tolist()
@@ -175,6 +192,7 @@ class Optimizer:
                 flat.plan(names, switches, bind(self.update, group.hypers[flat.device], switches, flat.device))
 
     def _set_everywhere(self, index: int, value: Any) -> None:
+        self._unclip()
         for group in self.param_groups:
             for hyper in group.hypers.values():
                 hyper[index] = value.array if isinstance(value, Tensor) else float(value)
@@ -189,6 +207,51 @@ class Optimizer:
         """While `skip` (a bool, or a scalar Tensor on the device) is not zero, steps change nothing."""
         self._set_everywhere(SKIP, skip)
 
+    # clipping --------------------------------------------------------------------------------------------------------
+
+    def clip_grad_norm(self, max_norm: float, *, skip_nonfinite: bool = False) -> Tensor:
+        """Have the next step shrink the gradients so that their norm, as one vector, is at most `max_norm`.
+
+        As `clip_grad_norm_`, but the gradients are read once and stay as they are: the factor is computed on the
+        device, and the step applies it as it reads them. Returns the norm before, a float64 Tensor on the device;
+        nothing waits for it. It is the norm of the gradients times the scale of `set_grad_scale`, so a loss scale needs
+        no pass of its own; set the scale first, for setting it forgets the clipping.
+        skip_nonfinite: the next step changes nothing if the norm is infinite or NaN.
+        """
+        if not max_norm >= 0:
+            raise DataError(f"clip_grad_norm: max_norm={max_norm} is out of range; it must be zero or more")
+        self._unclip()
+        self._bring_back()
+        with tape.no_grad():
+            total = self._grad_norm()
+            factor, bad = shrink_factor(total, max_norm), ew.logical_not(ew.isfinite(total))
+            kept = []
+            for group in self.param_groups:
+                for device, hyper in group.hypers.items():
+                    kept.append((hyper, hyper[GRAD_SCALE : SKIP + 1].copy()))
+                    hyper[GRAD_SCALE] *= factor.to(device).array
+                    if skip_nonfinite:
+                        hyper[SKIP] += bad.to(device).array
+        self._clip = _Clip(max_norm, skip_nonfinite, kept)
+        return total
+
+    def _grad_norm(self) -> Tensor:
+        """The norm of all gradients, scaled, in float64."""
+        home = self._params[0].device
+        total = tensor(0.0, dtype=float64, device=home)
+        for group in self.param_groups:
+            for x in gradient_pieces(group["params"]):
+                scale = Tensor(group.hypers[x.device][GRAD_SCALE : GRAD_SCALE + 1].reshape(()), x.device)
+                total = total + (power_sum(x, 2.0).astype(float64) * scale * scale).to(home)
+        return ew.sqrt(total)
+
+    def _unclip(self) -> None:
+        """Put back the scale and the skip that clipping changed for one step."""
+        if self._clip is not None:
+            for hyper, kept in self._clip.kept:
+                hyper[GRAD_SCALE : SKIP + 1] = kept
+            self._clip = None
+
     # the step --------------------------------------------------------------------------------------------------------
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -197,14 +260,23 @@ class Optimizer:
         if closure is not None:
             with tape.enable_grad():
                 loss = closure()
+        self._bring_back()  # first, so that none steps twice
         for group in self.param_groups:
-            for flat in group.flats:  # looked for first, so that none steps twice
+            for flat in group.flats:
+                flat.step()
+        self._unclip()
+        return loss
+
+    def _bring_back(self) -> None:
+        """Flatten anew where parameters were moved; the new buffers then hear of the clipping too."""
+        clip = self._clip
+        for group in self.param_groups:
+            for flat in group.flats:
                 if flat.has_moved():
                     self._flatten_anew(group)
                     break
-            for flat in group.flats:
-                flat.step()
-        return loss
+        if clip is not None and self._clip is None:
+            self.clip_grad_norm(clip.max_norm, skip_nonfinite=clip.skip_nonfinite)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients (or, with `set_to_none=False`, make them zero)."""
@@ -215,7 +287,7 @@ class Optimizer:
         for p in self._params:
             if p._grad is not None:
                 p._grad = Tensor(p._grad.array * 0, p.device) if p._grad.node is not None else p._grad
-                p._grad.array[...] = 0
+                p.device.backend.write(p._grad.array, ..., 0)
                 p._grad._bump_version()
 
     # state -----------------------------------------------------------------------------------------------------------
@@ -285,7 +357,7 @@ class Optimizer:
         # For copy.deepcopy and pickle: the copy lays the copied parameters into buffers of its own.
         known = {*self.defaults, "params", "initial_lr"}
         groups = [{k: v for k, v in group.items() if k in known} for group in self.param_groups]
-        return _rebuild, (type(self), groups, self.state_dict())
+        return _rebuild, (type(self), groups, self.state_dict(), self.master_weights)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -295,8 +367,10 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def _rebuild(cls: Callable[..., Optimizer], groups: list[dict[str, Any]], state: dict[str, Any]) -> Optimizer:
-    optimizer = cls(groups)
+def _rebuild(
+    cls: Callable[..., Optimizer], groups: list[dict[str, Any]], state: dict[str, Any], master_weights: bool = False
+) -> Optimizer:
+    optimizer = cls(groups, master_weights=True) if master_weights else cls(groups)
     optimizer.load_state_dict(state)
     return optimizer
 
@@ -357,16 +431,9 @@ def _host(value: Any) -> Any:
     """A state value as a host array."""
     if isinstance(value, Tensor):
         return value.device.backend.to_host(value.array)
-    from ..core.tensor import tensor
-
     return tensor(value, device="cpu").array
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else f"a {type(value).__name__}"
-
-
-def all_parameters(parameters: Iterable[Any] | Tensor) -> list[Any]:
-    """The parameters as a list; one Tensor stands for itself."""
-    return [parameters] if isinstance(parameters, Tensor) else list(parameters)

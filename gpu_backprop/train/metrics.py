@@ -11,6 +11,7 @@ import numpy as np
 from ..core import dtypes
 from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor
+from ..ops import indexing
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,13 @@ def mean_of(name: str, function: Callable[[Tensor, Tensor], Any]) -> Metric:
 def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
     """The share of rows whose largest score is at the label; of single scores, whose sign says what the target says."""
     if target.dtype.kind in "iu" and prediction.ndim == 2 and target.shape == prediction.shape[:1]:
-        hits = prediction.argmax(axis=1) == target
-    elif prediction.shape == target.shape:
-        hits = (prediction > 0) == (target > 0.5)
-    else:
-        raise ShapeError(
-            f"accuracy: prediction {list(prediction.shape)} and target {target.dtype}{list(target.shape)}; "
-            "give scores (n, classes) and integer labels (n,), or two equal shapes"
-        )
-    return hits.astype(dtypes.float32).mean()
+        return indexing.accuracy(prediction, target)
+    if prediction.shape == target.shape:
+        return ((prediction > 0) == (target > 0.5)).astype(dtypes.float32).mean()
+    raise ShapeError(
+        f"accuracy: prediction {list(prediction.shape)} and target {target.dtype}{list(target.shape)}; "
+        "give scores (n, classes) and integer labels (n,), or two equal shapes"
+    )
 
 
 def mae(prediction: Tensor, target: Tensor) -> Tensor:

@@ -17,13 +17,21 @@ FORMULAS: dict[str, tuple[str, ...]] = {
         "weight * rstd * (g - mean(g) - xhat * mean(g * xhat))",
         *("sum(g * xhat) of each channel", "sum(g) of each channel"),
     ),
+    "binary_cross_entropy_with_logits": ("g * (sigmoid(x) - y)", "-g * x", "g * loss", "g * loss at y"),
+    "binary_cross_entropy_with_logits_backward": ("g . (sigmoid(x) - y)", "differentiated unfused"),
     "broadcast_to": ("g, summed where repeated",),
     "checkpoint": ("run again, then differentiated",),
     "copy": ("g",),
     "dropout": ("g / (1 - p) where kept, else 0",),
+    "embedding": ("g added up at the indices",),
+    "embedding_backward": ("g at the indices",),
     "flip": ("g, flipped back",),
     "getitem": ("g put back at the index, else 0",),
     "getitem_backward": ("g at the index",),
+    "huber_loss": ("g * (x - y), held within delta", "-g * (x - y), held within delta"),
+    "huber_loss_backward": ("g . (x - y), held within delta", "differentiated unfused"),
+    "l1_loss": ("g * sign(x - y)", "-g * sign(x - y)"),
+    "l1_loss_backward": ("g . sign(x - y)", "differentiated unfused"),
     "layer_norm": (
         "rstd * (g w - mean(g w) - xhat * mean(g w xhat)), w the weight",
         *("sum(g * xhat) of each column", "sum(g) of each column"),
@@ -40,6 +48,8 @@ FORMULAS: dict[str, tuple[str, ...]] = {
     "max": ("g where x is the largest, else 0",),
     "mean": ("g / {n}, repeated",),
     "min": ("g where x is the smallest, else 0",),
+    "mse_loss": ("g * 2 (x - y)", "-g * 2 (x - y)"),
+    "mse_loss_backward": ("g . 2 (x - y)", "differentiated unfused"),
     "permute_dims": ("g, axes put back",),
     "prod": ("g * product of the others",),
     "prod_of_others": ("g * products of all but two",),
@@ -64,12 +74,13 @@ def formula(node: Node, i: int) -> str:
         return "g, with zeros for the other outputs"
     if primitive.name == "concat":
         return "g, the slice that was this input"
-    if primitive.name == "softmax_cross_entropy" and node.attrs["reduction"] == "mean":
-        return "g * (softmax(x) - target) / rows"
     words = FORMULAS.get(primitive.name)
     if words is None:
         return "differentiated unfused" if primitive.unfused is not None else "its own rule"
-    return words[min(i, len(words) - 1)].format(n=_reduced(node))
+    rule = words[min(i, len(words) - 1)].format(n=_reduced(node))
+    if node.attrs.get("reduction") == "mean" and primitive.unfused is None:
+        rule += " / rows" if primitive.name == "softmax_cross_entropy" else " / elements"
+    return rule
 
 
 def _reduced(node: Node) -> int:

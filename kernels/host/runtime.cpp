@@ -72,7 +72,8 @@ uint64_t random_below(uint64_t n) {  // xorshift64*, of the launch's seed
     return (grid.random * 0x2545F4914F6CDD1Dull >> 16) % n;
 }
 
-bool shuffled() { return grid.launch.order == int(Order::shuffled); }
+bool ordered(Order order) { return grid.launch.order == int(order); }
+bool shuffled() { return ordered(Order::shuffled); }
 
 void set_position(int thread) {
     const uint32_t x = grid.launch.block[0], y = grid.launch.block[1];
@@ -82,6 +83,12 @@ void set_position(int thread) {
 }
 
 void make_ready(int thread) { grid.ready[(grid.ready_head + grid.ready_count++) % max_threads] = thread; }
+
+void make_ready_first(int thread) {
+    grid.ready_head = (grid.ready_head + max_threads - 1) % max_threads;
+    grid.ready[grid.ready_head] = thread;
+    ++grid.ready_count;
+}
 
 int take_ready() {
     int* head = &grid.ready[grid.ready_head];
@@ -99,7 +106,7 @@ bool start_rather_than_resume() {
 bool begin_block() {
     if (grid.next_block == grid.blocks) return false;
     uint64_t index = grid.next_block++;
-    if (grid.launch.order == int(Order::reversed)) index = grid.blocks - 1 - index;
+    if (ordered(Order::reversed)) index = grid.blocks - 1 - index;
     if (shuffled()) {
         index = uint64_t((__uint128_t(index) * grid.block_step + grid.block_offset) % grid.blocks);
         for (int i = grid.threads - 1; i > 0; --i) std::swap(grid.order[i], grid.order[random_below(i + 1)]);
@@ -141,9 +148,9 @@ void suspend() {
     }
 }
 
-// In the order in which the launch wants threads to run.
+// From the first lane or the last, so that released lanes run in the launch's order.
 template <class F> void for_lanes(uint32_t lanes, F f) {
-    const bool reversed = grid.launch.order == int(Order::reversed);
+    const bool reversed = ordered(Order::reversed) || ordered(Order::greedy);  // the last one put first runs first
     while (lanes) {
         const int lane = reversed ? 31 - __builtin_clz(lanes) : __builtin_ctz(lanes);
         lanes &= ~(1u << lane);
@@ -213,7 +220,7 @@ bool complete(int warp_index, uint32_t mask, int except) {
             case WarpOperation::match: self.result = lanes_where([&](uint64_t v) { return v == self.value; });
         }
         const int thread = warp_index * warp_size + index;
-        if (thread != except) make_ready(thread);
+        if (thread != except) ordered(Order::greedy) ? make_ready_first(thread) : make_ready(thread);
     });
     return true;
 }
@@ -392,7 +399,7 @@ const char* run(const Launch& launch, void (*body)(const void*), const void* arg
     if (grid.dynamic_shared.size() < launch.dynamic_shared + 16) grid.dynamic_shared.resize(launch.dynamic_shared + 16);
     position.dynamic_shared =
             reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(grid.dynamic_shared.data()) + 15) / 16 * 16);
-    const bool reversed = launch.order == int(Order::reversed);
+    const bool reversed = ordered(Order::reversed);
     for (int i = 0; i < grid.threads; ++i) grid.order[i] = reversed ? grid.threads - 1 - i : i;
     if (shuffled()) {
         grid.random = launch.seed * 0x9E3779B97F4A7C15ull | 1;

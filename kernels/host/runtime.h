@@ -18,7 +18,8 @@ namespace gb {
 // Unset memory: a NaN as float16, bfloat16, float32 and float64, and a large number as an integer.
 constexpr uint64_t poison = 0x7FFA7FFA7FFA7FFA;
 
-enum class Order : int { forward, reversed, shuffled };
+// Greedy: as forward, but a warp whose lanes have met goes on at once, as far as it can, before any other does.
+enum class Order : int { forward, reversed, shuffled, greedy };
 
 // One launch, filled in by the launcher (gpu_backprop/backends/emulated.py has the same structure).
 struct Launch {

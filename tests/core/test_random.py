@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 import gpu_backprop as gb
+from gpu_backprop.backends import draws
+from gpu_backprop.backends.draws import inverse_normal
 from gpu_backprop.random import Generator
 
 
@@ -48,7 +50,56 @@ def test_uniforms_stay_below_the_upper_end() -> None:
         assert float(x.min()) >= 0.0
 
 
-def test_normals_are_the_inverse_distribution_function() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_largest_word_of_all_makes_a_number_below_the_upper_end(dtype: str, monkeypatch) -> None:
+    top = np.full(4, 2**64 - 1, np.uint64)
+    monkeypatch.setattr(draws, "random_words", lambda key, offset, shape: top)
+    x = Generator(0).uniform(4, 1.0, 3.0, dtype=dtype, device="cpu")
+    last = {"float32": 3 - 2**-22, "bfloat16": 3 - 2**-6, "float16": 3 - 2**-9}[dtype]
+    assert x.tolist() == [last] * 4
+    assert np.isfinite(Generator(0).normal(4, device="cpu").numpy()).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_a_seed_gives_the_same_numbers_on_every_device(dtype: str, device: str) -> None:
+    def draws_on(place: str) -> list[np.ndarray]:
+        g = Generator(17)
+        return [
+            g.uniform((7, 11), -2.0, 3.0, dtype, place).numpy(),
+            g.integers(-5, 1000, (3, 5), "int64", place).numpy(),
+            g.integers(0, 100, 9, dtype, place).numpy(),
+            g.permutation(33, place).numpy(),
+            g.normal((7, 11), 2.0, 0.5, dtype, place).numpy(),
+        ]
+
+    *here, here_normal = draws_on(device)
+    *cpu, cpu_normal = draws_on("cpu")
+    for a, b in zip(here, cpu):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    spacing = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
+    np.testing.assert_allclose(
+        here_normal.astype(np.float64), cpu_normal.astype(np.float64), rtol=2 * spacing, atol=2 * spacing
+    )
+
+
+@pytest.mark.parametrize("draw", ["uniform", "normal"])
+def test_floats_want_a_float_dtype(draw: str) -> None:
+    with pytest.raises(gb.DTypeError, match=f"{draw}: int64 holds no fractions; use a float dtype, or gb.random.int"):
+        getattr(gb.random, draw)(3, dtype="int64")
+
+
+def test_only_the_cpus_numbers_are_drawn_on_the_host(device: str, monkeypatch) -> None:
+    drawn = []
+    real = draws.random_words
+    monkeypatch.setattr(draws, "random_words", lambda *place: drawn.append(place) or real(*place))
+    g = Generator(1)
+    for t in (g.uniform(5), g.normal(5), g.integers(0, 9, 5), g.permutation(5)):
+        assert t.device == device
+    assert len(drawn) == (4 if device == "cpu" else 0)
+
+
+def test_normals_are_the_inverse_distribution_function(device: str) -> None:
     n = 10_000
     found = Generator(5).normal(n, dtype="float64").numpy()
     u = (words(5, n) >> np.uint64(11)) * 2.0**-53 + 2.0**-54
@@ -57,13 +108,11 @@ def test_normals_are_the_inverse_distribution_function() -> None:
 
 
 def test_normals_far_out() -> None:
-    from gpu_backprop.random import _inverse_normal
-
     u = np.array([2.0**-54, 1e-15, 1e-10, 1e-5, 0.02425, 0.3, 0.5 - 2e-16, 0.5, 0.975, 1 - 1e-10, 1 - 2.0**-53])
-    np.testing.assert_allclose(_inverse_normal(u), stats.norm.ppf(u), rtol=2e-9, atol=1e-15)
+    np.testing.assert_allclose(inverse_normal(u), stats.norm.ppf(u), rtol=2e-9, atol=1e-15)
     body = np.linspace(1e-4, 1 - 1e-4, 1001)
-    np.testing.assert_allclose(_inverse_normal(body), stats.norm.ppf(body), rtol=1e-12, atol=1e-15)
-    assert np.all(np.diff(_inverse_normal(np.linspace(1e-6, 1 - 1e-6, 10_001))) > 0)
+    np.testing.assert_allclose(inverse_normal(body), stats.norm.ppf(body), rtol=1e-12, atol=1e-15)
+    assert np.all(np.diff(inverse_normal(np.linspace(1e-6, 1 - 1e-6, 10_001))) > 0)
 
 
 def test_normal_mean_and_deviation() -> None:

@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from gpu_backprop.backends import emulated, kernels
+from gpu_backprop.backends import emulated, host_compiler, kernels
 from gpu_backprop.backends.emulated import EmulatedLauncher, RawKernel
 from gpu_backprop.backends.kernels import Kernel
 from gpu_backprop.core.errors import DeviceError, KernelError
 
-from ..conftest import require_tool
+from .sanitized import run_sanitized
 
 pytestmark = pytest.mark.emulated
 
@@ -26,7 +26,7 @@ def fresh(tmp_path, monkeypatch):
 
     def forget():
         for name in CACHED:
-            getattr(emulated, name).cache_clear()
+            getattr(host_compiler, name).cache_clear()
         kernels.cuda_include_folders.cache_clear()
 
     monkeypatch.setenv("GPU_BACKPROP_CACHE_DIR", str(tmp_path / "cache"))
@@ -54,7 +54,7 @@ def fill(launcher, kernel):
 def test_a_kernel_is_compiled_once(fresh, tmp_path, monkeypatch):
     kernel = Kernel(source_file(tmp_path), "fill<float, 3>")
     assert fill(EmulatedLauncher(), kernel) == [3] * 4
-    monkeypatch.setattr(emulated, "_run_compiler", lambda *arguments: pytest.fail("compiled again"))
+    monkeypatch.setattr(host_compiler, "_run_compiler", lambda *arguments: pytest.fail("compiled again"))
     assert fill(EmulatedLauncher(), kernel) == [3] * 4
     assert not list(fresh.rglob(".making-*"))
 
@@ -70,13 +70,13 @@ def test_a_batch_is_one_compilation_found_by_each_kernel(fresh, tmp_path, monkey
     file = source_file(tmp_path)
     batch = [Kernel(file, f"fill<float, {value}>") for value in range(40)]
     EmulatedLauncher().compile(batch)
-    assert len({os.stat(emulated.library_path(kernel)).st_ino for kernel in batch}) == 1
-    monkeypatch.setattr(emulated, "_run_compiler", lambda *arguments: pytest.fail("compiled again"))
+    assert len({os.stat(host_compiler.library_path(kernel)).st_ino for kernel in batch}) == 1
+    monkeypatch.setattr(host_compiler, "_run_compiler", lambda *arguments: pytest.fail("compiled again"))
     assert fill(EmulatedLauncher(), batch[17]) == [17] * 4
 
 
 def test_compilation_is_quick(fresh, tmp_path):
-    emulated.runtime()
+    host_compiler.runtime()
     start = time.perf_counter()
     EmulatedLauncher().compile([Kernel(source_file(tmp_path), "fill<float, 3>")])
     assert time.perf_counter() - start < 3  # 0.2 s on an idle machine
@@ -126,14 +126,14 @@ def test_missing_tools_are_named(fresh, monkeypatch):
     monkeypatch.delenv("CXX")
     monkeypatch.setattr(kernels, "cuda_include_folders", lambda: ())
     for name in CACHED:
-        getattr(emulated, name).cache_clear()
+        getattr(host_compiler, name).cache_clear()
     usable, reason = emulated.available()
     assert not usable
     assert "pip install nvidia-cuda-runtime nvidia-cuda-crt" in reason
     monkeypatch.setattr(sys, "platform", "darwin")
-    emulated.compiler.cache_clear()
+    host_compiler.compiler.cache_clear()
     with pytest.raises(DeviceError, match="Linux only"):
-        emulated.compiler()
+        host_compiler.compiler()
 
 
 def test_a_cache_that_cannot_be_written_is_named(fresh, tmp_path, monkeypatch):
@@ -144,8 +144,8 @@ def test_a_cache_that_cannot_be_written_is_named(fresh, tmp_path, monkeypatch):
 
 
 def test_cxx_chooses_the_compiler(fresh, monkeypatch):
-    monkeypatch.setenv("CXX", f"{emulated.compiler()[0]} -DFROM_CXX=5")
-    emulated.compiler.cache_clear()
+    monkeypatch.setenv("CXX", f"{host_compiler.compiler()[0]} -DFROM_CXX=5")
+    host_compiler.compiler.cache_clear()
     x = np.zeros(1, np.int32)
     RawKernel("__global__ void f(int* x) { x[0] = FROM_CXX; }", "f")((1,), (1,), (x,))
     assert x[0] == 5
@@ -180,15 +180,8 @@ print("not noticed", file=sys.stderr)
 """
 
 
-def test_address_sanitizer_finds_reads_outside_an_array(tmp_path):
-    compiler = emulated.compiler()[0]
-    library = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
-    require_tool(os.path.isabs(library), "the compiler has no AddressSanitizer")
-    environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
-    environment["GPU_BACKPROP_EMULATED_SANITIZE"] = "address"
-    child = subprocess.run(
-        [sys.executable, "-c", SANITIZED], env=environment, capture_output=True, text=True, timeout=120
-    )
+def test_address_sanitizer_finds_reads_outside_an_array():
+    child = run_sanitized("address", "-c", SANITIZED)
     assert "refused: kernel sum of sum.cu: argument 1" in child.stderr
     assert "sound" in child.stderr
     assert "not noticed" not in child.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 
 from gpu_backprop.backends import cuda, emulated, table
 from gpu_backprop.backends.kernels import Kernel
+from gpu_backprop.core import devices
 
 from ..conftest import require_emulated
 
-DTYPES = table.FLOATS
+# the float types that the tests run on: all four, or those named in this variable ("float,__nv_bfloat16")
+DTYPES = tuple(os.environ.get("GPU_BACKPROP_TEST_FLOATS", ",".join(table.FLOATS)).split(","))
 
 
 @pytest.fixture(
@@ -23,9 +26,17 @@ DTYPES = table.FLOATS
 def backend(request: pytest.FixtureRequest) -> Any:
     """The shared backend of one device."""
     if request.param == "cuda":
-        return cuda.cuda_backend(0)
+        return cuda_backend()
     require_emulated()
     return emulated.backend()
+
+
+def cuda_backend() -> Any:
+    """The device "cuda". With GPU_BACKPROP_TEST_NO_POOL=1 arrays have memory of their own, for compute-sanitizer."""
+    backend = devices.device("cuda").backend
+    if os.environ.get("GPU_BACKPROP_TEST_NO_POOL") == "1":
+        backend.xp.cuda.set_allocator(None)
+    return backend
 
 
 @pytest.fixture
@@ -49,12 +60,15 @@ def remake(backend: Any) -> Callable[..., Any]:
 
 
 def compile_first(backend: Any, kernels: list[Kernel]) -> None:
-    """Compiles in one go what a test file will launch: one library is much quicker than hundreds."""
-    backend.launcher.compile(kernels)
+    """Compiles in few goes what a test file will launch: some libraries are much quicker than hundreds."""
+    wanted = set(kernels)
+    whole = [batch for batch in table.batches(("int",)) if wanted.issuperset(batch)]  # as benchmarks/compile_all.py
+    for batch in [*whole, list(wanted.difference(*whole))]:
+        backend.launcher.compile(batch)
 
 
 def instantiations(file: str, index: str = "int") -> list[Kernel]:
-    return [kernel for kernel in table.instantiations(indices=(index,)) if kernel.file == file]
+    return [kernel for kernel in table.instantiations(DTYPES, (index,)) if kernel.file == file]
 
 
 def rounded(values: Any, dtype: np.dtype) -> np.ndarray:

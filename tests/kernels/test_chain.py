@@ -94,6 +94,14 @@ def test_out_may_be_an_operand(backend):
     np.testing.assert_array_equal(backend.to_host(target), np.maximum(x + bias, 0))
 
 
+def test_out_may_overlap_an_operand(backend):
+    memory = on(backend, draw((34,), np.float32))
+    before = backend.to_host(memory).copy()
+    bias = on(backend, draw((33,), np.float32, 1))
+    backend.functions["chain"](memory[:33], bias, chain=BIAS_RELU, out=memory[1:])
+    np.testing.assert_array_equal(backend.to_host(memory)[1:], np.maximum(before[:33] + backend.to_host(bias), 0))
+
+
 def test_what_no_kernel_takes_runs_step_by_step(backend):
     x = np.arange(-3, 3)
     result = backend.functions["chain"](on(backend, x), on(backend, x * 0 + 1), chain=BIAS_RELU)

@@ -342,7 +342,7 @@ def test_long_index_type(remake, monkeypatch, dtype):
         check(other.to_host(result), x.astype(np.float64) * view(y).astype(np.float64), dtype)
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+@pytest.mark.parametrize("order", ["reversed", "shuffled", "greedy"])
 def test_thread_order_changes_nothing(backend, remake, order):
     x, y = draw((33, 70), np.float32), draw((70, 33), np.float32, 1).T
     expected = backend.to_host(backend.functions["divide"](on(backend, x), on(backend, y)))

@@ -206,7 +206,7 @@ def test_long_index_type(remake, monkeypatch):
             verify(name, call(other, name, on(other, x), found), x, found, False, other)
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+@pytest.mark.parametrize("order", ["reversed", "shuffled", "greedy"])
 @pytest.mark.parametrize("name", ["sum", "argmax", "logsumexp", "var"])
 def test_thread_order_changes_nothing(remake, name, order):
     """With one block for everything, too: shared memory is then used again before all threads are through."""

@@ -173,6 +173,16 @@ BAD = [
     (lambda: F.mse_loss(gb.ones(2), gb.ones(2), reduction="avg"), gb.DataError, "'avg' is unknown"),
     (lambda: gb.nn.MSELoss(reduction="avg"), gb.DataError, "'avg' is unknown"),
     (lambda: F.mse_loss(gb.tensor([1]), gb.tensor([1])), gb.DTypeError, "int64 is not floating"),
+    (
+        lambda: F.binary_cross_entropy_with_logits(gb.ones(3), gb.ones(3), gb.ones((2, 3))),
+        gb.ShapeError,
+        r"weight of shape \[2, 3\] for a prediction of shape \[3\]",
+    ),
+    (
+        lambda: F.binary_cross_entropy_with_logits(gb.ones((4, 3)), gb.ones((4, 3)), pos_weight=gb.ones(4)),
+        gb.ShapeError,
+        "one that broadcasts",
+    ),
     (lambda: F.cross_entropy(gb.ones((2, 3)), gb.tensor([0, 3])), gb.DataError, "label 3 in row 1"),
     (lambda: F.cross_entropy(gb.ones((2, 3)), gb.tensor([0, -1])), gb.DataError, "label -1 in row 1"),
     (lambda: F.cross_entropy(gb.ones((2, 3)), gb.tensor([0, 1, 2])), gb.ShapeError, r"labels of shape \[3\]"),

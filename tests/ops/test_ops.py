@@ -13,7 +13,7 @@ import pytest
 
 import gpu_backprop as gb
 from gpu_backprop.core import dtypes, tape
-from gpu_backprop.ops import elementwise, indexing, linalg, movement, neural, normalization, reduction
+from gpu_backprop.ops import elementwise, indexing, linalg, losses, movement, neural, normalization, reduction
 from gpu_backprop.ops.primitive import Primitive
 
 from .opinfo import OPS, Op
@@ -232,7 +232,7 @@ def test_powers_at_zero_have_finite_derivatives(power: float) -> None:
 
 
 def all_primitives() -> set[Primitive]:
-    modules = (elementwise, indexing, linalg, movement, neural, normalization, reduction)
+    modules = (elementwise, indexing, linalg, losses, movement, neural, normalization, reduction)
     return {p for module in modules for p in vars(module).values() if isinstance(p, Primitive)}
 
 

@@ -133,3 +133,157 @@ def test_bad_input_is_named():
     params[0].grad = gb.full(SHAPES[0], math.nan, dtype="float64")
     with pytest.raises(gb.DataError, match="norm of the gradients is nan"):
         gb.optim.clip_grad_norm_(params, 1.0, error_if_nonfinite=True)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_reductions_of_long_buffers(dtype, device):
+    functions, backend = gb.device(device).functions, gb.device(device).backend
+    x = gb.tensor(np.random.default_rng(0).normal(size=70_001), dtype=dtype)
+    found = backend.to_host(functions["square_sum"](x.array))
+    exact = np.sum(x.numpy().astype(np.float64) ** 2)
+    np.testing.assert_allclose(found, exact, rtol=1e-13 if dtype == "float64" else 1e-5)
+    assert not backend.to_host(functions["any_nonfinite"](x.array))
+    for at in (0, 40_000, 70_000):
+        y = x.copy()
+        y[at] = math.inf
+        assert backend.to_host(functions["any_nonfinite"](y.array))
+
+
+# clipping inside the step --------------------------------------------------------------------------------------------
+
+
+def prepared(scale=1.0, seed=1, dtype="float64"):
+    """An SGD of rate 1 whose step shows its gradients, and these gradients."""
+    rng = np.random.default_rng(seed)
+    params = make(SHAPES, dtype)
+    optimizer = gb.optim.SGD([{"params": params[:2]}, {"params": params[2:]}], lr=1.0)
+    gradients = [rng.normal(size=p.shape) for p in params]
+    for p, g in zip(params, gradients):
+        (p * gb.tensor(g * scale, dtype=dtype)).sum().backward()
+    return optimizer, params, gradients
+
+
+def moved(optimizer, params):
+    """How far a step takes each parameter, against its gradient."""
+    before = [p.detach().numpy().astype(np.float64) for p in params]
+    optimizer.step()
+    return [b - p.detach().numpy().astype(np.float64) for b, p in zip(before, params)]
+
+
+def norm_of(gradients):
+    return np.linalg.norm(np.concatenate([g.ravel() for g in gradients]))
+
+
+def test_a_step_clips_as_it_reads(device):
+    optimizer, params, gradients = prepared()
+    norm = norm_of(gradients)
+    total = optimizer.clip_grad_norm(0.5)
+    assert total.device == device
+    assert total.shape == ()
+    np.testing.assert_allclose(total.item(), norm, rtol=1e-13)
+    for p, g in zip(params, gradients):
+        np.testing.assert_array_equal(p.grad.numpy(), g)  # the gradients stay as they are
+    for d, g in zip(moved(optimizer, params), gradients):
+        np.testing.assert_allclose(d, g * 0.5 / (norm + 1e-6), rtol=1e-11)
+    for d, g in zip(moved(optimizer, params), gradients):  # one step, not all
+        np.testing.assert_allclose(d, g, rtol=1e-11)
+    optimizer.clip_grad_norm(1e3)
+    for d, g in zip(moved(optimizer, params), gradients):
+        np.testing.assert_allclose(d, g, rtol=1e-11)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_step_clips_gradients_that_carry_a_loss_scale(on_device, device):
+    optimizer, params, gradients = prepared(scale=1024.0)
+    optimizer.set_grad_scale(gb.tensor(1 / 1024) if on_device else 1 / 1024)
+    norm = norm_of(gradients)
+    np.testing.assert_allclose(optimizer.clip_grad_norm(0.5).item(), norm, rtol=1e-13)
+    for d, g in zip(moved(optimizer, params), gradients):
+        np.testing.assert_allclose(d, g * 0.5 / (norm + 1e-6), rtol=1e-11)
+    for d, g in zip(moved(optimizer, params), gradients):
+        np.testing.assert_allclose(d, g, rtol=1e-11)
+
+
+def test_clipping_inside_the_step_is_clipping_before_it(device):
+    ends = []
+    for inside in (True, False):
+        optimizer, params, _ = prepared(dtype="float32")
+        optimizer.param_groups[0]["weight_decay"] = 0.1
+        if inside:
+            optimizer.clip_grad_norm(0.5)
+        else:
+            gb.optim.clip_grad_norm_(params, 0.5)
+        optimizer.step()
+        ends.append(np.concatenate([p.detach().numpy().ravel() for p in params]))
+    np.testing.assert_allclose(*ends, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_norm_that_is_not_finite_skips_one_step_if_asked(bad, device):
+    optimizer, params, gradients = prepared()
+    kept = params[0].grad.numpy().copy()
+    params[0].grad.array[0, 0] = bad
+    assert not math.isfinite(optimizer.clip_grad_norm(1.0, skip_nonfinite=True).item())
+    assert not any(d.any() for d in moved(optimizer, params))
+    params[0].grad.array[0, 0] = kept[0, 0]
+    optimizer.clip_grad_norm(1e3, skip_nonfinite=True)
+    for d, g in zip(moved(optimizer, params), gradients):
+        np.testing.assert_allclose(d, g, rtol=1e-11)
+    params[0].grad.array[0, 0] = bad
+    optimizer.clip_grad_norm(1.0)
+    assert np.isnan(moved(optimizer, params)[0][0, 0])  # as PyTorch has it
+
+
+def test_a_second_clip_and_a_new_scale_take_the_place_of_the_first(device):
+    optimizer, params, gradients = prepared()
+    optimizer.clip_grad_norm(1e-3)
+    optimizer.clip_grad_norm(0.5)
+    for d, g in zip(moved(optimizer, params), gradients):
+        np.testing.assert_allclose(d, g * 0.5 / (norm_of(gradients) + 1e-6), rtol=1e-11)
+    optimizer.clip_grad_norm(1e-3)
+    optimizer.set_grad_scale(0.25)
+    for _ in range(2):
+        for d, g in zip(moved(optimizer, params), gradients):
+            np.testing.assert_allclose(d, g * 0.25, rtol=1e-11)
+
+
+def test_a_clip_follows_parameters_that_move_before_the_step(device):
+    optimizer, params, gradients = prepared()
+    optimizer.clip_grad_norm(0.5)
+    gb.optim.SGD(params)  # takes them into its own buffers
+    for d, g in zip(moved(optimizer, params), gradients):
+        np.testing.assert_allclose(d, g * 0.5 / (norm_of(gradients) + 1e-6), rtol=1e-11)
+    for d, g in zip(moved(optimizer, params), gradients):
+        np.testing.assert_allclose(d, g, rtol=1e-11)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_step_clips_what_gradients_there_are(missing, device):
+    optimizer, params, gradients = prepared()
+    params[missing].grad = None
+    params[2].grad = gb.tensor(gradients[2])  # from elsewhere
+    rest = [g for i, g in enumerate(gradients) if i != missing]
+    np.testing.assert_allclose(optimizer.clip_grad_norm(0.5).item(), norm_of(rest), rtol=1e-13)
+    for i, (d, g) in enumerate(zip(moved(optimizer, params), gradients)):
+        np.testing.assert_allclose(d, 0 * g if i == missing else g * 0.5 / (norm_of(rest) + 1e-6), rtol=1e-11)
+
+
+def test_clipping_and_stepping_waits_for_nothing(monkeypatch, device):
+    optimizer, _, _ = prepared()
+
+    def wait(*_):
+        raise AssertionError("a value came to the host")
+
+    monkeypatch.setattr(type(gb.device(device).backend), "to_host", wait)
+    monkeypatch.setattr(type(gb.device(device).backend), "synchronize", wait)
+    optimizer.clip_grad_norm(1.0, skip_nonfinite=True)
+    optimizer.step()
+
+
+def test_clip_grad_norm_of_an_optimiser_without_gradients():
+    optimizer = gb.optim.SGD(make())
+    assert optimizer.clip_grad_norm(1.0).item() == 0.0
+    with pytest.raises(gb.DataError, match="clip_grad_norm: max_norm=-1 is out of range"):
+        optimizer.clip_grad_norm(-1)
+    with pytest.raises(gb.DataError, match="max_norm=nan"):
+        optimizer.clip_grad_norm(math.nan)

@@ -133,6 +133,12 @@ def test_every_primitive_has_its_rule_in_words() -> None:
     assert named - set(formulas.FORMULAS) - {"concat"} == set()
 
 
+def test_the_rule_of_a_mean_says_what_it_divides_by() -> None:
+    x = gb.tensor([[1.0, 2.0]], requires_grad=True)
+    assert "g * 2 (x - y) / elements" in str(gb.viz.tape(gb.nn.functional.mse_loss(x, gb.zeros((1, 2)))))
+    assert "g * (softmax(x) - target) / rows" in str(gb.viz.tape(gb.nn.functional.cross_entropy(x, gb.tensor([0]))))
+
+
 def test_several_outputs_checkpoints_and_own_primitives() -> None:
     split = gb.primitive(lambda x: (x[:1], x[1:] * 2), vjp=lambda g: gb.concat([g[0], g[1] * 2]), name="split")
     x = gb.tensor([1.0, 2.0, 3.0], requires_grad=True)

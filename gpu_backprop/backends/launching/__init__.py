@@ -11,7 +11,9 @@ from typing import Any
 
 from .chain import ChainLaunches
 from .elementwise import ElementwiseLaunches
+from .indexing import IndexingLaunches
 from .linear import LinearLaunches
+from .losses import LossLaunches
 from .neural import NeuralLaunches
 from .norms import NormLaunches
 from .optimizer import UpdateLaunches
@@ -19,12 +21,17 @@ from .random import RandomLaunches
 from .reduction import ReductionLaunches
 from .shared import Function, Launch
 
+FAMILIES = (
+    *(ReductionLaunches, NeuralLaunches, NormLaunches, LossLaunches),
+    *(IndexingLaunches, RandomLaunches, UpdateLaunches),
+)
+
 
 def launch_functions(backend: Any, fallback: Callable[[str], Function]) -> dict[str, Function]:
     """The functions of every primitive that has a kernel."""
     launch = Launch(backend, fallback)
     functions = ElementwiseLaunches(launch).functions
     functions |= ChainLaunches(launch, functions).functions
-    for family in (ReductionLaunches, NeuralLaunches, NormLaunches, RandomLaunches, UpdateLaunches):
+    for family in FAMILIES:
         functions |= family(launch).functions
     return functions | LinearLaunches(launch, functions).functions

@@ -109,6 +109,8 @@ class ChainLaunches:
         """The chain's result; operands are arrays of one float dtype (conditions: of bool) and numbers."""
         if len(operands) != chain.inputs:
             raise KernelError(f"chain: {len(operands)} operands for a chain of {chain.inputs} inputs")
+        if out is not None:
+            operands = tuple(self.launch.apart(out, operands))
         layouts = tuple((x.dtype, x.shape, x.strides) if hasattr(x, "dtype") else None for x in operands)
         key = chain, layouts, None if out is None else (out.dtype, out.shape, out.strides)
         if key not in self.plans:

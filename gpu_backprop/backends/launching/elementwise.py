@@ -61,10 +61,13 @@ class ElementwiseLaunches:
         plans: dict[Any, Any] = {}
         ndarray, asarray = self.launch.xp.ndarray, self.launch.xp.asarray
         numbers = row.numbers
-        backend, launch = self.launch.backend, self.launch.launcher.launch
+        backend, launch, apart = self.launch.backend, self.launch.launcher.launch, self.launch.apart
 
         def run(*operands: Any, out: Array | None = None, **attrs: Any) -> Array:
-            key: list[Any] = [None if out is None else (out.dtype, out.shape, out.strides)]
+            key: list[Any] = [None]
+            if out is not None:
+                key = [(out.dtype, out.shape, out.strides)]
+                operands = tuple(apart(out, operands))
             for i, x in enumerate(operands):
                 kind = x.__class__
                 if kind is ndarray:

@@ -77,9 +77,10 @@ class NeuralLaunches:
         backend = self.launch.backend
         backend.launch_counted(
             kernel, grid, block,
-            (kind(rows), kind(n), contiguous(x), self.as_labels(labels), None if weight is None else contiguous(weight),
-             out, top, mass, total, np.int64(ignore_index), smoothing(label_smoothing, n),
-             np.int32(REDUCTION[reduction]), partial, backend.tickets(), backend.fault_word(n)),
+            (kind(rows), kind(n), contiguous(x), self.launch.as_labels(labels),
+             None if weight is None else contiguous(weight), out, top, mass, total, np.int64(ignore_index),
+             smoothing(label_smoothing, n), np.int32(REDUCTION[reduction]), partial, backend.tickets(),
+             backend.fault_word("cross_entropy")),
         )  # fmt: skip
         backend.launched_faultable()
         return out, top, mass, total
@@ -102,16 +103,13 @@ class NeuralLaunches:
             out = self.launch.backend.empty(x.shape, x.dtype)
         self.launch.launcher.launch(
             table.rowwise(name, dtype, index), grid, block,
-            (kind(rows), kind(n), contiguous(g), contiguous(x), self.as_labels(labels),
+            (kind(rows), kind(n), contiguous(g), contiguous(x), self.launch.as_labels(labels),
              None if weight is None else contiguous(weight), contiguous(top), contiguous(mass), contiguous(total), out,
              np.int64(ignore_index), smoothing(label_smoothing, n), np.int32(REDUCTION[reduction]),
-             self.launch.backend.fault_word(n)),
+             self.launch.backend.fault_word("cross_entropy")),
         )  # fmt: skip
         self.launch.backend.launched_faultable()
         return out
-
-    def as_labels(self, labels: Array) -> Array:
-        return self.launch.xp.ascontiguousarray(labels, dtype=np.int64)
 
 
 def smoothing(amount: float, classes: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,10 @@ def element_strides(x: Array) -> tuple[int, ...] | None:
     """Strides in elements; None where an array's strides are no whole number of elements."""
     size = x.dtype.itemsize
     return None if any(s % size for s in x.strides) else tuple(s // size for s in x.strides)
+
+
+def address(x: Array) -> int:
+    return (getattr(x, "__cuda_array_interface__", None) or x.__array_interface__)["data"][0]
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -73,6 +77,26 @@ class Launch:
         """
         height = 1 if n > 1024 else BLOCK // WARP
         return (min(ceil_div(rows, height), 1024, self.launcher.max_grid),), (BLOCK // height, height)
+
+    def as_labels(self, labels: Array) -> Array:
+        """Labels or indices as kernels read them: 64-bit, in C order."""
+        return self.xp.ascontiguousarray(labels, dtype=np.int64)
+
+    def apart(self, out: Array, operands: Sequence[Any]) -> list[Any]:
+        """The operands, with those copied that a thread could still read after another wrote `out` over them.
+
+        An operand may be `out` itself, element for element: then each thread reads what it overwrites.
+        """
+
+        def crosses(x: Any) -> bool:
+            return (
+                x is not out
+                and x.__class__ is out.__class__
+                and self.xp.may_share_memory(x, out)
+                and (x.shape, x.strides, address(x)) != (out.shape, out.strides, address(out))
+            )
+
+        return [self.copy_to(x) if crosses(x) else x for x in operands]
 
     def contiguous(self, x: Array) -> Array:
         """x in C order, copied by a kernel where it is not."""

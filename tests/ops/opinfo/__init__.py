@@ -11,6 +11,8 @@ Samples keep away from kinks and ties (a central difference across one is no der
 from .activations import ACTIVATIONS
 from .base import Op
 from .elementwise import ELEMENTWISE
+from .embeddings import EMBEDDINGS
+from .losses import LOSSES
 from .movement import INDEXING, MOVEMENT
 from .neural import NEURAL
 from .normalization import NORMALIZATION
@@ -26,6 +28,8 @@ OPS: list[Op] = [
     *REDUCTIONS,
     *PRODUCTS,
     *NEURAL,
+    *LOSSES,
+    *EMBEDDINGS,
     *NORMALIZATION,
     *MOVEMENT,
     *INDEXING,

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Everything that wants a GPU, in one go inside 9 minutes: tests, compute-sanitizer, kernels, a training step.
+#   benchmarks/gpu.sh                                  with a GPU, CuPy, PyTorch and pytest; needs no network
+#   benchmarks/gpu.sh --device emulated --out DIR      rehearsal without a GPU: tiny, its times mean nothing
+# Writes <gpu>.json and <gpu>.md into --out (benchmarks/results). A step that fails is named there and the rest goes on;
+# the exit status is 1 then. PYTHON chooses the interpreter. The package runs from this checkout.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+device=cuda out=benchmarks/results
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --device) device=$2; shift 2 ;;
+        --out) out=$2; shift 2 ;;
+        *) echo "gpu.sh: $1 is unknown; use --device cuda|emulated and --out DIR" >&2; exit 2 ;;
+    esac
+done
+case "$device" in cuda | emulated) ;; *) echo "gpu.sh: --device $device is neither cuda nor emulated" >&2; exit 2 ;; esac
+python=${PYTHON:-python3}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+export GPU_BACKPROP_REQUIRE_TOOLS=1 XLA_PYTHON_CLIENT_PREALLOCATE=false
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# step NAME SECONDS COMMAND...: runs it within its time; its log, exit status and time are kept for the report. What
+# is out of time is interrupted as by Ctrl-C, so that pytest still writes down what it has.
+step() {
+    local name=$1 limit=$2 begun=$SECONDS status=0
+    shift 2
+    printf '\n== %s\n' "$name"
+    timeout -s INT -k 5 "$limit" "$@" >"$work/$name.log" 2>&1 || status=$?
+    [ "$status" -eq 124 ] || [ "$status" -eq 137 ] && echo "stopped after its limit of $limit s" >>"$work/$name.log"
+    tail -n 4 "$work/$name.log"
+    printf '%s\t%s\t%s\t\n' "$name" "$status" $((SECONDS - begun)) >>"$work/steps.tsv"
+}
+
+skip() { # NAME REASON
+    printf '\n== %s: skipped: %s\n' "$1" "$2"
+    printf '%s\tskipped\t0\t%s\n' "$1" "$2" >>"$work/steps.tsv"
+}
+
+tests() { # NAME SECONDS [BEFORE...] -- PYTEST ARGUMENTS...
+    local name=$1 limit=$2 before=()
+    shift 2
+    while [ "$1" != -- ]; do before+=("$1"); shift; done
+    shift
+    step "$name" "$limit" ${before[@]+"${before[@]}"} "$python" -m pytest -p no:cacheprovider \
+        --continue-on-collection-errors --junitxml "$work/$name.xml" "$@"
+}
+
+parallel=() # pytest-xdist is a help where it is installed
+"$python" -c "import xdist" 2>/dev/null && parallel=(-n 4 --dist loadgroup)
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
+agree=tests/kernels/test_devices_agree.py
+if [ "$device" = cuda ]; then
+    step compile 100 "$python" benchmarks/compile_all.py
+    tests tests 150 -- ${parallel[@]+"${parallel[@]}"} -m gpu tests/kernels tests/gpu tests
+    for tool in memcheck racecheck initcheck; do
+        if [ -n "$sanitizer" ]; then
+            GPU_BACKPROP_TEST_NO_POOL=1 tests "$tool" 55 "$sanitizer" --tool "$tool" --error-exitcode 9 -- \
+                -m gpu "$agree" -k "test_every_kernel and float and not bfloat16"
+        else
+            skip "$tool" "compute-sanitizer is not installed"
+        fi
+    done
+    step kernels 45 "$python" benchmarks/kernels.py --out "$work"
+    step mlp_step 70 "$python" benchmarks/mlp_step.py --device cuda --against torch,jax --rounds 9 --seconds 0.2 \
+        --out "$work"
+else
+    step compile 120 "$python" benchmarks/compile_all.py --arch none --only neural.cu
+    tests tests 120 -- "$agree" -k "neural and float and not bfloat16"
+    for tool in memcheck racecheck initcheck; do skip "$tool" "there is no GPU in a rehearsal"; done
+    step kernels 120 "$python" benchmarks/kernels.py --device emulated --out "$work"
+    step mlp_step 120 "$python" benchmarks/mlp_step.py --device emulated --against torch,jax --networks 64-32-10 \
+        --rounds 2 --seconds 0.02 --out "$work"
+fi
+"$python" benchmarks/report.py "$work" --device "$device" --out "$out"

@@ -1,0 +1,180 @@
+"""How near each kernel comes to a plain copy of memory, and to CuPy's and PyTorch's functions.
+
+    python benchmarks/kernels.py --out benchmarks/results            # on a GPU
+    python benchmarks/kernels.py --device emulated --out /tmp/x      # rehearsal: tiny, its times mean nothing
+
+A kernel's rate is the fewest bytes it must move, over its time. All contenders of a case and a device-to-device copy
+take turns, a few milliseconds a turn, so that clocks and heat hit all alike; a ratio is the median over the rounds of
+the ratios within one round. Arrays are larger than the GPU's caches. Before a case is timed, the contenders' first
+results are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from kernel_cases import Bench, Case, Step, cases, updates
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+# rows, columns, parameters of an optimiser, seconds a turn, rounds
+SIZES = {"cuda": (16384, 4096, 120_000_000, 0.005, 15), "emulated": (24, 40, 1000, 0.0, 2)}
+LIBRARIES = ("ours", "cupy", "torch")
+
+
+def timer(device: str, xp: Any) -> Callable[[Step, int], float]:
+    """Seconds of so many steps in a row: between two events on CUDA, by the clock elsewhere."""
+
+    def by_clock(step: Step, count: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(count):
+            step()
+        return time.perf_counter() - begun
+
+    def by_events(step: Step, count: int) -> float:
+        begun, ended = xp.cuda.Event(), xp.cuda.Event()
+        begun.record()
+        for _ in range(count):
+            step()
+        ended.record()
+        ended.synchronize()
+        return xp.cuda.get_elapsed_time(begun, ended) / 1e3
+
+    return by_events if device == "cuda" else by_clock
+
+
+def on_host(b: Bench, result: Any) -> np.ndarray:
+    """Some thousand values of a result, in float64."""
+    if b.torch is not None and isinstance(result, b.torch.Tensor):
+        return result.detach().reshape(-1)[:4096].double().cpu().numpy()
+    return b.backend.to_host(result.reshape(-1)[:4096]).astype(np.float64)
+
+
+def disagreement(b: Bench, case: Case) -> float:
+    """The largest difference between our result and a peer's, relative to the largest value."""
+    results = [step() for step in case.steps.values()]
+    if results[0] is None:
+        return 0.0
+    first, *others = (on_host(b, result) for result in results)
+    scale = np.abs(first).max() or 1.0
+    return float(max((np.abs(first - other).max() / scale for other in others), default=0.0))
+
+
+def measure(b: Bench, case: Case, clock: Callable[[Step, int], float], turn: float, rounds: int) -> dict[str, Any]:
+    """One row of the table."""
+    off = disagreement(b, case)
+    source, target = b.x, b.out
+    steps = {"copy": lambda: b.xp.copyto(target, source), **case.steps}
+    counts = {}
+    for name, step in steps.items():
+        clock(step, 2)
+        counts[name] = max(1, min(1000, round(turn / max(clock(step, 3) / 3, 1e-7))))
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            seconds[name].append(clock(step, counts[name]) / counts[name])
+    copied = 2 * b.x.nbytes
+    shares = [case.bytes / ours * copy / copied for ours, copy in zip(seconds["ours"], seconds["copy"])]
+    row = {
+        "kernel": case.name,
+        "bytes": case.bytes,
+        "microseconds": {name: statistics.median(s) * 1e6 for name, s in seconds.items()},
+        "gb_per_second": case.bytes / statistics.median(seconds["ours"]) / 1e9,
+        "of_copy": statistics.median(shares),
+        "goal": case.goal,
+        "disagreement": off,
+    }
+    for peer in ("cupy", "torch"):
+        if peer in seconds:
+            row[f"ours_over_{peer}"] = statistics.median(o / p for o, p in zip(seconds["ours"], seconds[peer]))
+    return row
+
+
+def reached(row: dict[str, Any]) -> bool:
+    """The goal: near enough to the copy, and no slower (within 2 %, which is noise) than CuPy and PyTorch."""
+    slower = any(row.get(f"ours_over_{peer}", 0.0) > 1.02 for peer in ("cupy", "torch"))
+    return row["of_copy"] >= row["goal"] and not slower
+
+
+def table(report: dict[str, Any]) -> str:
+    lines = [f"{report['title']}", ""]
+    lines += [
+        "| kernel | GB/s | of the copy | goal | us | CuPy us | PyTorch us | ours / CuPy | ours / PyTorch | reached |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in report["rows"]:
+        times = [f"{row['microseconds'][name]:.1f}" if name in row["microseconds"] else "" for name in LIBRARIES]
+        ratios = [f"{row[key]:.2f}" if (key := f"ours_over_{peer}") in row else "" for peer in ("cupy", "torch")]
+        verdict = "rehearsal" if report["rehearsal"] else "yes" if reached(row) else "no"
+        if row["disagreement"] > 1e-2:
+            verdict = f"RESULTS DIFFER by {row['disagreement']:.0e}"
+        cells = [row["kernel"], f"{row['gb_per_second']:.0f}", f"{row['of_copy']:.2f}", f"{row['goal']:.2f}"]
+        lines.append("| " + " | ".join([*cells, *times, *ratios, verdict]) + " |")
+    return "\n".join([*lines, "", *(f"Not measured: {note}." for note in report["notes"])])
+
+
+def load_torch(device: str) -> tuple[Any, str]:
+    """PyTorch if it can see the device's arrays, else why not."""
+    if importlib.util.find_spec("torch") is None:
+        return None, "PyTorch, which is not installed"
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        return None, "PyTorch, which has no CUDA here"
+    return torch, ""
+
+
+def run(device: str, dtype: str, only: str) -> dict[str, Any]:
+    from gpu_backprop.core import devices
+
+    rows, columns, parameters, turn, rounds = SIZES[device]
+    backend = devices.device(device).backend
+    torch, why = load_torch(device)
+    b = Bench(backend, torch, rows, columns, dtype)
+    clock = timer(device, b.xp)
+    rehearsal = "" if device == "cuda" else "rehearsal, times mean nothing: "
+    report: dict[str, Any] = {
+        "title": f"{rehearsal}{device}, {dtype}, arrays of {rows} x {columns}",
+        "rehearsal": device != "cuda",
+        "machine": {k: v for k, v in backend.info().items() if not k.startswith("memory ")},
+        "date": datetime.date.today().isoformat(),
+        "rows": [],
+        "notes": [why] if why else [],
+    }
+    for make in (cases(b, only), updates(b, parameters, only)):
+        for case in make:
+            if isinstance(case, str):
+                report["notes"].append(case)
+                continue
+            report["rows"].append(measure(b, case, clock, turn, rounds))
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", choices=list(SIZES))
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "float64"])
+    parser.add_argument("--only", default="", help="measure kernels with this in their name")
+    parser.add_argument("--out", type=Path, help="folder for kernels_<device>.json and .md")
+    args = parser.parse_args()
+    report = run(args.device, args.dtype, args.only)
+    print(table(report))
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        name = args.out / f"kernels_{args.device}{'' if args.dtype == 'float32' else '_' + args.dtype}"
+        name.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+        name.with_suffix(".md").write_text(table(report) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Rows by index and their gradient, one-hot rows, accuracy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...ops.indexing import Hole
+from .. import table
+from ..base import Array
+from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, element_strides, index_of, packs
+
+WARPS = BLOCK // WARP
+TILE_BYTES = 4096  # of sums that a warp of add_rows holds
+
+
+class IndexingLaunches:
+    """Functions of indexing.cu."""
+
+    def __init__(self, launch: Launch):
+        self.launch = launch
+        self.functions: dict[str, Function] = {name: getattr(self, name) for name in table.INDEXING}
+
+    # rows by index ---------------------------------------------------------------------------------------------------
+
+    def take(self, x: Array, indices: Array, axis: int) -> Array:
+        out = self.rows("take", x, indices) if axis == 0 else None
+        return self.launch.fallback("take")(x, indices, axis=axis) if out is None else out
+
+    def embedding(self, weight: Array, indices: Array, padding_idx: int | None) -> Array:
+        out = self.rows("embedding", weight, indices)
+        return self.launch.fallback("embedding")(weight, indices, padding_idx=padding_idx) if out is None else out
+
+    def rows(self, name: str, x: Array, indices: Array) -> Array | None:
+        """x[indices], or None where the kernel does not fit: rows must be dense, while they may lie anyhow apart."""
+        dtype, width, strides = c_name(x.dtype), math.prod(x.shape[1:]), element_strides(x)
+        if dtype is None or strides is None or not (x.size and indices.size and x[:1].flags.c_contiguous):
+            return None
+        backend = self.launch.backend
+        out = backend.empty((*indices.shape, *x.shape[1:]), x.dtype)
+        index, kind = index_of(max(out.size, len(x) * max(width, abs(strides[0]))))
+        sizes = tuple(map(kind, (indices.size, width, len(x), strides[0])))
+        items = indices.size * packs(width, x.dtype)
+        self.launch.launcher.launch(
+            table.indexing(name, dtype, index), (self.launch.blocks(ceil_div(items, BLOCK)),), (BLOCK,),
+            (*sizes, out, x, self.launch.as_labels(indices), np.bool_(name == "take"), backend.fault_word(name)),
+        )  # fmt: skip
+        backend.launched_faultable()
+        return out
+
+    # their gradient --------------------------------------------------------------------------------------------------
+
+    def take_backward(self, g: Array, indices: Array, axis: int, shape: tuple[int, ...]) -> Array:
+        out = self.add_rows("take_backward", g, indices, shape, None) if axis == 0 else None
+        return self.launch.fallback("take_backward")(g, indices, axis=axis, shape=shape) if out is None else out
+
+    def getitem_backward(self, g: Array, *arrays: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+        out = None
+        if index == (Hole(0),) and arrays[0].dtype.kind in "iu":
+            out = self.add_rows("getitem_backward", g, arrays[0], shape, None)
+        return self.launch.fallback("getitem_backward")(g, *arrays, index=index, shape=shape) if out is None else out
+
+    def embedding_backward(self, g: Array, indices: Array, shape: tuple[int, ...], padding_idx: int | None) -> Array:
+        out = self.add_rows("embedding_backward", g, indices, shape, padding_idx)
+        if out is None:
+            return self.launch.fallback("embedding_backward")(g, indices, shape=shape, padding_idx=padding_idx)
+        return out
+
+    def add_rows(
+        self, name: str, g: Array, indices: Array, shape: tuple[int, ...], padding_idx: int | None
+    ) -> Array | None:
+        """Zeros of `shape` with the rows of g added at `indices`, or None where the kernel does not fit."""
+        dtype, width = c_name(g.dtype), math.prod(shape[1:])
+        if dtype is None or not (shape[0] and g.size):
+            return None
+        out = self.launch.backend.empty(shape, g.dtype)
+        # a tile of sums: as wide as the rows are, up to 16 bytes a lane, and as high as its memory allows
+        pack = 16 // g.dtype.itemsize
+        span = min(WARP * pack, max(pack, 1 << (width - 1).bit_length()))
+        height = TILE_BYTES // (np.dtype(accumulator(g.dtype)).itemsize * span)
+        tiles = ceil_div(shape[0], height) * ceil_div(width, span)
+        index, kind = index_of(max(out.size, g.size, tiles))
+        sizes = tuple(map(kind, (indices.size, width, shape[0], span)))
+        grid = (min(ceil_div(tiles, WARPS), self.launch.launcher.max_grid),)
+        padding = np.int64(np.iinfo(np.int64).min if padding_idx is None else padding_idx)
+        self.launch.launcher.launch(
+            table.indexing(name, dtype, index), grid, (WARP, WARPS),
+            (*sizes, out, self.launch.contiguous(g), self.launch.as_labels(indices), padding,
+             np.bool_(name != "embedding_backward")),
+        )  # fmt: skip
+        return out
+
+    # labels ----------------------------------------------------------------------------------------------------------
+
+    def one_hot(self, labels: Array, num_classes: int, dtype: np.dtype) -> Array:
+        name = "long long" if dtype == np.int64 else c_name(dtype)
+        if not labels.size:
+            return self.launch.fallback("one_hot")(labels, num_classes=num_classes, dtype=dtype)
+        if name is None:  # by way of a dtype of the kernel, which looks at the labels
+            return self.one_hot(labels, num_classes, np.dtype(np.int64)).astype(dtype)
+        backend = self.launch.backend
+        out = backend.empty((*labels.shape, num_classes), dtype)
+        index, kind = index_of(out.size)
+        grid = (self.launch.blocks(ceil_div(packs(out.size, dtype), BLOCK)),)
+        self.launch.launcher.launch(
+            table.indexing("one_hot", name, index), grid, (BLOCK,),
+            (kind(out.size), kind(num_classes), out, self.launch.as_labels(labels), backend.fault_word("one_hot")),
+        )  # fmt: skip
+        backend.launched_faultable()
+        return out
+
+    def accuracy(self, scores: Array, labels: Array) -> Array:
+        dtype = c_name(scores.dtype)
+        if dtype is None or not scores.size:
+            return self.launch.fallback("accuracy")(scores, labels)
+        rows, n = scores.shape
+        backend = self.launch.backend
+        index, kind = index_of(scores.size)
+        grid, block = self.launch.row_geometry(rows, n)
+        out, partial = backend.empty((), np.dtype(np.float32)), backend.empty(grid, np.dtype(np.int64))
+        backend.launch_counted(
+            table.indexing("accuracy", dtype, index), grid, block,
+            (kind(rows), kind(n), out, self.launch.contiguous(scores), self.launch.as_labels(labels), partial,
+             backend.tickets()),
+        )  # fmt: skip
+        return out

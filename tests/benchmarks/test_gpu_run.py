@@ -1,0 +1,200 @@
+"""What a run on a GPU consists of, without one: the cases of kernels.py, the script's order, the report."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_backprop.core import devices
+
+from ..conftest import require_emulated
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def module(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch", reason="PyTorch, with which the cases are compared, is not installed")
+
+
+# kernels.py ----------------------------------------------------------------------------------------------------------
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, torch: Any) -> tuple[Any, Any]:
+    require_emulated()
+    cases = module(monkeypatch, "kernel_cases")
+    return cases, cases.Bench(devices.device("emulated").backend, torch, 24, 40, "float32")
+
+
+@pytest.mark.emulated
+def test_every_case_runs_and_agrees_with_its_peers(monkeypatch, torch):
+    """Each contender of each case computes the same; on the CPU NumPy stands where CuPy will be."""
+    kernels = module(monkeypatch, "kernels")
+    cases, b = bench(monkeypatch, torch)
+    found = [*cases.cases(b), *cases.updates(b, 1000)]
+    measured = [case for case in found if not isinstance(case, str)]
+    assert len(measured) >= 20
+    assert {"ours", "cupy", "torch"} == set().union(*(case.steps for case in measured))
+    for case in measured:
+        assert kernels.disagreement(b, case) < 1e-5, case.name
+        assert case.bytes > 0
+
+
+@pytest.mark.emulated
+def test_updates_follow_pytorchs(monkeypatch, torch):
+    cases, b = bench(monkeypatch, torch)
+    for case in cases.updates(b, 100):
+        ours, theirs = case.steps["ours"], case.steps["torch"]
+        parameter = theirs.__defaults__[0].param_groups[0]["params"][0]  # shares the memory that ours writes
+        before = parameter.detach().clone()
+        ours()
+        after = parameter.detach().clone()
+        with torch.no_grad():
+            parameter.copy_(before)
+        theirs()
+        assert not torch.equal(before, after)
+        torch.testing.assert_close(parameter.detach(), after, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.emulated
+def test_one_case_is_measured_and_written(tmp_path):
+    require_emulated()
+    command = [sys.executable, BENCHMARKS / "kernels.py", "--device", "emulated", "--only", "relu", "--out", tmp_path]
+    subprocess.run(command, check=True, capture_output=True)
+    report = json.loads((tmp_path / "kernels_emulated.json").read_text())
+    assert report["rehearsal"]
+    assert [row["kernel"] for row in report["rows"]] == ["relu", "relu backward"]
+    for row in report["rows"]:
+        assert row["gb_per_second"] == pytest.approx(row["bytes"] / row["microseconds"]["ours"] / 1e3)
+    assert "rehearsal" in (tmp_path / "kernels_emulated.md").read_text()
+
+
+def test_goals(monkeypatch):
+    reached = module(monkeypatch, "kernels").reached
+    assert reached({"of_copy": 0.9, "goal": 0.85, "ours_over_torch": 1.01})
+    assert not reached({"of_copy": 0.8, "goal": 0.85})
+    assert not reached({"of_copy": 0.9, "goal": 0.85, "ours_over_cupy": 1.1})
+
+
+# gpu.sh --------------------------------------------------------------------------------------------------------------
+
+STUB = """#!/bin/sh
+echo "$GPU_BACKPROP_TEST_NO_POOL $@" >> "{log}"
+case "$*" in
+    *report.py*) exec "{python}" "$@" ;;
+    *kernels.py*) echo "no such kernel"; exit 3 ;;
+    *) echo fine ;;
+esac
+"""
+
+
+SANITIZER = """#!/bin/sh
+echo "sanitizer $2" >> "{log}"
+shift 4  # --tool and --error-exitcode
+exec "$@"
+"""
+
+
+def script(tmp_path: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """gpu.sh with stand-ins for Python (failing in kernels.py) and compute-sanitizer; what they were called with."""
+    log = tmp_path / "calls"
+    for name, text in (("python", STUB), ("compute-sanitizer", SANITIZER)):
+        (tmp_path / name).write_text(text.format(log=log, python=sys.executable))
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {"PYTHON": str(tmp_path / "python"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["bash", BENCHMARKS / "gpu.sh", *arguments, "--out", tmp_path / "out"], capture_output=True, text=True,
+        env=environment, timeout=120,
+    )  # fmt: skip
+    return result, log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.mark.parametrize("device", ["cuda", "emulated"])
+def test_the_script_names_what_failed_and_goes_on(tmp_path, device):
+    result, calls = script(tmp_path, "--device", device)
+    assert result.returncode == 1
+    assert "failed steps: kernels\n" in result.stdout
+    (path,) = (tmp_path / "out").glob("*.json")
+    report = json.loads(path.read_text())
+    outcomes = {step["name"]: step["outcome"] for step in report["steps"]}
+    assert list(outcomes) == ["compile", "tests", "memcheck", "racecheck", "initcheck", "kernels", "mlp_step"]
+    assert outcomes["kernels"] == "failed"
+    assert outcomes["mlp_step"] == "ok"
+    assert "no such kernel" in path.with_suffix(".md").read_text()
+    if device == "cuda":
+        assert [call.split()[1] for call in calls if call.startswith("sanitizer")] == [
+            *("memcheck", "racecheck", "initcheck")
+        ]
+        assert sum(call.startswith("1 -m pytest") for call in calls) == 3  # without the pool, and only there
+    else:
+        assert outcomes["memcheck"] == "skipped"
+
+
+def test_the_steps_fit_into_nine_minutes():
+    script_text = (BENCHMARKS / "gpu.sh").read_text()
+    on_gpu = script_text[script_text.index('if [ "$device" = cuda ]') : script_text.index("\nelse\n")]
+    limits = {name: int(seconds) for name, seconds in re.findall(r'(?:step|tests) "?\$?(\w+)"? (\d+)', on_gpu)}
+    assert set(limits) == {"compile", "tests", "tool", "kernels", "mlp_step"}
+    assert sum(limits.values()) + 2 * limits["tool"] <= 9 * 60 - 10
+
+
+def test_unknown_options_are_refused(tmp_path):
+    for arguments in (("--device", "tpu"), ("--fast",)):
+        result, calls = script(tmp_path, *arguments)
+        assert result.returncode == 2
+        assert arguments[-1] in result.stderr
+        assert not calls
+
+
+@pytest.mark.full
+@pytest.mark.emulated
+def test_the_rehearsal_from_end_to_end(tmp_path):
+    require_emulated()
+    command = ["bash", BENCHMARKS / "gpu.sh", "--device", "emulated", "--out", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHON": sys.executable})
+    assert result.returncode == 0, result.stdout + (tmp_path / "emulated.md").read_text()
+    report = json.loads((tmp_path / "emulated.json").read_text())
+    steps = {step["name"]: step for step in report["steps"]}
+    assert report["rehearsal"]
+    assert steps["tests"]["tests"]["passed"] >= 1
+    assert steps["kernels"]["results"]["rows"]
+    assert steps["mlp_step"]["results"]["rows"][0]["peer"] == "gpu_backprop"
+
+
+# report.py -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_lists_the_tests_that_failed(monkeypatch, tmp_path):
+    report = module(monkeypatch, "report")
+    (tmp_path / "steps.tsv").write_text("tests\t1\t12\t\nmemcheck\tskipped\t0\tnot here\nmlp_step\t124\t70\t\n")
+    (tmp_path / "tests.log").write_text("...")
+    (tmp_path / "mlp_step.log").write_text("stopped after its limit of 70 s")
+    (tmp_path / "tests.xml").write_text(
+        '<testsuites><testsuite><testcase classname="a" name="good"/>'
+        '<testcase classname="a" name="bad[cuda]"><failure/></testcase>'
+        '<testcase classname="a" name="away"><skipped/></testcase></testsuite></testsuites>'
+    )
+    found = report.gather(tmp_path, "emulated")
+    assert found["steps"][0]["tests"] == {"passed": 1, "failed": ["a.bad[cuda]"], "skipped": 1}
+    text = report.markdown(found)
+    for part in (
+        "1 passed, 1 failed, 1 skipped",
+        "- a.bad[cuda]",
+        "| memcheck | skipped | 0 | not here |",
+        "limit of 70",
+    ):
+        assert part in text

@@ -1,0 +1,80 @@
+"""CuPy, and whoever else has arrays on the GPU: the same memory, no copies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpu_backprop as gb
+
+pytestmark = pytest.mark.gpu
+
+
+def pointer(array) -> int:
+    return array.__cuda_array_interface__["data"][0]
+
+
+def test_a_cupy_array_becomes_a_tensor_without_a_copy(cupy):
+    array = cupy.arange(12, dtype=cupy.float32).reshape(3, 4)
+    for view in (array, array.T, array[::2, 1:]):
+        tensor = gb.asarray(view)
+        assert tensor.device == "cuda"
+        assert pointer(tensor.array) == pointer(view)
+        assert tensor.array.strides == view.strides
+    array[0, 0] = 50
+    assert gb.asarray(array)[0, 0].item() == 50
+    assert pointer(gb.tensor(array).array) != pointer(array)  # gb.tensor copies
+
+
+def test_a_tensor_is_a_cupy_array_without_a_copy(cupy):
+    tensor = gb.ones((4, 5))
+    for array in (cupy.asarray(tensor.array), cupy.from_dlpack(tensor.array)):
+        array *= 2
+        assert pointer(array) == pointer(tensor.array)
+    assert tensor.numpy().tolist() == [[4.0] * 5] * 4
+
+
+def test_dlpack_of_tensors(cupy):
+    if not hasattr(gb.Tensor, "__dlpack__"):
+        pytest.skip("a Tensor has no __dlpack__ of its own yet; t.array has")
+    tensor = gb.ones((4, 5))
+    assert pointer(cupy.from_dlpack(tensor)) == pointer(tensor.array)
+
+
+def test_gradients_of_cupy_arrays(cupy):
+    array = cupy.linspace(0, 1, 100, dtype=cupy.float32)
+    x = gb.asarray(array).requires_grad_()
+    (gb.sin(x) * x).sum().backward()
+    expected = cupy.cos(array) * array + cupy.sin(array)
+    cupy.testing.assert_allclose(x.grad.array, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_tensors_of_torch(cupy):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    theirs = torch.arange(6, dtype=torch.float32, device="cuda")
+    ours = gb.asarray(theirs)
+    assert pointer(ours.array) == theirs.data_ptr()
+    back = torch.from_dlpack(ours.array)
+    assert back.data_ptr() == theirs.data_ptr()
+    torch.cuda.synchronize()
+    assert (ours * 2).numpy().tolist() == [0, 2, 4, 6, 8, 10]
+
+
+def test_a_kernel_of_the_users_own(cupy):
+    kernel = cupy.RawKernel(
+        """extern "C" __global__ void cube(const float* x, float* y, int n) {
+            int i = blockIdx.x * blockDim.x + threadIdx.x;
+            if (i < n) y[i] = x[i] * x[i] * x[i];
+        }""",
+        "cube",
+    )
+
+    def forward(x):
+        y = cupy.empty_like(x)
+        kernel((x.size // 256 + 1,), (256,), (x, y, np.int32(x.size)))
+        return y
+
+    cube = gb.primitive(forward, vjp=lambda g, x: g * 3 * x * x)
+    assert gb.grad(lambda x: cube(x).sum())(gb.tensor([1.0, 2.0, 3.0])).tolist() == [3.0, 12.0, 27.0]

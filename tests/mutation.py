@@ -1,0 +1,275 @@
+"""Plants faults in kernels/*.cu and *.cuh, one at a time, and counts how many the kernel tests notice.
+
+    python -m tests.mutation                     # 60 faults drawn by seed 0; writes docs/mutation.json and .md
+    python -m tests.mutation --count 5 --files neural.cu common.cuh --seed 3
+
+Each fault is one small change of one line (the table FAULTS). The tests of the changed file run on a copy of the tree,
+on the emulated device: first in float32, then in all four float types, then in float32 under AddressSanitizer and
+UndefinedBehaviorSanitizer; the first failure, or a run that does not end, notices the fault. What does not compile, or
+compiles to the same machine code, is no fault, and another is drawn. Results are kept as they come: the same command
+goes on where it was stopped, and only changed lines run anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FAULTS: list[tuple[str, str, str]] = [  # kind, pattern in a line of code, replacement
+    ("a barrier removed", r"__sync(threads|warp)\([^;]*\);", ";"),
+    ("a comparison off by one", r" < ", " <= "),
+    ("a comparison off by one", r" <= ", " < "),
+    ("a comparison off by one", r" > ", " >= "),
+    ("a comparison off by one", r" >= ", " > "),
+    ("a comparison turned round", r" == ", " != "),
+    ("a comparison turned round", r" != ", " == "),
+    ("and for or", r" && ", " || "),
+    ("and for or", r" \|\| ", " && "),
+    ("another operator", r" \+ ", " - "),
+    ("another operator", r" - ", " + "),
+    ("another operator", r" \* ", " + "),
+    ("another operator", r" / ", " * "),
+    ("another operator", r" % ", " / "),
+    ("another operator", r" \+= ", " -= "),
+    ("another operator", r" \*= ", " += "),
+    ("a sign lost", r"([=,:?] |\(|return )-(?=[\w(])", r"\1"),
+    ("a negation lost", r"!(?=[\w(])", ""),
+    ("another constant", r"(?<![\w.\]])(\d+)(?![\w.])(?!\))", r"(\1 + 1)"),
+    ("another constant", r"(?<![\w.])(\d+\.\d+f?)(?![\w.])", r"(\1 + 1)"),
+    ("a wrong stride", r"\b(\w*pitch|strides?|columns|gridDim\.[xy]|blockDim\.[xy])\b(?!\[)", r"(\1 + 1)"),
+    ("a swapped argument", r"\b(?!if|for|while)(\w+)\((\w+), (\w+)\)", r"\1(\3, \2)"),
+    ("branches swapped", r" \? ([^?:;]+) : ([^?:;]+)(?=;)", r" ? \2 : \1"),
+    ("an else dropped", r"\belse\b", "if (false)"),
+    ("a condition dropped", r"\bif \((?!.*constexpr)", "if (true || "),
+    ("a statement dropped", r"^\s+[\w\[\].]+ [-+*/]?= [^;]+;$", ";"),
+    ("the other extreme", r"\bmax(?=_nan|\()", "min"),
+    ("the other extreme", r"\bmin(?=_nan|\()", "max"),
+]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    line: int  # from 0
+    kind: str
+    old: str
+    new: str
+    again: int = 0  # how often the same fault stands above it
+
+    @property
+    def key(self) -> str:
+        """Its name among the results: lines may move, what is done to them may not change."""
+        return f"{self.file} {self.again}: {self.old.strip()} -> {self.new.strip()}"
+
+
+def code_of(line: str) -> str:
+    """A line without its comment; empty where there is no code that runs."""
+    code = line.split("//")[0].rstrip()
+    skipped = code.lstrip().startswith(("#", "template", "static_assert", "struct", "typedef", "using", "__global__"))
+    return "" if skipped else code
+
+
+def mutants(path: Path) -> Iterator[Mutant]:
+    """Every fault that can be planted in a file."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for number, line in enumerate(path.read_text().splitlines()):
+        code = code_of(line)
+        for kind, pattern, replacement in FAULTS:
+            for match in re.finditer(pattern, code):
+                new = code[: match.start()] + match.expand(replacement) + code[match.end() :]
+                if new != code:
+                    yield Mutant(path.name, number, kind, code, new, seen[code, new])
+                    seen[code, new] += 1
+
+
+def drawn(files: list[Path], seed: int) -> Iterator[Mutant]:
+    """Faults in random order, every kind as often as the others while it lasts."""
+    source = random.Random(seed)
+    kinds: dict[str, list[Mutant]] = {}
+    for mutant in (mutant for path in files for mutant in mutants(path)):
+        kinds.setdefault(mutant.kind, []).append(mutant)
+    for group in kinds.values():
+        source.shuffle(group)
+    while kinds:
+        kind = source.choice(sorted(kinds))
+        yield kinds[kind].pop()
+        if not kinds[kind]:
+            del kinds[kind]
+
+
+def tests_of(file: str) -> list[str]:
+    """The kernel tests that name a file, or one that includes it."""
+    users, found = {file}, True
+    while found:
+        found = [
+            path.name
+            for path in (ROOT / "kernels").glob("*.cu*")
+            if path.name not in users and any(f'#include "{user}"' in path.read_text() for user in users)
+        ]
+        users |= set(found)
+    names = [path for path in sorted((ROOT / "tests" / "kernels").glob("test_*.py")) if path.name != "test_compile.py"]
+    return [str(p.relative_to(ROOT)) for p in names if any(f'"{user}"' in p.read_text() for user in users)]
+
+
+class Stage(NamedTuple):
+    """One way to run a test file."""
+
+    name: str
+    floats: str
+    sanitized: bool = False
+
+
+STAGES = (
+    Stage("float32", "float"),
+    Stage("all types", "float,double,__half,__nv_bfloat16"),
+    Stage("sanitizers", "float", sanitized=True),
+)
+
+
+class Workshop:
+    """A copy of the tree in which faults are planted and tests run, with a cache of its own."""
+
+    def __init__(self, folder: Path):
+        self.tree, self.cache = folder / "tree", folder / "cache"
+        for name in ("gpu_backprop", "kernels", "tests"):
+            shutil.copytree(ROOT / name, self.tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", self.tree)
+        self.sound: dict[tuple[str, str], tuple[float, set[str]]] = {}  # of a test file in a stage: time, machine code
+
+    def run(self, test: str, stage: Stage, limit: float) -> tuple[str, float, set[str]]:
+        """What came of one test file ("" is good), its time, and the machine code that ran."""
+        for library in (self.cache / "emulated").glob("[!r]*.so"):
+            library.unlink()
+        command = [sys.executable, *(("-m", "tests.emulator.sanitized") if stage.sanitized else ())]
+        command += ["-m", "pytest", "-x", "-m", "emulated", "-p", "no:cacheprovider", "--capture=sys", test]
+        environment = {**os.environ, "PYTHONPATH": str(self.tree), "GPU_BACKPROP_TEST_FLOATS": stage.floats}
+        environment["GPU_BACKPROP_CACHE_DIR"] = str(self.cache)
+        start = time.monotonic()
+        try:
+            done = subprocess.run(
+                command, cwd=self.tree, env=environment, capture_output=True, text=True, timeout=limit
+            )
+            output, good = done.stdout + done.stderr, done.returncode == 0
+        except subprocess.TimeoutExpired:
+            output, good = f"no end after {limit:.0f} s", False
+        libraries = (self.cache / "emulated").glob("[!r]*.so")
+        code = {hashlib.sha256(library.read_bytes()).hexdigest() for library in libraries}
+        return "" if good else self.reason(output), time.monotonic() - start, code
+
+    @staticmethod
+    def reason(output: str) -> str:
+        if "does not compile" in output:
+            return "does not compile"
+        found = re.search(
+            r"^(?:FAILED|ERROR) (\S+)|ERROR: (AddressSanitizer: \S+)|(no end after .*)", output, re.MULTILINE
+        )
+        return next(filter(None, found.groups())) if found else output.strip()[-200:]
+
+    def baseline(self, test: str, stage: Stage) -> tuple[float, set[str]]:
+        key = test, stage.name
+        if key not in self.sound:
+            problem, seconds, code = self.run(test, stage, 3600)
+            if problem:
+                raise SystemExit(f"{test} ({stage.name}) fails without any fault: {problem}")
+            self.sound[key] = seconds, code
+        return self.sound[key]
+
+    def verdict(self, mutant: Mutant) -> tuple[str, str]:
+        """("noticed", by what), ("survived", ""), or ("no fault", why)."""
+        path, tests = self.tree / "kernels" / mutant.file, tests_of(mutant.file)
+        if not tests:
+            return "survived", "no test names the file"
+        text, changed = path.read_text(), False
+        for stage in STAGES:
+            for test in sorted(tests, key=lambda test: self.baseline(test, stage)[0]):
+                seconds, sound_code = self.baseline(test, stage)
+                lines = text.splitlines(keepends=True)
+                lines[mutant.line] = mutant.new + "\n"
+                path.write_text("".join(lines))
+                try:
+                    problem, _, code = self.run(test, stage, 60 + 4 * seconds)
+                finally:
+                    path.write_text(text)
+                if problem == "does not compile":
+                    return "no fault", problem
+                if problem:
+                    return "noticed", f"{problem} ({stage.name})"
+                changed = changed or code != sound_code
+            if not changed and stage.name == "all types":
+                return "no fault", "the same machine code"
+        return "survived", ""
+
+
+def report(results: dict[str, dict[str, str]], command: str) -> str:
+    """Results as a page of Markdown."""
+    counts = Counter(result["verdict"] for result in results.values())
+    faults = counts["noticed"] + counts["survived"]
+    kinds = Counter(r["kind"] for r in results.values() if r["verdict"] != "no fault")
+    noticed = Counter(r["kind"] for r in results.values() if r["verdict"] == "noticed")
+    lines = [
+        "# Faults planted in the kernels",
+        "",
+        f"Of {faults} faults the kernel tests notice {counts['noticed']} "
+        f"({100 * counts['noticed'] / max(faults, 1):.0f} %). Made by `{command}`.",
+        "",
+        "| kind | planted | noticed |",
+        "| --- | --- | --- |",
+        *(f"| {kind} | {kinds[kind]} | {noticed[kind]} |" for kind in sorted(kinds)),
+        "",
+    ]
+    survivors = [r for r in results.values() if r["verdict"] == "survived"]
+    if survivors:
+        lines += ["Not noticed:", "", "| file | line | in its place |", "| --- | --- | --- |"]
+        lines += ["| {file} | `{old}` | `{new}` |".replace("|", "\x00").format(**r) for r in survivors]
+        lines = [line.replace("|", "\\|").replace("\x00", "|") if "\x00" in line else line for line in lines]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=60, help="faults to plant")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--files", nargs="*", help="names in kernels/; all of them if not given")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "mutation.json")
+    options = parser.parse_args()
+
+    files = sorted(p for p in (ROOT / "kernels").glob("*.cu*") if not options.files or p.name in options.files)
+    known = json.loads(options.results.read_text()) if options.results.exists() else {}
+    results: dict[str, dict[str, str]] = {}
+    command = "python -m tests.mutation " + " ".join(sys.argv[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        shop = Workshop(Path(folder))
+        for mutant in drawn(files, options.seed):
+            if sum(result["verdict"] != "no fault" for result in results.values()) == options.count:
+                break
+            if mutant.key not in known:
+                verdict, why = shop.verdict(mutant)
+                known[mutant.key] = {
+                    "file": mutant.file, "kind": mutant.kind, "old": mutant.old.strip(), "new": mutant.new.strip(),
+                    "verdict": verdict, "why": why,
+                }  # fmt: skip
+                options.results.write_text(json.dumps(known, indent=1) + "\n")
+            results[mutant.key] = result = known[mutant.key]
+            print("{verdict:9} {file}: {old}  ->  {new}  {why}".format(**result), flush=True)
+            options.results.with_suffix(".md").write_text(report(results, command.strip()))
+    print(report(results, command.strip()))
+
+
+if __name__ == "__main__":
+    main()
