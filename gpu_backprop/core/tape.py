@@ -122,6 +122,9 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise _explain(primitive, inputs, error) from error
     residuals: tuple[Any, ...] = ()
+    for i in primitive.writes:
+        if inputs[i] is not None:
+            inputs[i]._bump_version()
     if primitive.residuals:
         result, *residuals = result  # type: ignore[assignment]
     elif type(result) is tuple:
