@@ -32,6 +32,7 @@ def resources(wanted: Iterable[Kernel], arch: str) -> dict[Kernel, Resources]:
     for kernel in dict.fromkeys(wanted):
         files.setdefault(kernel.file, []).append(kernel.expression)
     pieces = [(file, group[i : i + PIECE], arch) for file, group in files.items() for i in range(0, len(group), PIECE)]
+    kernels._cuda_core()  # imported here once, not by several threads at the same time
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results: list[Any] = list(pool.map(lambda piece: _compile(*piece), pieces))
     return {

@@ -33,13 +33,13 @@ _KINDS = {
         equal greater greater_equal isfinite isinf isnan less less_equal logical_and logical_not logical_or logical_xor
         not_equal signbit bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor
         all any argmax argmin max min
-        alias astype broadcast_to class_indices concat copy flip getitem permute_dims reshape take
+        alias astype broadcast_to class_indices concat copy embedding flip getitem one_hot permute_dims reshape take
     """,
     "function": """
         exp expm1 log log10 log1p log2 pow acos acosh asin asinh atan atan2 atanh cos cosh erf hypot sin sinh tan tanh
         sigmoid
     """,
-    "sum": "matmul linear linear_relu linear_weight_gradient sum mean getitem_backward take_backward",
+    "sum": "matmul linear linear_relu linear_weight_gradient sum mean embedding_backward getitem_backward take_backward",
 }
 KIND = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 
