@@ -13,7 +13,7 @@ from pathlib import Path
 from gpu_backprop.backends import kernels, table
 from gpu_backprop.backends.kernels import Kernel
 from gpu_backprop.backends.launching.chain import Chain
-from gpu_backprop.backends.resources import Resources, resources
+from gpu_backprop.backends.resources import resources
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "kernels.md"
@@ -78,11 +78,16 @@ def row_of(kernel: Kernel) -> tuple[str, str]:
     return kernel.file, f"{name}<{', '.join(kept)}>" if kept else name
 
 
-def all_kernels() -> list[Kernel]:
-    """Every kernel with 32-bit indices, and a chain in all patterns."""
+def all_kernels() -> dict[Kernel, list[str]]:
+    """Every kernel with 32-bit indices, and a chain in all patterns, with the operations that each serves."""
+    found: dict[Kernel, list[str]] = defaultdict(list)
+    for operation, kernel in table.operations(indices=("int",)):
+        found[kernel].append(operation)
     chain = Chain(2, (("add", 0, 1), ("relu", 2)))
-    found = list(table.instantiations(indices=("int",)))
-    return found + [chain.kernel(p, dtype, "int", ("x", "x")) for p in table.PATTERNS for dtype in table.FLOATS]
+    for pattern in table.PATTERNS:
+        for dtype in table.FLOATS:
+            found[chain.kernel(pattern, dtype, "int", ("x", "x"))].append("chain")
+    return found
 
 
 def dtype_of(kernel: Kernel) -> str | None:
@@ -90,21 +95,17 @@ def dtype_of(kernel: Kernel) -> str | None:
     return next((p for p in arguments(kernel.expression)[1] if p in table.FLOATS), None)
 
 
-def bytes_of(file: str, row: str) -> str:
-    if row.startswith("map_*"):
-        functor = row[len("map_*<") : -1]
-        found = next((r for r in table.ELEMENTWISE.values() if r.functor.split("<")[0] == functor), None)
-        arrays = found.arrays if found else 1
-        if found and found.condition:
-            return f"{arrays}s + 1"
-        return (
-            f"{arrays}s + 1"
-            if found and found.truth
-            else "s + its target's size"
-            if functor == "Cast"
-            else f"{arrays + 1}s"
-        )
-    return BYTES[row.partition("<")[0]]
+def bytes_of(row: str) -> str:
+    name, parts = arguments(row)
+    if name != "map_*":
+        return BYTES[name]
+    if parts == ["Cast"]:
+        return "s + the size of the other dtype"
+    found = next((r for r in table.ELEMENTWISE.values() if r.functor.partition("<")[0] == parts[0]), None)
+    if found is None:  # Copy
+        return "2s"
+    one_byte = found.truth or found.condition
+    return f"{found.arrays}s + 1" if one_byte else f"{found.arrays + 1}s"
 
 
 def launches_by_test() -> dict[tuple[str, str], set[str]]:
@@ -138,10 +139,13 @@ def launches_by_test() -> dict[tuple[str, str], set[str]]:
     return seen
 
 
-def registers(kernels_of_row: list[Kernel], found: dict[Kernel, Resources]) -> str:
-    """The most of each dtype."""
-    dtypes = dict.fromkeys(map(dtype_of, kernels_of_row))
-    return " / ".join(str(max(found[k].registers for k in kernels_of_row if dtype_of(k) == d)) for d in dtypes)
+def in_files(tests: set[str]) -> str:
+    """ "test_a.one", "test_a.two" as "test_a: one, two"."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for test in sorted(tests):
+        file, _, function = test.partition(".")
+        files[file].append(function.removeprefix("test_"))
+    return "; ".join(f"{file}: {', '.join(names)}" for file, names in files.items())
 
 
 def page() -> str:
@@ -152,30 +156,43 @@ def page() -> str:
     for kernel in wanted:
         file, row = row_of(kernel)
         rows[file][row].append(kernel)
+    total, named = len(list(table.instantiations())), sum(map(len, rows.values()))
     lines = [
         "# The kernels",
         "",
         "Written by `python docs/kernels.py`; not to be edited by hand.",
         "",
-        f"{len(list(table.instantiations())):,} instantiations of {sum(map(len, rows.values()))} kernels, in float32, "
-        "float64, float16 and bfloat16, with 32-bit and 64-bit indices. Registers a thread (float32 / float64 / "
-        "float16 / bfloat16, the most of all patterns), shared memory a block and spills are the compiler's for "
-        f"{ARCHITECTURE} ({kernels._nvrtc_version()}). Bytes are the fewest that a kernel moves for each element of "
-        "its largest operand; s is the size of the dtype. Formulas and shapes stand at the head of each file.",
+        f"{total:,} instantiations of {named} kernels, most in float32, float64, float16 and bfloat16, with 32-bit and",
+        "64-bit indices. Registers a thread (the most of all patterns, in the order of the dtypes), shared memory a",
+        f"block and spills are the compiler's for {ARCHITECTURE} ({kernels._nvrtc_version()}).",
+        "Bytes are the fewest that a kernel moves for each element of its largest operand, s the size of the dtype.",
+        "Formulas and shapes stand at the head of each file.",
     ]
     for file in sorted(rows):
         lines += ["", f"## [{file}](../kernels/{file})", ""]
         lines += [
-            "| kernel | bytes | registers | shared | spills | tests that run it |",
-            "| --- | --- | --- | ---: | ---: | --- |",
+            "| kernel | operation | dtypes | bytes | registers | shared | spills | tests that run it |",
+            "| --- | --- | --- | --- | --- | ---: | ---: | --- |",
         ]
         for row, members in rows[file].items():
-            shared = max(found[k].shared for k in members)
-            spills = max(found[k].spills for k in members)
-            names = ", ".join(sorted(tests[file if not row.startswith("chain") else "chain.cuh", row]))
-            lines.append(
-                f"| `{row}` | {bytes_of(file, row)} | {registers(members, found)} | {shared} | {spills} | {names} |"
+            operations = ", ".join(dict.fromkeys(name for k in members for name in wanted[k]))
+            floats: dict[str | None, list[Kernel]] = defaultdict(list)
+            for kernel in members:
+                floats[dtype_of(kernel)].append(kernel)
+            dtypes = "four floats" if set(floats) >= set(table.FLOATS) else ", ".join(d or "integers" for d in floats)
+            registers = " / ".join(str(max(found[k].registers for k in group)) for group in floats.values())
+            shared, spills = (max(getattr(found[k], what) for k in members) for what in ("shared", "spills"))
+            cells = (
+                f"`{row}`",
+                operations,
+                dtypes,
+                bytes_of(row),
+                registers,
+                shared,
+                spills,
+                in_files(tests[file, row]),
             )
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 

@@ -223,40 +223,45 @@ def update(primitive: str, dtype: str, state: str, index: str) -> Kernel:
     return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {state}, {index}>")
 
 
-def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDICES) -> Iterator[Kernel]:
-    """Every kernel that the launch code can ask for, for these types."""
-    functors = ["Copy", *(row.functor for row in ELEMENTWISE.values())]
+def operations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDICES) -> Iterator[tuple[str, Kernel]]:
+    """Every kernel that the launch code can ask for, for these types, and the primitive or update that it serves."""
+    functors = [("copy", "Copy"), *((name, row.functor) for name, row in ELEMENTWISE.items())]
     for index in indices:
         for primitive in RANDOM_INTEGERS:
-            yield random(primitive, index)
+            yield primitive, random(primitive, index)
         for dtype in floats:
-            casts = [f"Cast<{target}>" for target in FLOATS if target != dtype]
-            for functor in functors + casts:
+            casts = [("astype", f"Cast<{target}>") for target in FLOATS if target != dtype]
+            for name, functor in functors + casts:
                 for pattern in PATTERNS:
-                    yield elementwise(pattern, functor, dtype, index)
-            for reducer, _, _ in REDUCTIONS.values():
+                    yield name, elementwise(pattern, functor, dtype, index)
+            for name, (reducer, _, _) in REDUCTIONS.items():
                 for pattern in ("reduce_rows", "reduce_columns"):
-                    yield reduction(pattern, reducer, dtype, index)
-            for reducer in FLAT_REDUCTIONS.values():
-                yield reduction("reduce_rows", reducer, dtype, index)
+                    yield name, reduction(pattern, reducer, dtype, index)
+            for name, reducer in FLAT_REDUCTIONS.items():
+                yield name, reduction("reduce_rows", reducer, dtype, index)
             for activation in BIAS_BACKWARD:
-                yield bias_backward(activation, dtype, index)
+                yield f"{activation} and sum", bias_backward(activation, dtype, index)
             for primitive in ROWWISE:
-                yield rowwise(primitive, dtype, index)
+                yield primitive, rowwise(primitive, dtype, index)
             for primitive in LOSSES:
-                for pattern in ("loss_flat", "loss_backward_flat"):
-                    yield loss(pattern, primitive, dtype, index)
-            for primitive in ("take", "take_backward", "one_hot", "accuracy"):
-                yield indexing(primitive, dtype, index)
+                yield primitive, loss("loss_flat", primitive, dtype, index)
+                yield f"{primitive}_backward", loss("loss_backward_flat", primitive, dtype, index)
+            for primitive in INDEXING:
+                yield primitive, indexing(primitive, dtype, index)
             for name in NORMS:
-                yield norm(name, dtype, index)
+                yield name, norm(name, dtype, index)
             for primitive in RANDOM:
-                yield random(primitive, index, dtype)
+                yield primitive, random(primitive, index, dtype)
             for primitive in UPDATES:
-                yield update(primitive, dtype, dtype, index)
-                if dtype in HALVES:  # with a master copy
-                    yield update(primitive, dtype, "float", index)
-        yield indexing("one_hot", "long long", index)  # PyTorch's default dtype of one-hot rows
+                yield primitive, update(primitive, dtype, dtype, index)
+                if dtype in HALVES:
+                    yield f"{primitive} with master weights", update(primitive, dtype, "float", index)
+        yield "one_hot", indexing("one_hot", "long long", index)  # PyTorch's default dtype of one-hot rows
+
+
+def instantiations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDICES) -> Iterator[Kernel]:
+    """Every kernel that the launch code can ask for, for these types, once."""
+    return iter(dict.fromkeys(kernel for _, kernel in operations(floats, indices)))
 
 
 def batches(indices: tuple[str, ...] = INDICES) -> Iterator[list[Kernel]]:
@@ -264,6 +269,6 @@ def batches(indices: tuple[str, ...] = INDICES) -> Iterator[list[Kernel]]:
     for index in indices:
         for dtype in FLOATS:
             files: dict[str, list[Kernel]] = {}
-            for kernel in dict.fromkeys(instantiations((dtype,), (index,))):
+            for kernel in instantiations((dtype,), (index,)):
                 files.setdefault(kernel.file, []).append(kernel)
             yield from files.values()

@@ -39,7 +39,9 @@ _KINDS = {
         exp expm1 log log10 log1p log2 pow acos acosh asin asinh atan atan2 atanh cos cosh erf hypot sin sinh tan tanh
         sigmoid
     """,
-    "sum": "matmul linear linear_relu linear_weight_gradient sum mean embedding_backward getitem_backward take_backward",
+    "sum": """
+        matmul linear linear_relu linear_weight_gradient sum mean embedding_backward getitem_backward take_backward
+    """,
 }
 KIND = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 
