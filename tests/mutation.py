@@ -158,20 +158,8 @@ class Workshop:
         """What came of one test file ("" is good), its time, and the machine code that ran."""
         for library in (self.cache / "emulated").glob("[!r]*.so"):
             library.unlink()
-        command = [sys.executable, *(("-m", "tests.emulator.sanitized") if stage.sanitized else ())]
-        command += [
-            "-m",
-            "pytest",
-            "-x",
-            "-m",
-            "emulated",
-            "-p",
-            "no:cacheprovider",
-            "--capture=sys",
-            "-k",
-            stage.tests,
-            test,
-        ]
+        command = [sys.executable, *(("-m", "tests.emulator.sanitized") if stage.sanitized else ()), "-m", "pytest"]
+        command += ["-x", "-m", "emulated", "-p", "no:cacheprovider", "--capture=sys", "-k", stage.tests, test]
         environment = {**os.environ, "PYTHONPATH": str(self.tree), "GPU_BACKPROP_TEST_FLOATS": stage.floats}
         environment["GPU_BACKPROP_CACHE_DIR"] = str(self.cache)
         start = time.monotonic()
