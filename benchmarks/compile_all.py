@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 def main() -> None:
-    from gpu_backprop.backends import emulated, kernels, table
+    from gpu_backprop.backends import host_compiler, kernels, table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="here", help='"sm_90", "here" or "none"')
@@ -37,8 +37,8 @@ def main() -> None:
         for batch in sorted(batches, key=len, reverse=True):
             if arch != "none":
                 jobs.append(pool.submit(for_gpu, batch))
-            if emulated.available()[0]:
-                jobs.append(pool.submit(emulated.build, batch))
+            if host_compiler.available()[0]:
+                jobs.append(pool.submit(host_compiler.build, batch))
         for job in jobs:
             job.result()
     count = sum(map(len, batches))

@@ -62,9 +62,8 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) uniform(
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// normal: P. J. Acklam's rational approximation of the inverse distribution function, then one step of Halley's method on
-// Phi(x) - u, with Phi by W. J. Cody's erf (Math. Comp. 23, 1969). The CPU's formulas, coefficients and order of operations:
-// only exp and log may differ by their last bit.
+// normal: the inverse distribution function by M. J. Wichura's PPND16 (AS 241, Applied Statistics 37, 1988), as
+// backends/draws.py has it: the same coefficients and order of operations, so that only log may differ in its last bit.
 
 // ((a x + b) x + c) ...
 __device__ inline double horner(double, double y) { return y; }
@@ -72,54 +71,37 @@ template <class... Rest> __device__ inline double horner(double x, double y, dou
     return horner(x, y * x + next, rest...);
 }
 
-__device__ inline double erf_of(double a) {  // for a >= 0
-    if (a <= 0.46875) {
-        const double z = a * a;
-        return a * (horner(z, 1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2,
-                           3.20937758913846947e3)
-                    / horner(z, 1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3,
-                             2.84423683343917062e3));
-    }
-    if (a <= 4.0)
-        return 1 - exp(-a * a)
-            * (horner(a, 2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
-                      2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3,
-                      1.23033935479799725e3)
-               / horner(a, 1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2,
-                        1.62138957456669019e3, 3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3,
-                        1.23033935480374942e3));
-    const double z = 1 / (a * a);
-    const double series =
-        horner(z, 1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
-               1.60837851487422766e-2, 6.58749161529837803e-4)
-        / horner(z, 1.0, 2.56852019228982242e0, 1.87295284992346047e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
-                 2.33520497626869185e-3);
-    return 1 - exp(-a * a) * ((0.5641895835477563 - z * series) / a);  // 1 / sqrt(pi)
-}
-
 __device__ inline double inverse_normal(double u) {
-    const double q = u - 0.5, tail = u < 1 - u ? u : 1 - u;
-    const bool centre = fabs(q) <= 0.5 - 0.02425;
-    double low;  // the quantile of the lower tail: <= 0
-    if (centre) {
-        const double r = q * q;
-        low = -fabs(q * horner(r, -3.969683028665376e01, 2.209460984245205e02, -2.759285104469687e02, 1.383577518672690e02,
-                               -3.066479806614716e01, 2.506628277459239e00)
-                    / horner(r, -5.447609879822406e01, 1.615858368580409e02, -1.556989798598866e02, 6.680131188771972e01,
-                             -1.328068155288572e01, 1.0));
+    const double q = u - 0.5;
+    if (fabs(q) <= 0.425) {
+        const double x = 0.180625 - q * q;
+        return q * (horner(x, 2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4,
+                    4.5921953931549871457e4, 1.3731693765509461125e4, 1.9715909503065514427e3,
+                    1.3314166789178437745e2, 3.3871328727963666080e0)
+            / horner(x, 5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4,
+                    2.1213794301586595867e4, 5.3941960214247511077e3, 6.8718700749205790830e2,
+                    4.2313330701600911252e1, 1.0));
+    }
+    const double r = sqrt(-log(u < 1 - u ? u : 1 - u));
+    double size;
+    if (r <= 5) {
+        const double x = r - 1.6;
+        size = horner(x, 7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1,
+                    1.27045825245236838258e0, 3.64784832476320460504e0, 5.76949722146069140550e0,
+                    4.63033784615654529590e0, 1.42343711074968357734e0)
+            / horner(x, 1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2,
+                    1.48103976427480074590e-1, 6.89767334985100004550e-1, 1.67638483018380384940e0,
+                    2.05319162663775882187e0, 1.0);
     } else {
-        const double s = sqrt(-2 * log(tail));
-        low = -fabs(horner(s, -7.784894002430293e-03, -3.223964580411365e-01, -2.400758277161838e00,
-                           -2.549732539343734e00, 4.374664141464968e00, 2.938163982698783e00)
-                    / horner(s, 7.784695709041462e-03, 3.224671290700398e-01, 2.445134137142996e00, 3.754408661907416e00,
-                             1.0));
+        const double x = r - 5;
+        size = horner(x, 2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3,
+                    2.65321895265761230930e-2, 2.96560571828504891230e-1, 1.78482653991729133580e0,
+                    5.46378491116411436990e0, 6.65790464350110377720e0)
+            / horner(x, 2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5,
+                    7.86869131145613259100e-4, 1.48753612908506148525e-2, 1.36929880922735805310e-1,
+                    5.99832206555887937690e-1, 1.0);
     }
-    if (centre || tail > 1e-12) {
-        const double error = 0.5 * (1 - erf_of(-(low * 0.7071067811865476))) - tail;  // sqrt(1 / 2)
-        const double step = error * 2.5066282746310002 * exp(low * low / 2);  // sqrt(2 pi)
-        low = low - step / (1 + low * step / 2);
-    }
-    return copysign(low, q);
+    return copysign(size, q);
 }
 
 template <class T, class I>

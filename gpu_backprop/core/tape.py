@@ -122,6 +122,9 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise _explain(primitive, inputs, error) from error
     residuals: tuple[Any, ...] = ()
+    for i in primitive.writes:
+        if inputs[i] is not None:
+            inputs[i]._bump_version()
     if primitive.residuals:
         result, *residuals = result  # type: ignore[assignment]
     elif type(result) is tuple:
@@ -656,7 +659,7 @@ def backward(
                     "reduce it first (t.sum()), or pass gradient= of the same shape"
                 )
             one = output.device.backend.empty(output.shape, output.dtype)
-            one.fill(1)
+            output.device.backend.write(one, ..., 1)
             seeds.append(Tensor(one, output.device))
             continue
         if gradient.shape != output.shape:

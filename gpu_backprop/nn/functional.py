@@ -240,9 +240,6 @@ def batch_norm(
     dtype = dtypes.result_type(*(t for t in (x, weight, bias) if t is not None))
     operands = (t if t is None else t.astype(dtype, copy=False) for t in (x, weight, bias))
     out = normalization.batch_norm_training(*operands, *running, momentum=float(momentum), eps=float(eps))
-    for t in running:
-        if t is not None:
-            t._bump_version()
     return _like(out, source)
 
 

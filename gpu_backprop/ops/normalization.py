@@ -112,7 +112,7 @@ layer_norm_sums = Primitive("layer_norm_sums", "g_ x mean rstd", unfused=_layer_
 
 # batch norm -----------------------------------------------------------------------------------------------------------
 
-# Moves running_mean and running_var (both or neither None) in place, each in its own dtype.
+# Moves running_mean and running_var (both or neither None), each in its own dtype.
 batch_norm_training = Primitive(
     "batch_norm_training", "x weight bias running_mean running_var",
     lambda g, x, weight, mean, var, eps: batch_norm_backward(g[0], x, weight, mean, var, g[1], eps=eps),
@@ -121,7 +121,7 @@ batch_norm_training = Primitive(
     None,
     None,
     before=lambda g, x, mean, var, eps: (g, batch_norm_sums(g, x, mean, var, eps=eps, training=True)),
-    residuals="mean var",
+    residuals="mean var", writes="running_mean running_var",
 )  # fmt: skip
 # With mean and var given, which get no gradient. mean None: zero; so dx is such a norm of g.
 batch_norm_inference = Primitive(

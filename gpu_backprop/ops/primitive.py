@@ -62,6 +62,7 @@ class Primitive:
     gives: how the forward function gives its result: "out" (into a given buffer too), "view" or "alloc".
     before: a rule whose result takes the place of `g` in the others: the outer one of two functions fused into one, or
         what the others share. It may name `mask`: which inputs need a gradient, a bit for each.
+    writes: names of inputs that the forward function writes in place; the tape counts that as a new version.
     unfused: for a fused primitive, the same value as a composition of other primitives; its gradient is taken instead.
     forward: the function over raw arrays, on every backend; None: the backend's function of this name.
     """
@@ -79,7 +80,7 @@ class Primitive:
             "promotes",
             "promotes_from",
         ),
-        *("pulls", "residuals", "rest", "rules", "saves", "spec_names", "unfused", "variadic"),
+        *("pulls", "residuals", "rest", "rules", "saves", "spec_names", "unfused", "variadic", "writes"),
     )
 
     def __init__(
@@ -92,6 +93,7 @@ class Primitive:
         promotes_from: int = 0,
         gives: str = "alloc",
         before: Rule | None = None,
+        writes: str = "",
         unfused: Rule | None = None,
         forward: Rule | None = None,
     ):
@@ -105,6 +107,7 @@ class Primitive:
         self.promotes_from = promotes_from
         self.gives = gives
         self.before = None if before is None else (before, _picker(parameter_names(before)))
+        self.writes = tuple(self.input_names.index(name) for name in writes.split())
         self.unfused = unfused
         self.forward = forward
         self.defaults: dict[str, Any] = {}  # attributes that a call may leave out (of the user's primitives)

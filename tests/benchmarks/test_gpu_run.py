@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gpu_backprop.backends import table
 from gpu_backprop.core import devices
 
 from ..conftest import require_emulated
@@ -88,6 +89,16 @@ def test_goals(monkeypatch):
     assert reached({"of_copy": 0.9, "goal": 0.85, "ours_over_torch": 1.01})
     assert not reached({"of_copy": 0.8, "goal": 0.85})
     assert not reached({"of_copy": 0.9, "goal": 0.85, "ours_over_cupy": 1.1})
+
+
+@pytest.mark.emulated
+def test_kernels_are_compiled_ahead():
+    """Here for the emulated device alone, and one file; what is in the cache already is not made again."""
+    require_emulated()
+    command = [sys.executable, BENCHMARKS / "compile_all.py", "--arch", "none", "--only", "neural.cu"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    count = sum(kernel.file == "neural.cu" for kernel in table.instantiations(indices=("int",)))
+    assert said.startswith(f"{count} kernels for none and the emulated device")
 
 
 # gpu.sh --------------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ BOUNDS = {
     "softmax": Bound(8), "log_softmax": Bound(6, 8), "log_softmax_backward": Bound(4, 100),
     "softmax_cross_entropy": Bound(8, 8), "softmax_cross_entropy_backward": Bound(8, 4),
     "binary_cross_entropy_with_logits": Bound(8, 4), "binary_cross_entropy_with_logits_backward": Bound(8, 4),
-    "random_normal": Bound(4, 1),
+    "random_normal": Bound(2, 1),
     "adam_update": Bound(4, 3),  # beta to the power t
 }  # fmt: skip
 

@@ -281,6 +281,15 @@ def test_training_moves_the_version_of_running_statistics():
         out.sum().backward()
 
 
+def test_a_listing_leaves_running_statistics_alone():
+    layer = gb.nn.BatchNorm1d(3)
+    loss = layer(gb.tensor(X, dtype="float32")).sum()
+    before = values(layer.running_mean).copy(), values(layer.running_var).copy()
+    assert before[0].any()
+    gb.viz.tape(loss)
+    np.testing.assert_array_equal(before, (values(layer.running_mean), values(layer.running_var)))
+
+
 # dropout -------------------------------------------------------------------------------------------------------------
 
 
