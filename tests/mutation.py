@@ -154,8 +154,13 @@ def runs_of(file: str, stage: Stage) -> list[Run]:
     users = users_of(file)
     if stage.sanitized:
         return [("-k", f"test_every_kernel and ({' or '.join(sorted(users))})", "tests/kernels/test_devices_agree.py")]
-    tests = [path for path in sorted((ROOT / "tests" / "kernels").glob("test_*.py")) if path.name != "test_compile.py"]
-    return [(str(p.relative_to(ROOT)),) for p in tests if any(f'"{user}"' in p.read_text() for user in users)]
+    names = {f"test_{Path(user).stem}.py" for user in users}
+    return [
+        (str(path.relative_to(ROOT)),)
+        for path in sorted((ROOT / "tests" / "kernels").glob("test_*.py"))
+        if path.name in names
+        or (path.name != "test_compile.py" and any(f'"{user}"' in path.read_text() for user in users))
+    ]
 
 
 class Workshop:
