@@ -7,7 +7,6 @@
 
 #include <sys/mman.h>
 #include <ucontext.h>
-#include <unistd.h>
 
 #include "asan.h"
 #include "runtime.h"
@@ -15,12 +14,13 @@
 namespace gb {
 
 constexpr size_t stack_bytes = 128 * 1024;  // of address space; memory is taken page by page as a thread needs it
+constexpr size_t gap_bytes = 64 * 1024;     // below it, that fault: wider than one function's variables can step over
 
 struct Fibre {
     jmp_buf context;
     ucontext_t beginning;   // not a local of enter(): that never returns, and AddressSanitizer would hold its frame for
                             // alive
-    char* stack = nullptr;  // its lowest address; below it lies a page that faults
+    char* stack = nullptr;  // its lowest address; below it lies a gap that faults
     bool started = false;
     int thread = -1;        // the CUDA thread that it carries
     bool assigned = false;  // a thread was given to it by the fibre that woke it
@@ -31,7 +31,6 @@ struct Fibres {
     Fibre main;  // the caller's own stack
     Fibre* current = &main;
     std::vector<Fibre*> all, idle;
-    const size_t page_bytes = size_t(sysconf(_SC_PAGESIZE));
     void (*start)() = nullptr;  // what a new fibre runs; never returns
 
     Fibre* take_idle() {  // null if there is no memory for one more
@@ -64,17 +63,17 @@ struct Fibres {
     }
 
     bool overflown(const char* address) const {
-        return address < current->stack && address >= current->stack - page_bytes;
+        return address < current->stack && address >= current->stack - gap_bytes;
     }
 
 private:
     Fibre* make() {
         const int protection = PROT_READ | PROT_WRITE, kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-        void* memory = mmap(nullptr, page_bytes + stack_bytes, protection, kind, -1, 0);
+        void* memory = mmap(nullptr, gap_bytes + stack_bytes, protection, kind, -1, 0);
         if (memory == MAP_FAILED) return nullptr;
-        mprotect(memory, page_bytes, PROT_NONE);
+        mprotect(memory, gap_bytes, PROT_NONE);
         auto fibre = new Fibre;
-        fibre->stack = static_cast<char*>(memory) + page_bytes;
+        fibre->stack = static_cast<char*>(memory) + gap_bytes;
         fibre->asan.bottom = fibre->stack;
         fibre->asan.bytes = stack_bytes;
         all.push_back(fibre);

@@ -15,7 +15,7 @@ from gpu_backprop.backends.cuda import KernelBackend
 from gpu_backprop.backends.emulated import EmulatedLauncher
 
 from ..conftest import require_emulated
-from .conftest import compile_first, cuda_backend, epsilon, on, tiny
+from .conftest import DTYPES, compile_first, cuda_backend, epsilon, on, tiny
 from .samples import BOUNDS, EXACT, Bound, Sample, samples
 
 FILES = sorted({kernel.file for kernel in table.instantiations()})
@@ -75,7 +75,7 @@ def compare(first: Any, second: Any, given: list[Sample]) -> None:
                 )
 
 
-@pytest.mark.parametrize("dtype", table.FLOATS)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("file", [*FILES, "chain.cuh"])
 def test_every_kernel(pair, file, dtype):
     first, second = pair
