@@ -100,8 +100,8 @@ def mutants(path: Path) -> Iterator[Mutant]:
             for match in re.finditer(pattern, code):
                 new = code[: match.start()] + match.expand(replacement) + code[match.end() :]
                 if new != code and not any(re.search(line, new) for line in HARMLESS):
-                    yield Mutant(path.name, number, kind, code, new, seen[code, new])
-                    seen[code, new] += 1
+                    yield Mutant(path.name, number, kind, code, new, seen[code.strip(), new.strip()])
+                    seen[code.strip(), new.strip()] += 1
 
 
 def drawn(files: list[Path], seed: int) -> Iterator[Mutant]:
