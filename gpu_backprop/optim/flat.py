@@ -79,7 +79,7 @@ class Flat:
         self.members: list[tuple[Any, Any, FlatGrad]] = []
         for p, start, end in zip(self.params, self.starts, self.ends):
             view = self.param[start : start + p.size].reshape(p.shape)
-            view[...] = p.array
+            self.device.backend.write(view, ..., p.array)
             p.array = view
             if p._version_cell is None:
                 p._version_cell = [0]
@@ -139,7 +139,8 @@ class Flat:
             if p._version_cell[0] != seen:
                 place = master[start : start + p.size].reshape(p.shape)
                 same = functions["equal"](functions["astype"](place, dtype=self.dtype), view)
-                place[...] = functions["where"](same, place, functions["astype"](view, dtype=float32))
+                fresh = functions["where"](same, place, functions["astype"](view, dtype=float32))
+                self.device.backend.write(place, ..., fresh)
 
     def _step(self) -> None:
         if self.whole is None:
@@ -204,12 +205,13 @@ class Flat:
 
     def fill(self, values: dict[str, float]) -> None:
         """Set state buffers to a number, the master copy to the parameters, and all step counts to zero."""
+        write = self.device.backend.write
         for name, value in values.items():
-            self.state[name][...] = value
+            write(self.state[name], ..., value)
         if self.master is not None:
-            self.master[...] = self.device.functions["astype"](self.param, dtype=float32)
+            write(self.master, ..., self.device.functions["astype"](self.param, dtype=float32))
             self.seen = [-1] * len(self.params)
-        self.steps[...] = 0
+        write(self.steps, ..., 0)
         self.histories = [0] * len(self.params)
         self.forget()
 
@@ -226,13 +228,14 @@ class Flat:
         known: dict[float, int] = {}
         for i, given in enumerate(values):
             step = given.get("step", 0.0)
-            self.steps[i] = step
+            self.device.backend.write(self.steps, i, step)
             self.histories[i] = known.setdefault(step, next(_history))
             for name, place in self._places(i).items():
                 value = given.get(name)
                 if value is not None:
                     host = value.device.backend.to_host(value.array) if isinstance(value, Tensor) else value
-                    place[...] = self.device.backend.from_host(host).astype(place.dtype)
+                    value = self.device.functions["astype"](self.device.backend.from_host(host), dtype=place.dtype)
+                    self.device.backend.write(place, ..., value)
         self.forget()
 
 

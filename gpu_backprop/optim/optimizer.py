@@ -23,7 +23,7 @@ class _Clip(NamedTuple):
 
     max_norm: float
     skip_nonfinite: bool
-    kept: list[tuple[Any, Any]]
+    kept: list[tuple[Any, Any, Tensor]]  # device, hyper array, what it held
 
 
 class ParamGroup(dict[str, Any]):
@@ -184,7 +184,7 @@ class Optimizer:
                 old = group.mirror
             for i, (a, b) in enumerate(zip(old, numbers)):
                 if a != b:
-                    hyper[i] = b
+                    device.backend.write(hyper, i, b)
         group.mirror = numbers
         names, switches = self.state_names(group), self.switches(group)
         for flat in group.flats:
@@ -194,8 +194,8 @@ class Optimizer:
     def _set_everywhere(self, index: int, value: Any) -> None:
         self._unclip()
         for group in self.param_groups:
-            for hyper in group.hypers.values():
-                hyper[index] = value.array if isinstance(value, Tensor) else float(value)
+            for device, hyper in group.hypers.items():
+                device.backend.write(hyper, index, value.array if isinstance(value, Tensor) else float(value))
             if not isinstance(value, Tensor):
                 group.mirror[index] = float(value)
 
@@ -216,10 +216,10 @@ class Optimizer:
         device, and the step applies it as it reads them. Returns the norm before, a float64 Tensor on the device;
         nothing waits for it. It is the norm of the gradients times the scale of `set_grad_scale`, so a loss scale needs
         no pass of its own; set the scale first, for setting it forgets the clipping.
-        skip_nonfinite: the next step changes nothing if the norm is infinite or NaN.
+        skip_nonfinite: the next step changes nothing if the norm is infinite or NaN. `zero_grad` forgets the clipping.
         """
-        if not max_norm >= 0:
-            raise DataError(f"clip_grad_norm: max_norm={max_norm} is out of range; it must be zero or more")
+        if isinstance(max_norm, (bool, str)) or not float(max_norm) >= 0:
+            raise DataError(f"clip_grad_norm: max_norm={max_norm!r} is out of range; it must be a number, zero or more")
         self._unclip()
         self._bring_back()
         with tape.no_grad():
@@ -228,10 +228,11 @@ class Optimizer:
             kept = []
             for group in self.param_groups:
                 for device, hyper in group.hypers.items():
-                    kept.append((hyper, hyper[GRAD_SCALE : SKIP + 1].copy()))
-                    hyper[GRAD_SCALE] *= factor.to(device).array
+                    held = Tensor(hyper[GRAD_SCALE : SKIP + 1], device).copy()
+                    kept.append((device, hyper, held))
+                    device.backend.write(hyper, GRAD_SCALE, (held[0] * factor.to(device)).array)
                     if skip_nonfinite:
-                        hyper[SKIP] += bad.to(device).array
+                        device.backend.write(hyper, SKIP, (held[1] + bad.to(device)).array)
         self._clip = _Clip(max_norm, skip_nonfinite, kept)
         return total
 
@@ -248,8 +249,8 @@ class Optimizer:
     def _unclip(self) -> None:
         """Put back the scale and the skip that clipping changed for one step."""
         if self._clip is not None:
-            for hyper, kept in self._clip.kept:
-                hyper[GRAD_SCALE : SKIP + 1] = kept
+            for device, hyper, held in self._clip.kept:
+                device.backend.write(hyper, slice(GRAD_SCALE, SKIP + 1), held.array)
             self._clip = None
 
     # the step --------------------------------------------------------------------------------------------------------
@@ -280,6 +281,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients (or, with `set_to_none=False`, make them zero)."""
+        self._unclip()
         if set_to_none:
             for p in self._params:
                 p._grad = None

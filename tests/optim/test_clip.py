@@ -287,3 +287,49 @@ def test_clip_grad_norm_of_an_optimiser_without_gradients():
         optimizer.clip_grad_norm(-1)
     with pytest.raises(gb.DataError, match="max_norm=nan"):
         optimizer.clip_grad_norm(math.nan)
+
+
+def test_every_write_of_an_optimizer_goes_through_its_backend(device, monkeypatch):
+    """A write that goes past it would be unordered between streams, and on the wrong GPU where there are several."""
+    written: list[int] = []
+    backend = gb.device(device).backend
+    write = backend.write
+    monkeypatch.setattr(backend, "write", lambda array, *rest: (written.append(id(array.base)), write(array, *rest))[1])
+    p = gb.tensor([1.0, 2.0], dtype="bfloat16", requires_grad=True)
+    optimizer = gb.optim.Adam([p], lr=0.1, master_weights=True)
+    flat = optimizer.param_groups[0].flats[0]
+    assert id(flat.param.base) in written
+    (p * 3).sum().backward()
+
+    def writes(action):
+        written.clear()
+        action()
+        return len(written)
+
+    assert writes(lambda: optimizer.param_groups[0].update(lr=0.2)) == 1
+    assert writes(lambda: optimizer.set_grad_scale(0.5)) == 1
+    assert writes(lambda: optimizer.clip_grad_norm(1.0, skip_nonfinite=True)) == 2
+    assert writes(optimizer.zero_grad) == 1  # what clipping changed is put back
+    (p * 3).sum().backward()
+    optimizer.step()
+    with gb.no_grad():
+        p.copy_(gb.tensor([5.0, 6.0], dtype="bfloat16"))
+    assert writes(optimizer.step) == 1  # the master copy takes over what was written
+
+
+def test_zero_grad_forgets_the_clipping(device):
+    p = gb.tensor([1.0], requires_grad=True)
+    optimizer = gb.optim.SGD([p], lr=1.0)
+    (p * 10).sum().backward()
+    optimizer.clip_grad_norm(1e-3)
+    optimizer.zero_grad()
+    (p * 0.5).sum().backward()
+    optimizer.step()
+    assert p.item() == 0.5
+
+
+def test_a_limit_that_is_no_number_is_named():
+    optimizer = gb.optim.SGD([gb.tensor([1.0], requires_grad=True)], lr=1.0)
+    for limit in ("1", -1.0, float("nan"), True):
+        with pytest.raises(gb.DataError, match="max_norm"):
+            optimizer.clip_grad_norm(limit)
