@@ -1,4 +1,7 @@
-// Softmax and its kin along the rows of (rows, n), softmax cross-entropy.
+// Softmax and its kin along the rows of x (rows, n), and softmax cross-entropy: each formula stands at its kernel.
+//
+// Fewest bytes: softmax and log_softmax x in, out out; their gradients g and out in, dx out; cross-entropy x in and a few
+// numbers a row out; its gradient x in, dx out.
 //
 // A row belongs to a warp, in blocks of (32, 8), or to a block of (256, 1) when it is long. Each row is walked twice, once
 // to reduce it and once to write: DRAM sees it once (a row of 8,192 floats is 32 kB and still in cache the second time).

@@ -1,5 +1,5 @@
-// One launch updates a contiguous run of a flat parameter buffer: parameters and state read and written once, gradients
-// read once. Formulas are those of torch.optim, computed in Acc<T>.
+// One launch updates a contiguous run of a flat parameter buffer. Fewest bytes: parameters and state in and out, gradients
+// in; each kernel says which. Formulas are those of torch.optim, computed in Acc<T>.
 //
 // Parameters and gradients are of type T, state of type S. S = T, or float beside 16-bit parameters with a master copy
 // (n,) of type S: then the master is read and written in the parameters' place, and the parameters, its rounded copy,

@@ -107,7 +107,11 @@ class ReductionLaunches:
     # a reduction behind an activation's gradient ---------------------------------------------------------------------
 
     def activation_bias_backward(self, g: Array, y: Array, gradient: str, **numbers: float) -> tuple[Array, Array]:
-        """(dx, db) for out = act(x + bias): dx = gradient(g, y), of table.BIAS_BACKWARD, and its sum over rows."""
+        """(dx, db) for out = act(x + bias): dx = gradient(g, y), of table.BIAS_BACKWARD, and its sum over rows.
+
+        One pass for a caller that knows both steps to come. The tape takes them one by one, because the sum can then go
+        straight into its place in the flat gradient buffer.
+        """
         dtype, row = c_name(g.dtype), table.ELEMENTWISE[gradient]
         empty, contiguous = self.launch.backend.empty, self.launch.contiguous
         if dtype is None or g.size == 0:
