@@ -1,193 +1,201 @@
-"""What benchmarks/kernels.py measures: for each kernel the fewest bytes it must move, the goal, and the peers' call.
-
-A row of ROWS is (name, primitive, goal, arrays moved, ours, CuPy's, PyTorch's). The last three are functions of the
-Bench `b`, ours also of the primitive's function `f`, and make a step without arguments. Arrays moved counts passes over
-one (rows, columns) array. None stands for a peer that has no such function: a chain of CuPy's functions is none.
-"""
+"""The cases of benchmarks/kernels.py, ready to be measured: the rows of kernel_table.py, and the optimisers."""
 
 from __future__ import annotations
 
+import importlib
+import itertools
+import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+from kernel_table import ELEMENTWISE, TABLE
+
+from gpu_backprop.backends import table
+from gpu_backprop.core import dtypes
 
 Step = Callable[[], Any]
 
-ELEMENTWISE, COLUMNS, ROWS_GOAL = 0.85, 0.75, 0.75  # of the copy's bytes a second
+CHANNELS = 8  # of the arrays (outer, channels, inner)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kernel, ready to be measured; `steps` by library, ours first. Steps return something to compare, or None."""
+    """One kernel, ready to be measured; `steps` by library, ours first, give something to compare unless it is None."""
 
     name: str
-    bytes: float
+    bytes: int
     goal: float
     steps: dict[str, Step]
+    launches: tuple[str, ...]  # operations of table.operations()
 
 
 class Bench:
-    """A device's arrays, and the same memory as PyTorch sees it. `x`, `y` are (rows, columns), `out` like them."""
+    """A device's arrays, those of ARRAYS, each made when it is first asked for."""
 
-    def __init__(self, backend: Any, torch: Any, rows: int, columns: int, dtype: str):
-        self.backend, self.xp, self.torch = backend, backend.xp, torch
-        self.rows, self.columns, self.dtype = rows, columns, np.dtype(dtype)
-        self.attrs: dict[str, Any] = {}
-        self.x, self.y, self.out = self.normal(rows, columns), self.normal(rows, columns), self.normal(rows, columns)
-        self.row, self.weight = self.normal(columns), self.normal(columns)
-        self.labels = backend.from_host(np.arange(rows) % columns)
-        self.indices = backend.from_host(np.random.default_rng(1).integers(0, rows, rows))
-        if torch is not None:
-            self.tx, self.ty, self.trow, self.tweight = map(self.theirs, (self.x, self.y, self.row, self.weight))
-            self.tout, self.tlabels, self.tindices = map(self.theirs, (self.out, self.labels, self.indices))
+    def __init__(self, backend: Any, torch: Any, shape: tuple[int, ...], dtype: str):
+        self.backend, self.xp, self.torch, self.functions = backend, backend.xp, torch, backend.functions
+        self.shape, self.dtype = shape, dtypes.as_dtype(dtype)
+        self.other = dtypes.bfloat16() if self.dtype == dtypes.float32 else dtypes.float32
+        self.seeds = itertools.count()
+        self.kept: dict[Any, Any] = {}
 
-    def normal(self, *shape: int) -> Any:
+    def __getattr__(self, name: str) -> Any:
+        if name not in ARRAYS:
+            raise AttributeError(f"a Bench has no {name}")
+        made = ARRAYS[name](self)
+        setattr(self, name, made)
+        return made
+
+    def normal(self, *shape: int, dtype: np.dtype | None = None, change: Callable[[Any], Any] = np.asarray) -> Any:
         """Random numbers: a block of them, repeated, because drawing all would take longer than measuring."""
-        block = np.random.default_rng(len(shape)).standard_normal(min(int(np.prod(shape)), 1 << 20))
-        small = self.backend.from_host(block.astype(self.dtype))
-        return self.xp.resize(small, shape)
+        size = math.prod(shape)
+        block = change(np.random.default_rng(next(self.seeds)).standard_normal(min(size, 1 << 20)))
+        small = self.backend.from_host(block.astype(dtype or self.dtype))
+        result = self.backend.empty((size,), small.dtype)
+        for start in range(0, size, small.size):
+            result[start : start + small.size] = small[: size - start]
+        return result.reshape(shape)
 
-    def theirs(self, array: Any) -> Any:
-        return self.torch.from_dlpack(array)
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What a case needs and does not measure; kept until the case is done."""
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
 
-    @property
-    def F(self) -> Any:
-        return self.torch.nn.functional
-
-
-def reduction(axis: tuple[int, ...] | None) -> Callable[[Bench, Any], Step]:
-    return lambda b, f: lambda: f(b.x, axis=axis, keepdims=False)
-
-
-CE = {"reduction": "mean", "ignore_index": -100, "label_smoothing": 0.0}
-
-
-def dropout(b: Bench, f: Any) -> Step:
-    def step() -> None:  # nothing to compare: everybody draws other numbers
-        f(b.x, p=0.5, key=(1, 2), offset=0, out=b.out)
-
-    return step
+    def saved(self, primitive: str, *operands: Any, **attrs: Any) -> tuple[Any, ...]:
+        """What a primitive leaves for its backward pass."""
+        return self.once(primitive, lambda: self.functions[primitive](*operands, **attrs)[1:])
 
 
-def cross_entropy_backward(b: Bench, f: Any) -> Step:
-    _, *residuals = b.backend.functions["softmax_cross_entropy"](b.x, b.labels, None, **CE)
-    one = b.backend.from_host(np.ones((), b.dtype))
-    return lambda: f(one, b.x, b.labels, None, *residuals, **CE, out=b.out)
+ARRAYS: dict[str, Callable[[Bench], Any]] = {
+    **dict.fromkeys(("x", "y", "out"), lambda b: b.normal(*b.shape)),
+    "flat": lambda b: b.x.reshape(-1),
+    "turned": lambda b: b.normal(*b.shape[::-1]).T,
+    "positive": lambda b: b.normal(*b.shape, change=lambda x: np.abs(x) + 0.5),
+    "others": lambda b: b.normal(*b.shape, dtype=b.other),
+    "mask": lambda b: b.normal(*b.shape, dtype=np.dtype(bool), change=lambda x: x > 0),
+    "truth": lambda b: b.backend.empty(b.shape, np.dtype(bool)),
+    "integers": lambda b: b.backend.empty(b.shape, np.dtype(np.int64)),
+    **dict.fromkeys(("row", "weight", "mean"), lambda b: b.normal(b.shape[1])),  # of the channels
+    "var": lambda b: b.normal(b.shape[1], change=lambda x: np.abs(x) + 0.5),
+    "column": lambda b: b.normal(b.shape[0], 1),
+    "one": lambda b: b.backend.from_host(np.ones((), b.dtype)),
+    "labels": lambda b: b.backend.from_host(np.arange(b.shape[0]) % b.shape[1]),
+    "indices": lambda b: b.backend.from_host(np.random.default_rng(1).integers(0, b.shape[0], b.shape[0])),
+    # not arrays, but also the array module's
+    "special": lambda b: importlib.import_module(f"{'scipy' if b.xp is np else 'cupyx.scipy'}.special"),
+    "generator": lambda b: b.xp.random.default_rng(1),
+}
 
 
-def torch_backward(make: Callable[[Bench, Any], Any]) -> Callable[[Bench], Step]:
-    """The backward pass alone of what `make(b, x)` computes, through PyTorch's autograd."""
+class Theirs:
+    """The same memory as PyTorch sees it: `t.x` is the Bench's x."""
 
-    def build(b: Bench) -> Step:
-        x = b.tx.detach().requires_grad_()
-        result = make(b, x)
-        gradient = b.ty if result.shape == b.ty.shape else b.torch.ones_like(result)
-        return lambda: b.torch.autograd.grad(result, x, gradient, retain_graph=True)[0]
+    def __init__(self, bench: Bench, **replaced: Any):
+        self.bench, self.torch = bench, bench.torch
+        self.F, self.aten = bench.torch.nn.functional, bench.torch.ops.aten
+        self.__dict__ |= replaced
 
-    return build
+    def __getattr__(self, name: str) -> Any:
+        made = self.tensor(getattr(self.bench, name))
+        setattr(self, name, made)
+        return made
 
+    def replace(self, **tensors: Any) -> Theirs:
+        return Theirs(self.bench, **tensors)
 
-ROWS: tuple[tuple[str, str, float, float, Any, Any, Any], ...] = (
-    # elementwise
-    ("add", "add", ELEMENTWISE, 3, lambda b, f: lambda: f(b.x, b.y, out=b.out),
-     lambda b: lambda: b.xp.add(b.x, b.y, out=b.out), lambda b: lambda: b.torch.add(b.tx, b.ty, out=b.tout)),
-    ("add a row", "add", ELEMENTWISE, 2, lambda b, f: lambda: f(b.x, b.row, out=b.out),
-     lambda b: lambda: b.xp.add(b.x, b.row, out=b.out), lambda b: lambda: b.torch.add(b.tx, b.trow, out=b.tout)),
-    ("relu", "relu", ELEMENTWISE, 2, lambda b, f: lambda: f(b.x, out=b.out),
-     lambda b: lambda: b.xp.maximum(b.x, 0, out=b.out), lambda b: lambda: b.F.relu(b.tx)),
-    ("relu backward", "relu_backward", ELEMENTWISE, 3, lambda b, f: lambda: f(b.y, b.x, out=b.out),
-     None, lambda b: lambda: b.torch.ops.aten.threshold_backward(b.ty, b.tx, 0)),
-    ("exp", "exp", ELEMENTWISE, 2, lambda b, f: lambda: f(b.x, out=b.out),
-     lambda b: lambda: b.xp.exp(b.x, out=b.out), lambda b: lambda: b.torch.exp(b.tx, out=b.tout)),
-    ("gelu", "gelu", ELEMENTWISE, 2, lambda b, f: lambda: f(b.x, approximate="none", out=b.out),
-     None, lambda b: lambda: b.F.gelu(b.tx)),
-    ("gelu backward", "gelu_backward", ELEMENTWISE, 3, lambda b, f: lambda: f(b.y, b.x, approximate="none", out=b.out),
-     None, lambda b: lambda: b.torch.ops.aten.gelu_backward(b.ty, b.tx)),
-    ("dropout", "dropout", ELEMENTWISE, 2, dropout,
-     None, lambda b: lambda: b.F.dropout(b.tx, 0.5, True)),
-    # reductions
-    ("sum of all", "sum", ELEMENTWISE, 1, reduction(None),
-     lambda b: lambda: b.xp.sum(b.x), lambda b: lambda: b.torch.sum(b.tx)),
-    ("sum of rows", "sum", ELEMENTWISE, 1, reduction((1,)),
-     lambda b: lambda: b.xp.sum(b.x, axis=1), lambda b: lambda: b.torch.sum(b.tx, 1)),
-    ("max of rows", "max", ELEMENTWISE, 1, reduction((1,)),
-     lambda b: lambda: b.xp.max(b.x, axis=1), lambda b: lambda: b.torch.amax(b.tx, 1)),
-    ("argmax of rows", "argmax", ELEMENTWISE, 1, lambda b, f: lambda: f(b.x, axis=1, keepdims=False),
-     lambda b: lambda: b.xp.argmax(b.x, axis=1), lambda b: lambda: b.torch.argmax(b.tx, 1)),
-    ("var of rows", "var", ELEMENTWISE, 1, lambda b, f: lambda: f(b.x, axis=(1,), correction=0, keepdims=False),
-     lambda b: lambda: b.xp.var(b.x, axis=1), lambda b: lambda: b.torch.var(b.tx, 1, correction=0)),
-    ("logsumexp of rows", "logsumexp", ELEMENTWISE, 1, reduction((1,)),
-     None, lambda b: lambda: b.torch.logsumexp(b.tx, 1)),
-    ("sum of columns", "sum", COLUMNS, 1, reduction((0,)),
-     lambda b: lambda: b.xp.sum(b.x, axis=0), lambda b: lambda: b.torch.sum(b.tx, 0)),
-    # softmax, losses
-    ("softmax", "softmax", ROWS_GOAL, 2, lambda b, f: lambda: f(b.x, axis=1, out=b.out),
-     None, lambda b: lambda: b.F.softmax(b.tx, 1)),
-    ("softmax backward", "softmax_backward", ROWS_GOAL, 3, lambda b, f: lambda: f(b.y, b.x, axis=1, out=b.out),
-     None, lambda b: lambda: b.torch.ops.aten._softmax_backward_data(b.ty, b.tx, 1, b.tx.dtype)),
-    ("log_softmax", "log_softmax", ROWS_GOAL, 2, lambda b, f: lambda: f(b.x, axis=1, out=b.out),
-     None, lambda b: lambda: b.F.log_softmax(b.tx, 1)),
-    ("cross-entropy", "softmax_cross_entropy", ROWS_GOAL, 1, lambda b, f: lambda: f(b.x, b.labels, None, **CE)[0],
-     None, lambda b: lambda: b.F.cross_entropy(b.tx, b.tlabels)),
-    ("cross-entropy backward", "softmax_cross_entropy_backward", ROWS_GOAL, 2, cross_entropy_backward,
-     None, torch_backward(lambda b, x: b.F.cross_entropy(x, b.tlabels))),
-    ("mse_loss", "mse_loss", ROWS_GOAL, 2, lambda b, f: lambda: f(b.x, b.y, reduction="mean"),
-     None, lambda b: lambda: b.F.mse_loss(b.tx, b.ty)),
-    # norms, rows by index
-    ("layer_norm", "layer_norm", ROWS_GOAL, 2, lambda b, f: lambda: f(b.x, b.weight, b.row, eps=1e-5)[0],
-     None, lambda b: lambda: b.F.layer_norm(b.tx, (b.columns,), b.tweight, b.trow)),
-    ("rms_norm", "rms_norm", ROWS_GOAL, 2, lambda b, f: lambda: f(b.x, b.weight, eps=1e-5)[0],
-     None, lambda b: lambda: b.F.rms_norm(b.tx, (b.columns,), b.tweight, 1e-5)),
-    ("batch_norm", "batch_norm_training", ROWS_GOAL, 3,
-     lambda b, f: lambda: f(b.x, b.weight, b.row, None, None, momentum=0.1, eps=1e-5)[0],
-     None, lambda b: lambda: b.F.batch_norm(b.tx, None, None, b.tweight, b.trow, True)),
-    ("take rows", "take", ROWS_GOAL, 2, lambda b, f: lambda: f(b.x, b.indices, axis=0),
-     lambda b: lambda: b.xp.take(b.x, b.indices, axis=0), lambda b: lambda: b.torch.index_select(b.tx, 0, b.tindices)),
-)  # fmt: skip
+    def tensor(self, array: Any) -> Any:
+        """DLPack, past the dtypes that array modules do not export."""
+        name = array.dtype.name
+        if name not in ("bfloat16", "bool"):
+            return self.torch.from_dlpack(array)
+        plain = array.view(np.int16 if name == "bfloat16" else np.int8)
+        return self.torch.from_dlpack(plain).view(getattr(self.torch, name))
 
 
-def cases(b: Bench, only: str = "") -> Iterator[Case | str]:
-    """The cases, and a line of text for each one that this device has no function for."""
-    for name, primitive, goal, arrays, ours, cupy, torch in ROWS:
-        if only not in name:
+def moved(formula: str, size: int, other: int = 0) -> int:
+    """Bytes an element, by a formula such as "3s + 1": s is the size of the dtype, o that of the other one."""
+    names = {"s": size, "o": other, "": 1}
+    return sum(int(n or 1) * names[name] for n, name in re.findall(r"(\d*)([so]?)(?: \+ |$)", formula) if n or name)
+
+
+def cases(b: Bench, only: str = "") -> Iterator[Case]:
+    """The rows of the table as cases, each to be measured before the next one is asked for."""
+    images = Bench(b.backend, b.torch, (b.shape[0] // CHANNELS, CHANNELS, b.shape[1]), b.dtype.name)
+    ours, theirs = (b, images), tuple(Theirs(x) for x in (b, images) if x.torch is not None)
+    for row in TABLE:
+        if only not in row.name:
             continue
-        try:
-            function = b.backend.functions[primitive]
-        except AttributeError:
-            yield f"{name}: there is no primitive {primitive}"
-            continue
-        steps = {"ours": ours(b, function)}
-        if cupy is not None:
-            steps["cupy"] = cupy(b)
-        if torch is not None and b.torch is not None:
-            steps["torch"] = torch(b)
-        yield Case(name, arrays * b.x.nbytes, goal, steps)
+        bench = ours[row.images]
+        steps: dict[str, Step] = {"ours": partial(row.ours, bench, b.functions[row.primitive])}
+        if row.cupy is not None:
+            steps["cupy"] = partial(row.cupy, bench)
+        if row.torch is not None and theirs:
+            steps["torch"] = partial(row.torch, theirs[row.images])
+        if row.primitive in (*table.RANDOM, *table.RANDOM_INTEGERS):
+            steps = {name: partial(silent, step) for name, step in steps.items()}
+        size = moved(row.bytes, b.dtype.itemsize, b.other.itemsize) * math.prod(bench.shape)
+        yield Case(row.name, size, row.goal, steps, row.launches or (row.primitive,))
+        bench.kept.clear()
 
 
-def updates(b: Bench, size: int, only: str = "") -> Iterator[Case | str]:
-    """The optimisers on `size` parameters. Reads and writes: parameter and state; reads: the gradient."""
-    for name, primitive, states, numbers, flags, torch_name, options in (
-        ("adam", "adam_update", 2, (0.9, 0.999, 1e-8), {"decoupled": False}, "Adam", {}),
-        ("sgd with momentum", "sgd_update", 1, (0.9, 0.0), {"nesterov": False}, "SGD", {"momentum": 0.9}),
-    ):
-        if only not in name:
-            continue
-        function = b.backend.functions[primitive]
-        arrays: list[Any] = [b.normal(size) for _ in range(2)] + [b.xp.zeros(size, b.dtype) for _ in range(states)]
-        if primitive == "adam_update":
-            arrays.append(None)  # max_exp_avg_sq
-        hyper = b.backend.from_host(np.array([1e-3, 0.0, 1.0, 0.0, *numbers]))
-        counts = b.backend.from_host(np.zeros(1))
+def silent(step: Step) -> None:
+    """Without a result, for there is nothing to compare: everybody draws other numbers."""
+    step()
 
-        def ours(f=function, a=arrays, h=hyper, c=counts, flags=flags) -> None:
-            f(*a, h, c, first=0, count=1, **flags)
 
-        steps: dict[str, Step] = {"ours": ours}
-        if b.torch is not None:
-            parameter = b.torch.nn.Parameter(b.theirs(arrays[0]))
-            parameter.grad = b.theirs(arrays[1])
-            optimizer = getattr(b.torch.optim, torch_name)([parameter], lr=1e-3, fused=True, **options)
-            steps["torch"] = lambda o=optimizer: o.step()  # type: ignore[misc]
-        yield Case(f"{name}, {size:.1e} parameters", (2 * states + 3) * size * b.dtype.itemsize, ELEMENTWISE, steps)
+class Update(NamedTuple):
+    """An optimiser: our primitive, which of its states there are, hyper-parameters 4 and on; PyTorch's class."""
+
+    name: str
+    primitive: str
+    states: tuple[bool, ...]
+    numbers: tuple[float, ...]
+    peer: str
+    options: dict[str, Any]
+
+
+UPDATES = (
+    Update("sgd", "sgd_update", (False,), (0.0, 0.0), "SGD", {"fused": True}),
+    Update("sgd with momentum", "sgd_update", (True,), (0.9, 0.0), "SGD", {"fused": True, "momentum": 0.9}),
+    Update("adam", "adam_update", (True, True, False), (0.9, 0.999, 1e-8), "Adam", {"fused": True}),
+    Update("rmsprop", "rmsprop_update", (True, False, False), (0.99, 1e-8, 0.0), "RMSprop", {"foreach": True}),
+    Update("adagrad", "adagrad_update", (True,), (0.0, 1e-10), "Adagrad", {"foreach": True}),
+)
+
+
+def updates(b: Bench, size: int, only: str = "") -> Iterator[Case]:
+    """The optimisers on `size` parameters, then the same on bfloat16 beside float32 master weights.
+
+    Parameters and states are read and written, gradients read; with a master copy the parameters are only written.
+    """
+    half = Bench(b.backend, b.torch, b.shape, "bfloat16")
+    for bench, suffix in ((b, ""), (half, " with master weights")):
+        for row in UPDATES:
+            if only in row.name + suffix:
+                yield update(bench, row, size, suffix)
+
+
+def update(b: Bench, row: Update, size: int, suffix: str) -> Case:
+    wide = dtypes.float32 if suffix else b.dtype
+    parameters, gradients = b.normal(size), b.normal(size)
+    zeros = partial(b.xp.zeros, size, wide)
+    states = [zeros() if there else None for there in row.states]
+    master = {"master": b.functions["astype"](parameters, dtype=wide)} if suffix else {}
+    hyper = b.backend.from_host(np.array([1e-3, 0.0, 1.0, 0.0, *row.numbers]))
+    counts = b.backend.from_host(np.zeros(1))
+    function = b.functions[row.primitive]
+    ours = partial(function, parameters, gradients, *states, hyper, counts, first=0, count=1, **master)
+    steps: dict[str, Step] = {"ours": partial(silent, ours)}
+    if b.torch is not None and not suffix:
+        parameter = b.torch.nn.Parameter(Theirs(b).tensor(parameters))
+        parameter.grad = Theirs(b).tensor(gradients)
+        steps["torch"] = getattr(b.torch.optim, row.peer)([parameter], lr=1e-3, **row.options).step
+    narrow = 2 * b.dtype.itemsize + (0 if suffix else b.dtype.itemsize)
+    across = narrow + wide.itemsize * 2 * (sum(row.states) + bool(suffix))
+    name = f"{row.name}{suffix}, {size:.1e} parameters"
+    return Case(name, across * size, ELEMENTWISE, steps, (row.primitive + suffix,))
