@@ -157,7 +157,7 @@ LOSSES = {  # primitive -> functor of losses.cu
 INDEXING = {  # primitive -> kernel of indexing.cu
     "take": "take_rows",
     "take_backward": "add_rows",
-    "getitem_backward": "add_rows",  # of one index array
+    "getitem_backward": "add_rows",
     "embedding": "take_rows",
     "embedding_backward": "add_rows",
     "one_hot": "one_hot_flat",

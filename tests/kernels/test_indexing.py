@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gpu_backprop.backends import layouts, table
+from gpu_backprop.backends import generic, layouts, table
 from gpu_backprop.core.errors import DataError, ShapeIndexError
-from gpu_backprop.ops.indexing import Hole
+from gpu_backprop.ops.indexing import Hole, fill
 
-from .conftest import DTYPES, compile_first, draw, instantiations, on
+from .conftest import DTYPES, check, compile_first, draw, instantiations, on
 
 TABLES = ((1, 1), (5, 3), (40, 16), (7, 33), (9, 260), (300, 2))
 COUNTS = (0, 1, 31, 32, 33, 129, 1000)
@@ -133,20 +134,70 @@ def test_gradient_of_rows_of_other_layouts(backend):
     np.testing.assert_array_equal(backend.to_host(one_axis), added(g[0, 0], np.arange(5) % 2, (4,)))
 
 
-def test_gradient_of_one_index_array(backend):
-    """x[i] with integers is rows by index; with other indices, or a mask, the array module's."""
-    g, indices = draw((40, 3), np.dtype(np.float32)), indices_below(7, 40) - 3
-    mask = np.arange(50) % 5 != 0
-    for key, index, shape in (
-        ((indices,), (Hole(0),), (7, 3)),
-        ((indices, np.arange(40) % 2), (Hole(0), Hole(1)), (7, 2, 3)),
-        ((mask,), (Hole(0),), (50, 3)),
-    ):
-        expected = np.zeros(shape, np.float32)
-        np.add.at(expected, key, g)
-        arrays = [on(backend, a) for a in key]
-        got = backend.functions["getitem_backward"](on(backend, g), *arrays, index=index, shape=shape)
-        np.testing.assert_array_equal(backend.to_host(got), expected)
+def test_gradient_of_one_mask(backend):
+    """x[mask] names each element once: the array module's."""
+    g, mask = draw((40, 3), np.dtype(np.float32)), np.arange(50) % 5 != 0
+    got = backend.functions["getitem_backward"](on(backend, g), on(backend, mask), index=(Hole(0),), shape=(50, 3))
+    expected = np.zeros((50, 3), np.float32)
+    expected[mask] = g
+    np.testing.assert_array_equal(backend.to_host(got), expected)
+
+
+ROWS, COLUMNS = indices_below(7, 40) - 3, indices_below(4, 40, 1)
+INDICES: dict[str, tuple[tuple[Any, ...], tuple[np.ndarray, ...]]] = {
+    "x[i]": ((Hole(0),), (ROWS,)),
+    "x[i, j]": ((Hole(0), Hole(1)), (ROWS, COLUMNS)),
+    "x[:, j]": ((slice(None), Hole(0)), (COLUMNS,)),
+    "x[2:6, j]": ((slice(2, 6), Hole(0)), (COLUMNS.reshape(5, 8),)),
+    "x[..., k]": ((Ellipsis, Hole(0)), (COLUMNS % 3,)),
+    "x[i, :, k]": ((Hole(0), slice(None), Hole(1)), (ROWS, COLUMNS % 3)),
+    "x[None, i, ::2]": ((None, Hole(0), slice(None, None, 2)), (ROWS,)),
+    "x[i, 1]": ((Hole(0), 1), (ROWS,)),
+    "x[i[:, None], j]": ((Hole(0), Hole(1)), (ROWS[:, None], COLUMNS[:9])),
+    "x[mask, j]": ((Hole(0), Hole(1)), (np.arange(7) % 2 == 0, np.array([3, 0, 3, 0]))),
+    "x[mask of two axes, k]": ((Hole(0), Hole(1)), (np.arange(28).reshape(7, 4) % 9 == 0, np.array([2, 0, 2, 1]))),
+    "x[none]": ((Hole(0), Hole(1)), (ROWS[:0], COLUMNS[:0])),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", INDICES)
+def test_gradient_of_any_index_adds_in_order(backend, dtype, case):
+    """Bit for bit what np.add.at gives, large values beside small ones and a NaN that stays where it is."""
+    dtype, (index, arrays), shape = table.dtype_of(dtype), INDICES[case], (7, 4, 3)
+    picked = np.zeros(shape)[fill(index, arrays)].shape
+    g = (draw(picked, np.dtype(np.float64), 1) * 10.0 ** (np.arange(math.prod(picked)) % 5).reshape(picked)).astype(
+        dtype
+    )
+    g.reshape(-1)[:1] = np.nan
+    wide = g.astype(np.float64 if dtype.itemsize == 8 else np.float32)
+    expected = np.zeros(shape, wide.dtype)
+    np.add.at(expected, fill(index, arrays), wide)
+    seen = (lambda a: a.T.copy().T) if g.ndim else (lambda a: a)  # strided as well
+    got = backend.functions["getitem_backward"](
+        on(backend, g, seen), *(on(backend, a) for a in arrays), index=index, shape=shape
+    )
+    check(backend.to_host(got), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axis", [1, 2])
+def test_gradient_of_take_along_an_axis(backend, dtype, axis):
+    dtype, shape = table.dtype_of(dtype), (6, 9, 5)
+    for indices in (indices_below(shape[axis], 33), indices_below(shape[axis], (3, 4)) - shape[axis], np.array(2)):
+        g = draw((*shape[:axis], *indices.shape, *shape[axis + 1 :]), dtype, 1)
+        wide = g.astype(np.float64 if dtype.itemsize == 8 else np.float32)
+        expected = np.zeros(shape, wide.dtype)
+        np.add.at(expected, (*[slice(None)] * axis, indices), wide)
+        got = backend.functions["take_backward"](on(backend, g), on(backend, indices), axis=axis, shape=shape)
+        check(backend.to_host(got), expected, dtype)
+
+
+def test_gradients_of_floats_leave_the_array_module_alone(backend, monkeypatch):
+    """CuPy's add.reduceat subtracts running sums: inexact, and one NaN would spoil all that follows it."""
+    monkeypatch.setattr(generic, "_add_at", lambda *_: pytest.fail("the array module adds floats up"))
+    test_gradient_of_any_index_adds_in_order(backend, "float", "x[i, j]")
+    test_gradient_of_take_along_an_axis(backend, "float", 1)
 
 
 def test_gradient_of_rows_holds_special_numbers(backend):

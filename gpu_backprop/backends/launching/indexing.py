@@ -7,13 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.indexing import Hole
+from ...ops.indexing import Hole, fill
 from .. import table
 from ..base import Array
 from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, element_strides, index_of, packs
 
 WARPS = BLOCK // WARP
 TILE_BYTES = 4096  # of sums that a warp of add_rows holds
+
+
+def axes_of(index: tuple[Any, ...], arrays: tuple[Array, ...], ndim: int) -> int:
+    """How many leading axes an index reaches; those behind them come out whole, last of all."""
+    if Ellipsis in index:
+        return ndim
+    return sum(axes_by(part, arrays) for part in index)
+
+
+def axes_by(part: Any, arrays: tuple[Array, ...]) -> int:
+    """How many axes one part of an index walks over."""
+    if isinstance(part, Hole):
+        return arrays[part.n].ndim if arrays[part.n].dtype.kind == "b" else 1
+    return 0 if part is None else 1
 
 
 class IndexingLaunches:
@@ -53,13 +67,26 @@ class IndexingLaunches:
     # their gradient --------------------------------------------------------------------------------------------------
 
     def take_backward(self, g: Array, indices: Array, axis: int, shape: tuple[int, ...]) -> Array:
-        out = self.add_rows("take_backward", g, indices, shape, None) if axis == 0 else None
+        if axis == 0:
+            out = self.add_rows("take_backward", g, indices, shape, None)
+        else:  # along the first axis of what is seen with that axis first
+            first = (axis, *(i for i in range(len(shape)) if i != axis))
+            places = range(axis, axis + indices.ndim)
+            seen = g.transpose(*places, *(i for i in range(g.ndim) if i not in places))
+            out = self.add_rows("take_backward", seen, indices, tuple(shape[i] for i in first), None)
+            out = None if out is None else out.transpose(*map(first.index, range(len(shape))))
         return self.launch.fallback("take_backward")(g, indices, axis=axis, shape=shape) if out is None else out
 
     def getitem_backward(self, g: Array, *arrays: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
         out = None
         if index == (Hole(0),) and arrays[0].dtype.kind in "iu":
             out = self.add_rows("getitem_backward", g, arrays[0], shape, None)
+        elif any(a.dtype.kind in "iu" for a in arrays):  # a mask alone names each element once: the array module's
+            depth = axes_of(index, arrays, len(shape))
+            count = math.prod(shape[:depth])
+            places = self.launch.xp.arange(count).reshape(shape[:depth])[fill(index, arrays)]
+            out = self.add_rows("getitem_backward", g, places, (count, *shape[depth:]), None)
+            out = None if out is None else out.reshape(shape)
         return self.launch.fallback("getitem_backward")(g, *arrays, index=index, shape=shape) if out is None else out
 
     def embedding_backward(self, g: Array, indices: Array, shape: tuple[int, ...], padding_idx: int | None) -> Array:
