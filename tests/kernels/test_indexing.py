@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -242,6 +243,58 @@ def test_index_out_of_range(backend, bad):
     np.testing.assert_array_equal(backend.to_host(got)[:, 0], [1, 1, 0, 0, 1])
 
 
+def called(backend: Any, name: str, *operands: Any, **attrs: Any) -> np.ndarray:
+    """The result of a primitive, after all faults have been told."""
+    result = backend.functions[name](*(on(backend, x) if isinstance(x, np.ndarray) else x for x in operands), **attrs)
+    backend.synchronize()
+    return backend.to_host(result)
+
+
+@pytest.mark.parametrize("bad", [4, 7, -5, 2**40, -(2**60)])
+def test_index_out_of_range_for_the_array_module(backend, bad):
+    """Tables and axes that no kernel of rows serves: the same error as where one does, naming the axis."""
+    x = draw((9, 4, 3), np.dtype(np.float32))
+    good, none, pair = np.arange(35).reshape(5, 7) % 4, np.zeros(0, np.int64), (Hole(0), Hole(1))
+    found = good.copy()
+    found[-1, -1] = bad
+    sentence = f"index {bad} is out of bounds for axis"
+
+    run = functools.partial(called, backend)
+    for table_of in (x, x.astype(np.int32), x > 0):
+        with pytest.raises(ShapeIndexError, match=f"take: {sentence} 1 of length 4; use"):
+            run("take", table_of, found, axis=1)
+        np.testing.assert_array_equal(run("take", table_of, good - 4, axis=1), table_of[:, good - 4], strict=True)
+        for index, axis, part in (
+            ((slice(None), Hole(0)), 1, (slice(None), good)),
+            ((None, Ellipsis, Hole(0), slice(None)), 1, (None, Ellipsis, good, slice(None))),
+            ((3, Hole(0)), 1, (3, good)),
+        ):
+            with pytest.raises(ShapeIndexError, match=f"getitem: {sentence} {axis} with size 4; use"):
+                run("getitem", table_of, found, index=index)
+            np.testing.assert_array_equal(run("getitem", table_of, good, index=index), table_of[part])
+    with pytest.raises(ShapeIndexError, match=f"getitem: {sentence} 1 with size 4"):
+        run("getitem", x, good, found, index=pair)
+    with pytest.raises(ShapeIndexError, match=rf"take: {sentence} 0 of length 4"):
+        run("take", x[0].astype(int), found, axis=0)
+    mask = np.ones((9, 4), bool)
+    with pytest.raises(ShapeIndexError, match=f"getitem: {sentence} 2 with size 3"):
+        run("getitem", x, mask, np.where(np.arange(36) == 20, bad, 1), index=pair)
+    with pytest.raises(ShapeIndexError, match=f"take: {sentence} 1 of length 0"):
+        run("take", x[:, :0], np.array([bad]), axis=1)
+    for name, attrs in (("take", {"axis": 1}), ("getitem", {"index": (slice(None), Hole(0))})):
+        assert run(name, x[:, :0], none, **attrs).shape == (9, 0, 3)
+    with pytest.raises(IndexError, match="too many indices"):
+        run("getitem", x[0, 0], good, good, index=pair)
+
+
+def test_index_out_of_range_in_a_table_of_integers(backend):
+    """That no kernel of rows serves; an embedding's index does not wrap round at all."""
+    weight = np.arange(24).reshape(4, 6)
+    for bad in (4, -1):
+        with pytest.raises(DataError, match=rf"embedding: index {bad} is not one of the 4 rows 0\.\.3"):
+            called(backend, "embedding", weight, np.array([0, bad]), padding_idx=None)
+
+
 def test_a_fault_names_its_own_operation(backend):
     """Whatever else was launched since."""
     backend.functions["embedding"](
@@ -311,6 +364,7 @@ def everything(b: Any) -> list[np.ndarray]:
         b.functions["take_backward"](g, indices, axis=0, shape=(70, 140)),
         b.functions["one_hot"](labels, num_classes=10, dtype=np.dtype(np.float32)),
         b.functions["accuracy"](weight[:, :10], labels),
+        b.functions["take"](weight, indices, axis=1),
     )
     return [b.to_host(a) for a in results]
 
@@ -320,7 +374,7 @@ def reference() -> list[np.ndarray]:
     g, labels = draw((300, 140), np.dtype(np.float32), 1), indices_below(10, 70)
     hits = np.mean(weight[:, :10].argmax(1) == labels, dtype=np.float32)
     one_hot = np.eye(10, dtype=np.float32)[labels]
-    return [weight[indices], added(g, indices, (70, 140)), one_hot, hits]
+    return [weight[indices], added(g, indices, (70, 140)), one_hot, hits, weight[:, indices]]
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -328,6 +382,13 @@ def test_grid_limit_and_long_index_type(remake, monkeypatch, limit):
     monkeypatch.setattr(layouts, "INT_LIMIT", 0)
     for got, expected in zip(everything(remake(max_grid=limit)), reference(), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_one_block_looks_at_all_indices(remake):
+    b, indices = remake(max_grid=1), np.zeros(4097, np.int64)
+    indices[4096] = 70
+    with pytest.raises(ShapeIndexError, match="index 70"):
+        called(b, "take", draw((2, 70), np.dtype(np.float32)), indices, axis=1)
 
 
 @pytest.mark.parametrize("order", ["reversed", "shuffled"])
