@@ -30,7 +30,7 @@ def main() -> None:
     batches = [batch for batch in table.batches(("int",)) if args.only in batch[0].file]
 
     def for_gpu(batch: list[kernels.Kernel]) -> None:
-        kernels.compile_cubin(batch[0].file, [kernel.expression for kernel in batch], arch)
+        kernels.cubins(batch[0].file, [kernel.expression for kernel in batch], arch)
 
     begun, jobs = time.perf_counter(), []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

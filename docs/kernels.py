@@ -42,6 +42,7 @@ BYTES = {
     "loss_flat": "2s, 3s without a reduction",
     "loss_backward_flat": "3s",
     "take_rows": "2s",
+    "check_indices": "8",
     "add_rows": "s, and the rows of g that are named",
     "one_hot_flat": "s",
     "accuracy_rows": "s",

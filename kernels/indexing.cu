@@ -1,4 +1,4 @@
-// Rows of a table by index, the gradient of that, one-hot rows, and the share of rows whose largest score is at the label.
+// Rows of a table by index, the gradient of that, a check of indices, one-hot rows, and the share of rows whose largest score is at the label.
 //
 // Indices are 64-bit. One out of range reads and writes nothing: its row comes out as zeros, and the fault word tells.
 
@@ -26,9 +26,28 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) take_rows(
         const I i = item / across, column = (item - i * across) * N;
         const int count = left<N>(column, width);
         const long long index = indices[i], row = row_of(index, rows, wrap);
-        if (row < 0 && column == 0) report(fault, index, i, rows);
+        if (row < 0 && column == 0) report(fault, index, 0, rows);  // of axis 0
         const Pack<T, N> pack = load<N>(table + I(row) * pitch + column, row < 0 ? 0 : count);
         store<N>(out + i * width + column, pack, count);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// check_indices: reports an index that is not one of `limit` places along `axis`; writes nothing else
+//
+// indices (n,) in. Fewest bytes: the indices in. For what the array module indexes: CuPy wraps round in silence.
+// launcher: grid packs or fewer
+
+template <class I>
+__global__ void __launch_bounds__(BLOCK, RESIDENT) check_indices(
+        I n, const long long* indices, long long axis, long long limit, bool wrap, u64* fault) {
+    constexpr int N = VECTOR<long long>;
+    for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
+        const int count = left<N>(i, n);
+        const Pack<long long, N> pack = load<N>(indices + i, count);
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+            if (k < count && row_of(pack.value[k], limit, wrap) < 0) report(fault, pack.value[k], axis, limit);
     }
 }
 

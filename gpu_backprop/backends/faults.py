@@ -19,19 +19,24 @@ FAULTS: dict[str, tuple[type[GpuBackpropError], str]] = {
         DataError,
         "embedding: index {index} is not one of the {limit} rows 0..{last}; mend the indices, or make the table longer",
     ),
+    "getitem": (
+        ShapeIndexError,
+        "getitem: index {index} is out of bounds for axis {place} with size {limit}; "
+        "use indices from minus the length to the length minus 1",
+    ),
     "one_hot": (
         DataError,
         "one_hot: label {index} is not one of the {limit} classes 0..{last}; mend the labels, or raise num_classes",
     ),
     "take": (
         ShapeIndexError,
-        "take: index {index} is out of bounds for axis 0 of length {limit}; "
+        "take: index {index} is out of bounds for axis {place} of length {limit}; "
         "use indices from minus the length to the length minus 1",
     ),
 }
 
 
 def fault(operation: str, index: int, place: int, limit: int) -> GpuBackpropError:
-    """The error for an index that is not one of `limit`; place: how many indices come before it."""
+    """The error for an index that is not one of `limit`; place: the row of a label, the axis of an index."""
     kind, sentence = FAULTS[operation]
     return kind(sentence.format(index=index, place=place, limit=limit, last=limit - 1))

@@ -333,7 +333,8 @@ def _add_at(xp: Any, target: Any, index: Any, values: Any) -> None:
     if xp is np:
         np.add.at(target, index, values)
         return
-    # CuPy's scatter_add uses atomics: sort the flat positions (stably) and add up the runs instead.
+    # CuPy's scatter_add uses atomics: sort the flat positions (stably) and add up the runs instead. Its reduceat takes
+    # differences of running sums: exact for integers, and for them alone; floats have a kernel (launching/indexing.py).
     if not target.size or not values.size:
         return
     places = xp.arange(target.size).reshape(target.shape)[index].ravel()

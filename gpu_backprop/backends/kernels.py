@@ -1,7 +1,7 @@
 """Hand-written kernels: where their source lies, how it becomes machine code, where that is kept, how it is launched.
 
     kernel = Kernel("elementwise.cu", "binary_contiguous<Add, float, int>")
-    compile_cubin("elementwise.cu", [kernel.expression], "sm_90")    # needs NVRTC and headers, but no GPU and no driver
+    cubins("elementwise.cu", [kernel.expression], "sm_90")    # needs NVRTC and headers, but no GPU and no driver
     CudaLauncher().launch(kernel, grid=(80,), block=(256,), args=(x, y, out, np.int32(n)))
 
 A launcher takes the kernel's arguments in the kernel's own order and types: arrays for pointers (None is the null
@@ -159,40 +159,59 @@ def announce(compiler: str) -> None:
 
 @dataclass(frozen=True)
 class Cubin:
-    """Machine code for one architecture, and the lowered name of each expression in it."""
+    """Machine code for one architecture, and the lowered names of those expressions in it that were asked for."""
 
     path: Path
     names: dict[str, str]
 
 
-def compile_cubin(file: str, expressions: Sequence[str], arch: str) -> Cubin:
-    """Compiles instantiations of one kernel file for an architecture such as "sm_90"; from the cache when it can."""
-    expressions = tuple(dict.fromkeys(expressions))
-    macros = type_macros(expressions)
-    folder = cache_folder() / "cubin"
-    key = digest(source_digest(file), expressions, arch, macros, _nvrtc_version(), cuda_include_folders())
-    code, names = folder / f"{key}.cubin", folder / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError):  # the names are published last: where they are, the code is
-        return Cubin(code, json.loads(names.read_text()))
+def cubins(file: str, expressions: Iterable[str], arch: str) -> list[Cubin]:
+    """Instantiations of one kernel file for an architecture such as "sm_90"; what the cache lacks is compiled together.
 
+    The cache has an entry for each expression, whatever it was compiled with: it tells the cubin and the lowered name.
+    """
+    folder = cache_folder() / "cubin"
+    made_of = source_digest(file), arch, _nvrtc_version(), cuda_include_folders()
+    entries = {e: folder / f"{digest(*made_of, type_macros([e]), e)}.json" for e in expressions}
+    found: dict[Path, dict[str, str]] = {}
+    missing = {}
+    for expression, entry in entries.items():
+        try:
+            name, lowered = json.loads(entry.read_text())
+        except (OSError, ValueError):
+            missing[expression] = entry
+            continue
+        found.setdefault(folder / name, {})[expression] = lowered
+    for gone in [path for path in found if not path.exists()]:
+        missing |= {expression: entries[expression] for expression in found.pop(gone)}
+    if missing:
+        code, names = compile_cubin(file, tuple(missing), arch)
+        path = folder / f"{digest(*(entry.name for entry in missing.values()))}.cubin"
+        with workshop(folder) as place:
+            (place / "code").write_bytes(code)
+            os.replace(place / "code", path)
+            for expression, entry in missing.items():  # the entries are published last: where they are, the code is
+                (place / "entry").write_text(json.dumps([path.name, names[expression]]))
+                os.replace(place / "entry", entry)
+        found[path] = {expression: names[expression] for expression in missing}
+    return [Cubin(path, names) for path, names in found.items()]
+
+
+def compile_cubin(file: str, expressions: tuple[str, ...], arch: str) -> tuple[bytes, dict[str, str]]:
+    """Machine code of instantiations of one kernel file, and their lowered names, from the compiler."""
     program, options = _cuda_core()
     announce("NVRTC")
     include = [str(kernels_folder()), *require_cuda_headers()]
     source = (kernels_folder() / file).read_text()
+    macros = type_macros(expressions) or None
     settings = options(
-        arch=arch, std="c++17", fma=False, include_path=include, define_macro=macros or None, name=Path(file).name
+        arch=arch, std="c++17", fma=False, include_path=include, define_macro=macros, name=Path(file).name
     )
     try:
         result = program(source, "c++", settings).compile("cubin", name_expressions=expressions)
     except Exception as error:
         raise KernelError(f"{file} does not compile for {arch}: {first_errors(str(error))}") from None
-    lowered = {str(name): _text(value) for name, value in result.symbol_mapping.items()}
-    with workshop(folder) as place:
-        (place / "code").write_bytes(result.code)
-        (place / "names").write_text(json.dumps(lowered))
-        os.replace(place / "code", code)
-        os.replace(place / "names", names)
-    return Cubin(code, lowered)
+    return result.code, {str(name): _text(value) for name, value in result.symbol_mapping.items()}
 
 
 def _text(value: str | bytes) -> str:
@@ -288,6 +307,7 @@ class CudaLauncher:
             raise DeviceError(f'CuPy is missing ({error}): run `pip install "gpu-backprop[cuda13]"`') from None
         self._cupy = cupy
         self._functions: dict[tuple[Kernel, int], Any] = {}
+        self._modules: dict[tuple[Path, int], Any] = {}  # loaded cubins
         self._properties: dict[int, DeviceProperties] = {}
 
     @property
@@ -310,10 +330,12 @@ class CudaLauncher:
             files.setdefault(kernel.file, []).append(kernel)
         device = self._cupy.cuda.runtime.getDevice()
         for file, members in files.items():
-            cubin = compile_cubin(file, [kernel.expression for kernel in members], self.properties.architecture)
-            module = self._cupy.RawModule(path=str(cubin.path))
-            for kernel in members:
-                self._functions[kernel, device] = module.get_function(cubin.names[kernel.expression])
+            for cubin in cubins(file, [kernel.expression for kernel in members], self.properties.architecture):
+                module = self._modules.get((cubin.path, device))
+                if module is None:
+                    module = self._modules[cubin.path, device] = self._cupy.RawModule(path=str(cubin.path))
+                for expression, name in cubin.names.items():
+                    self._functions[Kernel(file, expression), device] = module.get_function(name)
 
     def launch(
         self, kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], shared: int = 0

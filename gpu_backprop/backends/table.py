@@ -157,12 +157,14 @@ LOSSES = {  # primitive -> functor of losses.cu
 INDEXING = {  # primitive -> kernel of indexing.cu
     "take": "take_rows",
     "take_backward": "add_rows",
-    "getitem_backward": "add_rows",  # of one index array
+    "getitem_backward": "add_rows",
     "embedding": "take_rows",
     "embedding_backward": "add_rows",
     "one_hot": "one_hot_flat",
     "accuracy": "accuracy_rows",
 }
+
+INDEX_CHECKS = ("getitem", "take")  # primitives whose indices are looked at before the array module uses them
 
 NORMS = {  # what is launched -> file and kernel, without its types
     "layer_norm": ("norms.cu", "layer_norm_rows<true, "),
@@ -209,6 +211,10 @@ def indexing(primitive: str, dtype: str, index: str) -> Kernel:
     return Kernel("indexing.cu", f"{INDEXING[primitive]}<{dtype}, {index}>")
 
 
+def index_check(index: str) -> Kernel:
+    return Kernel("indexing.cu", f"check_indices<{index}>")
+
+
 def norm(name: str, dtype: str, index: str) -> Kernel:
     file, kernel = NORMS[name]
     return Kernel(file, f"{kernel}{dtype}, {index}>")
@@ -229,6 +235,8 @@ def operations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDI
     for index in indices:
         for primitive in RANDOM_INTEGERS:
             yield primitive, random(primitive, index)
+        for primitive in INDEX_CHECKS:
+            yield primitive, index_check(index)
         for dtype in floats:
             casts = [("astype", f"Cast<{target}>") for target in FLOATS if target != dtype]
             for name, functor in functors + casts:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gpu_backprop.backends import table
@@ -53,6 +54,30 @@ def test_every_case_runs_and_agrees_with_its_peers(monkeypatch, torch):
     for case in measured:
         assert kernels.disagreement(b, case) < 1e-5, case.name
         assert case.bytes > 0
+
+
+@pytest.mark.emulated
+def test_a_wrong_kernel_is_noticed(monkeypatch, torch):
+    """Though its peers put the right result into the same memory afterwards."""
+    kernels = module(monkeypatch, "kernels")
+    cases, b = bench(monkeypatch, torch)
+
+    def ours(change: Any) -> Any:
+        result = b.xp.add(b.x, b.y, out=b.out)
+        change(result)
+        return result
+
+    peers = {"cupy": lambda: b.xp.add(b.x, b.y, out=b.out), "torch": lambda: b.torch.add(b.tx, b.ty, out=b.tout)}
+    for agrees, change in (
+        (True, lambda out: None),
+        (False, lambda out: out.__setitem__((3, 5), 100.0)),
+        (False, lambda out: out.__setitem__((23, 39), np.nan)),
+        (False, lambda out: out.fill(0.0)),
+    ):
+        case = cases.Case("add", 1.0, 0.85, {"ours": lambda change=change: ours(change), **peers})
+        assert (kernels.disagreement(b, case) <= 1e-2) is agrees
+    nothing = cases.Case("add", 1.0, 0.85, {"ours": lambda: b.out, "cupy": lambda: b.xp.add(b.x, b.y)})
+    assert not kernels.disagreement(b, nothing) <= 1e-2  # a kernel that writes nothing, and what a peer left behind
 
 
 @pytest.mark.emulated

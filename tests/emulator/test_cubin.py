@@ -1,12 +1,10 @@
 """The way to the GPU as far as it goes without one: NVRTC compiles, names are found, the cache holds."""
 
-import json
-
 import numpy as np
 import pytest
 
 from gpu_backprop.backends import kernels
-from gpu_backprop.backends.kernels import compile_cubin, compile_report
+from gpu_backprop.backends.kernels import compile_report, cubins
 from gpu_backprop.core.errors import DeviceError, KernelError
 
 CODE = """
@@ -32,7 +30,7 @@ def file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("arch", ["sm_75", "sm_90", "sm_120"])
 def test_cubin_without_a_gpu(file, arch):
     expressions = ["map<Twice<float>, float>", "map<Twice<__half>, __half>"]
-    cubin = compile_cubin(file, expressions, arch)
+    (cubin,) = cubins(file, expressions, arch)
     assert set(cubin.names) == set(expressions)
     code = cubin.path.read_bytes()
     assert code.startswith(b"\x7fELF")
@@ -40,18 +38,46 @@ def test_cubin_without_a_gpu(file, arch):
         assert name.encode() in code
 
 
+FLOAT, DOUBLE, HALF = (f"map<Twice<{t}>, {t}>" for t in ("float", "double", "__half"))
+
+
 @pytest.mark.compile
-def test_cubin_comes_from_the_cache(file, monkeypatch):
-    first = compile_cubin(file, ["map<Twice<float>, float>"], "sm_90")
-    monkeypatch.setattr(kernels, "_cuda_core", lambda: pytest.fail("compiled again"))
-    assert compile_cubin(file, ["map<Twice<float>, float>"], "sm_90") == first
-    assert json.loads(first.path.with_suffix(".json").read_text()) == first.names
+def test_each_kernel_of_a_batch_comes_from_the_cache(file, monkeypatch):
+    """Alone, in another order, beside others and with fewer macros than the batch was compiled with."""
+    (first,) = cubins(file, [FLOAT, HALF], "sm_90")
+    with monkeypatch.context() as patched:
+        patched.setattr(kernels, "_cuda_core", lambda: pytest.fail("compiled again"))
+        assert cubins(file, [HALF, FLOAT], "sm_90") == [first]
+        for expression in (FLOAT, HALF):
+            (alone,) = cubins(file, [expression], "sm_90")
+            assert (alone.path, alone.names) == (first.path, {expression: first.names[expression]})
+        for other in ((DOUBLE, "sm_90"), (FLOAT, "sm_80")):
+            with pytest.raises(pytest.fail.Exception):
+                cubins(file, [other[0]], other[1])
+    compiled = []
+    compile_cubin = kernels.compile_cubin
+    monkeypatch.setattr(kernels, "compile_cubin", lambda *args: compiled.append(args[1]) or compile_cubin(*args))
+    known, new = cubins(file, [DOUBLE, FLOAT], "sm_90")
+    assert compiled == [(DOUBLE,)]
+    assert (known.path, list(known.names), list(new.names)) == (first.path, [FLOAT], [DOUBLE])
+    assert new.names[DOUBLE].encode() in new.path.read_bytes()
+
+
+@pytest.mark.compile
+def test_a_cache_that_lost_something_is_mended(file):
+    (first,) = cubins(file, [FLOAT], "sm_90")
+    first.path.unlink()
+    assert cubins(file, [FLOAT], "sm_90") == [first]
+    assert first.path.exists()
+    (entry,) = first.path.parent.glob("*.json")
+    entry.write_text("{")
+    assert cubins(file, [FLOAT], "sm_90") == [first]
 
 
 @pytest.mark.compile
 def test_source_that_does_not_compile(file):
     with pytest.raises(KernelError, match=r"map\.cu does not compile for sm_90") as caught:
-        compile_cubin(file, ["map<Thrice<float>, float>"], "sm_90")
+        cubins(file, ["map<Thrice<float>, float>"], "sm_90")
     assert "Thrice" in str(caught.value)
 
 

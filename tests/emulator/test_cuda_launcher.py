@@ -44,9 +44,10 @@ def cupy(monkeypatch, tmp_path):
 
     def compiled(file, expressions, arch):
         assert arch == "sm_90"
-        return Cubin(tmp_path / f"{file}.cubin", {expression: f"lowered {expression}" for expression in expressions})
+        names = {expression: f"lowered {expression}" for expression in expressions}
+        return [Cubin(tmp_path / f"{file}.cubin", names)]
 
-    monkeypatch.setattr(kernels, "compile_cubin", compiled)
+    monkeypatch.setattr(kernels, "cubins", compiled)
     return fake
 
 
@@ -72,6 +73,8 @@ def test_arguments_reach_cupy_as_it_takes_them(cupy):
 def test_kernels_of_a_file_are_loaded_together(cupy):
     launcher = CudaLauncher()
     launcher.compile([Kernel("a.cu", "f"), Kernel("b.cu", "g"), Kernel("a.cu", "h")])
+    assert len(cupy.loaded) == 2
+    launcher.launch(Kernel("a.cu", "another of the same cubin"), (1,), (1,), ())
     assert len(cupy.loaded) == 2
     assert launcher.properties.multiprocessors == 132
     assert launcher.properties.shared_bytes_per_block == 232448

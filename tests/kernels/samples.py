@@ -13,6 +13,7 @@ import numpy as np
 
 from gpu_backprop.backends import table
 from gpu_backprop.backends.launching.chain import Chain
+from gpu_backprop.ops.indexing import Hole
 
 from .conftest import draw
 
@@ -172,6 +173,11 @@ def indexing(dtype: np.dtype) -> Iterator[Sample]:
     indices = np.random.default_rng(1).integers(0, 20, 300)
     yield Sample("take", (draw((20, 33), dtype), indices), {"axis": 0})
     yield Sample("take_backward", (draw((300, 33), dtype), indices), {"axis": 0, "shape": (20, 33)})
+    one, two, pair = indices % 4, indices % 7, (Hole(0), Hole(1))
+    yield Sample("take", (draw((5, 20, 3), dtype), indices - 20), {"axis": 1})
+    yield Sample("take_backward", (draw((5, 300, 3), dtype), indices - 20), {"axis": 1, "shape": (5, 20, 3)})
+    yield Sample("getitem", (draw((4, 7, 3), dtype), one, two), {"index": pair})
+    yield Sample("getitem_backward", (draw((300, 3), dtype), one, two), {"index": pair, "shape": (4, 7, 3)})
     yield Sample("accuracy", (draw((300, 20), dtype), indices))
     for target in (dtype, np.dtype(np.int64)):
         yield Sample("one_hot", (indices,), {"num_classes": 20, "dtype": target})

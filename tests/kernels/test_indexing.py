@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gpu_backprop.backends import layouts, table
+from gpu_backprop.backends import generic, layouts, table
 from gpu_backprop.core.errors import DataError, ShapeIndexError
-from gpu_backprop.ops.indexing import Hole
+from gpu_backprop.ops.indexing import Hole, fill
 
-from .conftest import DTYPES, compile_first, draw, instantiations, on
+from .conftest import DTYPES, check, compile_first, draw, instantiations, on
 
 TABLES = ((1, 1), (5, 3), (40, 16), (7, 33), (9, 260), (300, 2))
 COUNTS = (0, 1, 31, 32, 33, 129, 1000)
@@ -133,20 +135,70 @@ def test_gradient_of_rows_of_other_layouts(backend):
     np.testing.assert_array_equal(backend.to_host(one_axis), added(g[0, 0], np.arange(5) % 2, (4,)))
 
 
-def test_gradient_of_one_index_array(backend):
-    """x[i] with integers is rows by index; with other indices, or a mask, the array module's."""
-    g, indices = draw((40, 3), np.dtype(np.float32)), indices_below(7, 40) - 3
-    mask = np.arange(50) % 5 != 0
-    for key, index, shape in (
-        ((indices,), (Hole(0),), (7, 3)),
-        ((indices, np.arange(40) % 2), (Hole(0), Hole(1)), (7, 2, 3)),
-        ((mask,), (Hole(0),), (50, 3)),
-    ):
-        expected = np.zeros(shape, np.float32)
-        np.add.at(expected, key, g)
-        arrays = [on(backend, a) for a in key]
-        got = backend.functions["getitem_backward"](on(backend, g), *arrays, index=index, shape=shape)
-        np.testing.assert_array_equal(backend.to_host(got), expected)
+def test_gradient_of_one_mask(backend):
+    """x[mask] names each element once: the array module's."""
+    g, mask = draw((40, 3), np.dtype(np.float32)), np.arange(50) % 5 != 0
+    got = backend.functions["getitem_backward"](on(backend, g), on(backend, mask), index=(Hole(0),), shape=(50, 3))
+    expected = np.zeros((50, 3), np.float32)
+    expected[mask] = g
+    np.testing.assert_array_equal(backend.to_host(got), expected)
+
+
+ROWS, COLUMNS = indices_below(7, 40) - 3, indices_below(4, 40, 1)
+INDICES: dict[str, tuple[tuple[Any, ...], tuple[np.ndarray, ...]]] = {
+    "x[i]": ((Hole(0),), (ROWS,)),
+    "x[i, j]": ((Hole(0), Hole(1)), (ROWS, COLUMNS)),
+    "x[:, j]": ((slice(None), Hole(0)), (COLUMNS,)),
+    "x[2:6, j]": ((slice(2, 6), Hole(0)), (COLUMNS.reshape(5, 8),)),
+    "x[..., k]": ((Ellipsis, Hole(0)), (COLUMNS % 3,)),
+    "x[i, :, k]": ((Hole(0), slice(None), Hole(1)), (ROWS, COLUMNS % 3)),
+    "x[None, i, ::2]": ((None, Hole(0), slice(None, None, 2)), (ROWS,)),
+    "x[i, 1]": ((Hole(0), 1), (ROWS,)),
+    "x[i[:, None], j]": ((Hole(0), Hole(1)), (ROWS[:, None], COLUMNS[:9])),
+    "x[mask, j]": ((Hole(0), Hole(1)), (np.arange(7) % 2 == 0, np.array([3, 0, 3, 0]))),
+    "x[mask of two axes, k]": ((Hole(0), Hole(1)), (np.arange(28).reshape(7, 4) % 9 == 0, np.array([2, 0, 2, 1]))),
+    "x[none]": ((Hole(0), Hole(1)), (ROWS[:0], COLUMNS[:0])),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", INDICES)
+def test_gradient_of_any_index_adds_in_order(backend, dtype, case):
+    """Bit for bit what np.add.at gives, large values beside small ones and a NaN that stays where it is."""
+    dtype, (index, arrays), shape = table.dtype_of(dtype), INDICES[case], (7, 4, 3)
+    picked = np.zeros(shape)[fill(index, arrays)].shape
+    g = (draw(picked, np.dtype(np.float64), 1) * 10.0 ** (np.arange(math.prod(picked)) % 5).reshape(picked)).astype(
+        dtype
+    )
+    g.reshape(-1)[:1] = np.nan
+    wide = g.astype(np.float64 if dtype.itemsize == 8 else np.float32)
+    expected = np.zeros(shape, wide.dtype)
+    np.add.at(expected, fill(index, arrays), wide)
+    seen = (lambda a: a.T.copy().T) if g.ndim else (lambda a: a)  # strided as well
+    got = backend.functions["getitem_backward"](
+        on(backend, g, seen), *(on(backend, a) for a in arrays), index=index, shape=shape
+    )
+    check(backend.to_host(got), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axis", [1, 2])
+def test_gradient_of_take_along_an_axis(backend, dtype, axis):
+    dtype, shape = table.dtype_of(dtype), (6, 9, 5)
+    for indices in (indices_below(shape[axis], 33), indices_below(shape[axis], (3, 4)) - shape[axis], np.array(2)):
+        g = draw((*shape[:axis], *indices.shape, *shape[axis + 1 :]), dtype, 1)
+        wide = g.astype(np.float64 if dtype.itemsize == 8 else np.float32)
+        expected = np.zeros(shape, wide.dtype)
+        np.add.at(expected, (*[slice(None)] * axis, indices), wide)
+        got = backend.functions["take_backward"](on(backend, g), on(backend, indices), axis=axis, shape=shape)
+        check(backend.to_host(got), expected, dtype)
+
+
+def test_gradients_of_floats_leave_the_array_module_alone(backend, monkeypatch):
+    """CuPy's add.reduceat subtracts running sums: inexact, and one NaN would spoil all that follows it."""
+    monkeypatch.setattr(generic, "_add_at", lambda *_: pytest.fail("the array module adds floats up"))
+    test_gradient_of_any_index_adds_in_order(backend, "float", "x[i, j]")
+    test_gradient_of_take_along_an_axis(backend, "float", 1)
 
 
 def test_gradient_of_rows_holds_special_numbers(backend):
@@ -189,6 +241,58 @@ def test_index_out_of_range(backend, bad):
     g = on(backend, np.ones((4, 6), np.float32))
     got = backend.functions["embedding_backward"](g, on(backend, indices), shape=(5, 6), padding_idx=None)
     np.testing.assert_array_equal(backend.to_host(got)[:, 0], [1, 1, 0, 0, 1])
+
+
+def called(backend: Any, name: str, *operands: Any, **attrs: Any) -> np.ndarray:
+    """The result of a primitive, after all faults have been told."""
+    result = backend.functions[name](*(on(backend, x) if isinstance(x, np.ndarray) else x for x in operands), **attrs)
+    backend.synchronize()
+    return backend.to_host(result)
+
+
+@pytest.mark.parametrize("bad", [4, 7, -5, 2**40, -(2**60)])
+def test_index_out_of_range_for_the_array_module(backend, bad):
+    """Tables and axes that no kernel of rows serves: the same error as where one does, naming the axis."""
+    x = draw((9, 4, 3), np.dtype(np.float32))
+    good, none, pair = np.arange(35).reshape(5, 7) % 4, np.zeros(0, np.int64), (Hole(0), Hole(1))
+    found = good.copy()
+    found[-1, -1] = bad
+    sentence = f"index {bad} is out of bounds for axis"
+
+    run = functools.partial(called, backend)
+    for table_of in (x, x.astype(np.int32), x > 0):
+        with pytest.raises(ShapeIndexError, match=f"take: {sentence} 1 of length 4; use"):
+            run("take", table_of, found, axis=1)
+        np.testing.assert_array_equal(run("take", table_of, good - 4, axis=1), table_of[:, good - 4], strict=True)
+        for index, axis, part in (
+            ((slice(None), Hole(0)), 1, (slice(None), good)),
+            ((None, Ellipsis, Hole(0), slice(None)), 1, (None, Ellipsis, good, slice(None))),
+            ((3, Hole(0)), 1, (3, good)),
+        ):
+            with pytest.raises(ShapeIndexError, match=f"getitem: {sentence} {axis} with size 4; use"):
+                run("getitem", table_of, found, index=index)
+            np.testing.assert_array_equal(run("getitem", table_of, good, index=index), table_of[part])
+    with pytest.raises(ShapeIndexError, match=f"getitem: {sentence} 1 with size 4"):
+        run("getitem", x, good, found, index=pair)
+    with pytest.raises(ShapeIndexError, match=rf"take: {sentence} 0 of length 4"):
+        run("take", x[0].astype(int), found, axis=0)
+    mask = np.ones((9, 4), bool)
+    with pytest.raises(ShapeIndexError, match=f"getitem: {sentence} 2 with size 3"):
+        run("getitem", x, mask, np.where(np.arange(36) == 20, bad, 1), index=pair)
+    with pytest.raises(ShapeIndexError, match=f"take: {sentence} 1 of length 0"):
+        run("take", x[:, :0], np.array([bad]), axis=1)
+    for name, attrs in (("take", {"axis": 1}), ("getitem", {"index": (slice(None), Hole(0))})):
+        assert run(name, x[:, :0], none, **attrs).shape == (9, 0, 3)
+    with pytest.raises(IndexError, match="too many indices"):
+        run("getitem", x[0, 0], good, good, index=pair)
+
+
+def test_index_out_of_range_in_a_table_of_integers(backend):
+    """That no kernel of rows serves; an embedding's index does not wrap round at all."""
+    weight = np.arange(24).reshape(4, 6)
+    for bad in (4, -1):
+        with pytest.raises(DataError, match=rf"embedding: index {bad} is not one of the 4 rows 0\.\.3"):
+            called(backend, "embedding", weight, np.array([0, bad]), padding_idx=None)
 
 
 def test_a_fault_names_its_own_operation(backend):
@@ -260,6 +364,7 @@ def everything(b: Any) -> list[np.ndarray]:
         b.functions["take_backward"](g, indices, axis=0, shape=(70, 140)),
         b.functions["one_hot"](labels, num_classes=10, dtype=np.dtype(np.float32)),
         b.functions["accuracy"](weight[:, :10], labels),
+        b.functions["take"](weight, indices, axis=1),
     )
     return [b.to_host(a) for a in results]
 
@@ -269,7 +374,7 @@ def reference() -> list[np.ndarray]:
     g, labels = draw((300, 140), np.dtype(np.float32), 1), indices_below(10, 70)
     hits = np.mean(weight[:, :10].argmax(1) == labels, dtype=np.float32)
     one_hot = np.eye(10, dtype=np.float32)[labels]
-    return [weight[indices], added(g, indices, (70, 140)), one_hot, hits]
+    return [weight[indices], added(g, indices, (70, 140)), one_hot, hits, weight[:, indices]]
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -277,6 +382,13 @@ def test_grid_limit_and_long_index_type(remake, monkeypatch, limit):
     monkeypatch.setattr(layouts, "INT_LIMIT", 0)
     for got, expected in zip(everything(remake(max_grid=limit)), reference(), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_one_block_looks_at_all_indices(remake):
+    b, indices = remake(max_grid=1), np.zeros(4097, np.int64)
+    indices[4096] = 70
+    with pytest.raises(ShapeIndexError, match="index 70"):
+        called(b, "take", draw((2, 70), np.dtype(np.float32)), indices, axis=1)
 
 
 @pytest.mark.parametrize("order", ["reversed", "shuffled"])

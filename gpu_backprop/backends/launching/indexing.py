@@ -7,13 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.indexing import Hole
+from ...ops.indexing import Hole, fill
 from .. import table
 from ..base import Array
+from ..faults import fault
 from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, element_strides, index_of, packs
 
 WARPS = BLOCK // WARP
 TILE_BYTES = 4096  # of sums that a warp of add_rows holds
+
+
+def axes_by(part: Any, arrays: tuple[Array, ...]) -> int:
+    """How many axes one part of an index walks over; an Ellipsis takes what the others leave."""
+    if isinstance(part, Hole) and arrays[part.n].dtype.kind == "b":
+        return arrays[part.n].ndim
+    return 0 if part is None or part is Ellipsis else 1
 
 
 class IndexingLaunches:
@@ -21,17 +29,30 @@ class IndexingLaunches:
 
     def __init__(self, launch: Launch):
         self.launch = launch
-        self.functions: dict[str, Function] = {name: getattr(self, name) for name in table.INDEXING}
+        self.functions: dict[str, Function] = {
+            name: getattr(self, name) for name in (*table.INDEXING, *table.INDEX_CHECKS)
+        }
 
     # rows by index ---------------------------------------------------------------------------------------------------
 
+    def getitem(self, x: Array, *arrays: Array, index: tuple[Any, ...]) -> Array:
+        if arrays:
+            self.check_index(x, arrays, index)
+        return self.launch.fallback("getitem")(x, *arrays, index=index)
+
     def take(self, x: Array, indices: Array, axis: int) -> Array:
         out = self.rows("take", x, indices) if axis == 0 else None
-        return self.launch.fallback("take")(x, indices, axis=axis) if out is None else out
+        if out is None:
+            self.check("take", indices, axis, x.shape[axis])
+            out = self.launch.fallback("take")(x, indices, axis=axis)
+        return out
 
     def embedding(self, weight: Array, indices: Array, padding_idx: int | None) -> Array:
         out = self.rows("embedding", weight, indices)
-        return self.launch.fallback("embedding")(weight, indices, padding_idx=padding_idx) if out is None else out
+        if out is None:
+            self.check("embedding", indices, 0, len(weight))
+            out = self.launch.fallback("embedding")(weight, indices, padding_idx=padding_idx)
+        return out
 
     def rows(self, name: str, x: Array, indices: Array) -> Array | None:
         """x[indices], or None where the kernel does not fit: rows must be dense, while they may lie anyhow apart."""
@@ -50,16 +71,56 @@ class IndexingLaunches:
         backend.launched_faultable()
         return out
 
+    # indices for the array module ------------------------------------------------------------------------------------
+
+    def check_index(self, x: Array, arrays: tuple[Array, ...], index: tuple[Any, ...]) -> None:
+        """Looks at the integer arrays of an index, each along the axis that it walks over."""
+        hidden = x.ndim - sum(axes_by(part, arrays) for part in index)  # axes behind an Ellipsis
+        axis = 0
+        for part in index if hidden >= 0 else ():  # the array module says that there are too many
+            if isinstance(part, Hole) and arrays[part.n].dtype.kind in "iu":
+                self.check("getitem", arrays[part.n], axis, x.shape[axis])
+            axis += hidden if part is Ellipsis else axes_by(part, arrays)
+
+    def check(self, name: str, indices: Array, axis: int, limit: int) -> None:
+        """Reports an index out of range, at which NumPy would raise at once, and CuPy never."""
+        if not indices.size:
+            return
+        backend = self.launch.backend
+        if not limit:  # there is nothing to wrap round
+            raise fault(name, int(backend.to_host(indices).flat[0]), axis, limit)
+        index, kind = index_of(indices.size)
+        self.launch.launcher.launch(
+            table.index_check(index), (self.launch.blocks(ceil_div(packs(indices.size, np.dtype(np.int64)), BLOCK)),),
+            (BLOCK,), (kind(indices.size), self.launch.as_labels(indices), np.int64(axis), np.int64(limit),
+                       np.bool_(name != "embedding"), backend.fault_word(name)),
+        )  # fmt: skip
+        backend.launched_faultable()
+
     # their gradient --------------------------------------------------------------------------------------------------
 
     def take_backward(self, g: Array, indices: Array, axis: int, shape: tuple[int, ...]) -> Array:
-        out = self.add_rows("take_backward", g, indices, shape, None) if axis == 0 else None
+        if axis == 0:
+            out = self.add_rows("take_backward", g, indices, shape, None)
+        else:  # along the first axis of what is seen with that axis first
+            first = (axis, *(i for i in range(len(shape)) if i != axis))
+            places = range(axis, axis + indices.ndim)
+            seen = g.transpose(*places, *(i for i in range(g.ndim) if i not in places))
+            out = self.add_rows("take_backward", seen, indices, tuple(shape[i] for i in first), None)
+            out = None if out is None else out.transpose(*map(first.index, range(len(shape))))
         return self.launch.fallback("take_backward")(g, indices, axis=axis, shape=shape) if out is None else out
 
     def getitem_backward(self, g: Array, *arrays: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
         out = None
         if index == (Hole(0),) and arrays[0].dtype.kind in "iu":
             out = self.add_rows("getitem_backward", g, arrays[0], shape, None)
+        elif any(a.dtype.kind in "iu" for a in arrays):  # a mask alone names each element once: the array module's
+            # axes behind those that the index names come out whole, last of all
+            depth = len(shape) if Ellipsis in index else sum(axes_by(part, arrays) for part in index)
+            count = math.prod(shape[:depth])
+            places = self.launch.xp.arange(count).reshape(shape[:depth])[fill(index, arrays)]
+            out = self.add_rows("getitem_backward", g, places, (count, *shape[depth:]), None)
+            out = None if out is None else out.reshape(shape)
         return self.launch.fallback("getitem_backward")(g, *arrays, index=index, shape=shape) if out is None else out
 
     def embedding_backward(self, g: Array, indices: Array, shape: tuple[int, ...], padding_idx: int | None) -> Array:
