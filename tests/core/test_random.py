@@ -11,6 +11,7 @@ from scipy import stats
 import gpu_backprop as gb
 from gpu_backprop.backends import draws
 from gpu_backprop.backends.draws import inverse_normal
+from gpu_backprop.core import dtypes
 from gpu_backprop.random import Generator
 
 
@@ -79,7 +80,7 @@ def test_a_seed_gives_the_same_numbers_on_every_device(dtype: str, device: str) 
     for a, b in zip(here, cpu):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
-    spacing = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
+    spacing = dtypes.epsilon(dtypes.as_dtype(dtype))
     np.testing.assert_allclose(
         here_normal.astype(np.float64), cpu_normal.astype(np.float64), rtol=2 * spacing, atol=2 * spacing
     )
