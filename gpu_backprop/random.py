@@ -58,7 +58,7 @@ class Generator:
     def uniform(
         self, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = None, device: Any = None
     ) -> Tensor:
-        """Uniform floats in [low, high), or `low` where both are equal; narrow dtypes, too, never round up to `high`."""
+        """Uniform floats in [low, high), or `low` if both are equal; narrow dtypes, too, never round up to `high`."""
         low, high = float(low), float(high)
         if not 0 <= high - low < math.inf:  # NaN and infinite bounds, too
             raise DataError(f"uniform: [{low:g}, {high:g}) is no interval of finite length; use finite low <= high")
