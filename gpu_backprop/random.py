@@ -2,8 +2,8 @@
 
 The words are the stream of `numpy.random.Philox(seed)`. Each draw owns whole blocks of four words, and element i uses
 word i of its draw, so a draw can be made again from its place in the stream (dropout does). The device draws:
-kernels/random.cu, or backends/draws.py on the CPU. Normals are the inverse distribution function of uniforms (P. J.
-Acklam's approximation, refined once by Halley's method).
+kernels/random.cu, or backends/draws.py on the CPU. Normals are the inverse distribution function of uniforms (M. J.
+Wichura's algorithm AS 241).
 """
 
 from __future__ import annotations
@@ -58,18 +58,22 @@ class Generator:
     def uniform(
         self, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = None, device: Any = None
     ) -> Tensor:
-        """Uniform floats in [low, high); narrow dtypes, too, never round up to `high`."""
+        """Uniform floats in [low, high), or `low` if both are equal; narrow dtypes, too, never round up to `high`."""
+        low, high = float(low), float(high)
+        if not 0 <= high - low < math.inf:  # NaN and infinite bounds, too
+            raise DataError(f"uniform: [{low:g}, {high:g}) is no interval of finite length; use finite low <= high")
         dtype = _float_dtype("uniform", dtype)
-        return self._draw("random_uniform", device, _shape(shape), low=float(low), high=float(high), dtype=dtype)
+        return self._draw("random_uniform", device, _shape(shape), low=low, high=high, dtype=dtype)
 
     def normal(
         self, shape: Any = (), mean: float = 0.0, std: float = 1.0, dtype: Any = None, device: Any = None
     ) -> Tensor:
         """Normal floats with the given mean and standard deviation."""
-        if std < 0:
-            raise DataError(f"normal: std={std} is negative; use at least 0")
+        mean, std = float(mean), float(std)
+        if not (math.isfinite(mean) and 0 <= std < math.inf):
+            raise DataError(f"normal: mean={mean:g} and std={std:g} are out of range; use finite ones, std at least 0")
         dtype = _float_dtype("normal", dtype)
-        return self._draw("random_normal", device, _shape(shape), mean=float(mean), std=float(std), dtype=dtype)
+        return self._draw("random_normal", device, _shape(shape), mean=mean, std=std, dtype=dtype)
 
     def integers(self, low: int, high: int, shape: Any = (), dtype: Any = "int64", device: Any = None) -> Tensor:
         """Integers in [low, high), by multiplying the words' upper 32 bits (spans up to 2**32)."""

@@ -45,6 +45,11 @@ def random_permutation(key: Key, offset: int, n: int) -> np.ndarray:
     return np.argsort(random_words(key, offset, (n,)), kind="stable")
 
 
+def dropout_mask(key: Key, offset: int, shape: Shape, p: float) -> np.ndarray:
+    """Where dropout keeps an element: u is at least p."""
+    return _unit(key, offset, shape) >= p
+
+
 def last_below(low: float, high: float, dtype: np.dtype) -> float:
     """The largest number of `dtype` below `high`, where uniforms end; infinity for an interval that is empty."""
     if not high > low:

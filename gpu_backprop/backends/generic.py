@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..ops import indexing
-from . import generic_indexing, generic_losses, generic_norms
+from . import draws, generic_indexing, generic_losses, generic_norms
 from .base import Functions
 from .faults import fault
 
@@ -303,8 +303,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         return result
 
     def dropout(x, p, key, offset, out=None):
-        words = np.random.Philox(key=np.array(key, np.uint64), counter=offset).random_raw(x.size)
-        keep = xp.asarray(((words >> np.uint64(11)) * 2.0**-53 >= p).reshape(x.shape))
+        keep = xp.asarray(draws.dropout_mask(key, offset, x.shape, p))
         scale = 1.0 / (1.0 - p) if p < 1 else 0.0
         return _put(xp.where(keep, x * scale, xp.zeros_like(x)), out)
 

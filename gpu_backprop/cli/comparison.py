@@ -8,6 +8,7 @@ weights and batch, to show what the errors add up to; that is told, not judged.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ ulp: the largest error, in units of the last place of the element itself (exp,
 tanh, ...), of the sum of the terms' absolute values (sums, products), or of the
 largest element (the rest). bound: what is allowed. differ: share of elements
 with other bits; with 0 ulp these are zeros of the other sign.
+whole step: what the errors add up to. An optimiser's first step is sign-like
+(Adam's is lr g / (|g| + eps)): where a gradient is rounding alone, as that of a
+bias ahead of a batch norm, it may flip, and the weights end far apart.
 """
 
 
@@ -67,7 +71,7 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
         raise DataError(f"--tolerance {settings.tolerance} is no error in ulp; use at least 0")
     first, *others = _places(settings.devices)
     task = _task(settings)
-    output.line(f"{task.title}; operations from the bits of {first.name}")
+    output.sentence(f"{task.title}; operations from the bits of {first.name}")
     with shadow(first, others) as operations:
         outcome = _step(task, first)
     chained = {other.name: _chain(task, other, outcome) for other in others}
@@ -197,8 +201,8 @@ def _report(output: Output, summary: dict[str, Any]) -> None:
     _operations(output, first, others, summary["operations"])
     output.line(LEGEND)
     for other, c in summary["chained"].items():
-        output.line(f"whole step: {_chained(first, other, c, summary['loss'])}")
-    output.line(_conclusion(summary))
+        output.sentence(f"whole step: {_chained(first, other, c, summary['loss'])}")
+    output.sentence(_conclusion(summary))
 
 
 def _operations(output: Output, first: str, others: Sequence[str], verdicts: Sequence[dict[str, Any]]) -> None:
@@ -221,7 +225,21 @@ def _operations(output: Output, first: str, others: Sequence[str], verdicts: Seq
         output.table("operations", header, wide, words=4)
     else:
         header = ["#", "operation, shapes", "dtype", "device", "ulp", "bound", "differ", "µs"]
+        room = output.room(header, narrow, column=1)
+        for row in narrow:
+            name, shapes = row[1].split("\n")
+            row[1] = f"{_folded(name, room)}\n{shapes}"
         output.table("operations", header, narrow, words=4)
+
+
+def _folded(name: str, width: int) -> str:
+    """A name in lines of at most `width`, broken behind underscores."""
+    lines = [""]
+    for part in re.split("(?<=_)", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _errors(result: dict[str, Any]) -> tuple[str, str, str]:
@@ -240,7 +258,9 @@ def _chained(first: str, other: str, c: dict[str, Any], loss: float) -> str:
     if not c["loss_ulp"] and not c["weights_ulp"]:
         return f"{first} and {other} have the same loss, {loss:.8g}, and the same weights after it"
     losses = f"loss {loss:.8g} on {first}, {c['loss']:.8g} on {other}"
-    return f"{losses}; weights within {_number(c['weights_ulp'])} ulp of the largest"
+    if not c["weights_ulp"]:
+        return f"{losses}; the same weights after it"
+    return f"{losses}; weights within {_number(c['weights_ulp'])} ulp of the largest, furthest in {c['furthest']}"
 
 
 def _conclusion(summary: dict[str, Any]) -> str:

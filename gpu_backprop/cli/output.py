@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,8 +34,23 @@ class Output:
         widths = (max(len(row[i]) for row in (header, *rows)) for i in range(len(header)))
         return not self.is_terminal or sum(widths) + 2 * len(header) <= self.console.width
 
+    def room(self, header: Sequence[str], rows: Sequence[Sequence[str]], column: int) -> int:
+        """How wide a column may be for the table, whose cells may have several lines, to fit the terminal."""
+        lines = ([line for cell in cells for line in cell.split("\n")] for cells in zip(header, *rows))
+        widths = [max(map(len, cell_lines)) for cell_lines in lines]
+        return self.console.width - 2 * len(header) - sum(widths) + widths[column]
+
     def line(self, text: str = "") -> None:
         print(text, file=self.stream, flush=True)
+
+    def sentence(self, text: str) -> None:
+        """A line; a terminal gets it folded between words."""
+        if self.is_terminal:
+            wrapper = textwrap.TextWrapper(
+                self.console.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
+            text = "\n".join(map(wrapper.fill, text.split("\n")))
+        self.line(text)
 
     def facts(self, title: str, rows: Iterable[tuple[str, Any]]) -> None:
         """Names and values, one below the other."""

@@ -47,6 +47,11 @@ def is_half(dtype: np.dtype) -> bool:
     return dtype.itemsize == 2 and is_floating(dtype)
 
 
+def epsilon(dtype: np.dtype) -> float:
+    """The distance from 1 to the next number of a float dtype."""
+    return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype.name]
+
+
 def as_dtype(spec: Any) -> np.dtype:
     """The supported dtype that `spec` names: a NumPy dtype, a scalar type, a Python type or a string."""
     if spec is float:

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from .. import random
-from ..core import dtypes
-from ..core.errors import DataError, DTypeError, ShapeError
+from ..core import dtypes, tape
+from ..core.errors import DataError, DTypeError, ShapeError, TapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
 from ..ops import indexing, linalg, losses, neural, normalization, reduction
@@ -52,15 +52,25 @@ def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def embedding(input: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
-    """Rows of weight (n, width) by index. The row `padding_idx` gets no gradient."""
+    """Rows of weight (n, width) by index. The row `padding_idx`, from -n to n - 1, gets no gradient."""
     index = _tensor(input, weight)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"embedding: indices of {index.dtype} are not integers; cast them with x.astype(gb.int64)")
     if weight.ndim != 2:
         raise ShapeError(f"embedding: a weight of shape {list(weight.shape)} is not a table; give (rows, width)")
     if padding_idx is not None:
-        padding_idx %= weight.shape[0]
+        padding_idx = padding_row("embedding", padding_idx, weight.shape[0])
     return indexing.embedding(weight, index, padding_idx=padding_idx)
+
+
+def padding_row(name: str, padding_idx: Any, rows: int) -> int:
+    """`padding_idx`, which may count from the back, as a row of a table of `rows`."""
+    (row,) = reduction.as_integers(name, "padding_idx", padding_idx)
+    if not rows:
+        raise DataError(f"{name}: padding_idx={row} for a table without rows; leave it out")
+    if not -rows <= row < rows:
+        raise DataError(f"{name}: padding_idx={row} is not one of the {rows} rows; use {-rows} to {rows - 1}")
+    return row % rows
 
 
 def one_hot(labels: Any, num_classes: int = -1, *, dtype: Any = None) -> Tensor:
@@ -71,10 +81,13 @@ def one_hot(labels: Any, num_classes: int = -1, *, dtype: Any = None) -> Tensor:
     y = _tensor(labels)
     if y.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: labels of {y.dtype} are not integers; cast them with x.astype(gb.int64)")
+    (num_classes,) = reduction.as_integers("one_hot", "num_classes", num_classes)
     if num_classes == -1:
         if not y.size:
             raise DataError("one_hot: without labels num_classes cannot be found out; pass it")
         num_classes = int(y.max().item()) + 1
+        if num_classes < 1:
+            raise DataError(f"one_hot: label {y.min().item()} is negative; classes are counted from 0")
     if num_classes < 1:
         raise DataError(f"one_hot: num_classes={num_classes} leaves no class; use 1 or more, or -1 to find it out")
     return indexing.one_hot(y, num_classes=num_classes, dtype=dtypes.int64 if dtype is None else dtypes.as_dtype(dtype))
@@ -187,15 +200,13 @@ def layer_norm(
 
 
 def rms_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axes; eps=None is the machine epsilon of x's dtype."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes, which are of shape `normalized_shape`.
+
+    eps=None is the machine epsilon of the dtype that it computes in: float64's for float64, else float32's.
+    """
     x = _floating("rms_norm", input)
-    small = epsilon(x.dtype) if eps is None else float(eps)
+    small = dtypes.epsilon(dtypes.float32 if dtypes.is_half(x.dtype) else x.dtype) if eps is None else float(eps)
     return _like(normalization.rms_norm(*_rows("rms_norm", x, normalized_shape, weight), eps=small), x)
-
-
-def epsilon(dtype: Any) -> float:
-    """The distance from 1 to the next number of a float dtype."""
-    return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype.name]
 
 
 def _like(out: Tensor, x: Tensor) -> Tensor:
@@ -215,8 +226,8 @@ def batch_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias for each channel (axis 1) over all other axes.
 
-    In training with the statistics of the batch, which move the running ones by `momentum` (the running variance by
-    the unbiased estimate); otherwise with the running ones, which get no gradient.
+    In training with the statistics of the batch, which move the running ones, if given, by `momentum` (the running
+    variance by the unbiased estimate); otherwise with the running ones, which get no gradient.
     """
     source = _floating("batch_norm", input)
     if source.ndim < 2:
@@ -234,8 +245,9 @@ def batch_norm(
             raise DataError("batch_norm: running statistics are needed outside training; pass them, or training=True")
         return _like(normalization.batch_norm_inference(x, weight, bias, *running, eps=float(eps)), source)
     check_batch(x)
-    if running_mean is None or running_var is None:
-        running = None, None
+    if (running_mean is None) != (running_var is None):
+        given, missing = ("running_var", "running_mean") if running_mean is None else ("running_mean", "running_var")
+        raise DataError(f"batch_norm: {given} without {missing}; pass both, or neither")
     # the running statistics keep their dtype: they are written in place
     dtype = dtypes.result_type(*(t for t in (x, weight, bias) if t is not None))
     operands = (t if t is None else t.astype(dtype, copy=False) for t in (x, weight, bias))
@@ -335,7 +347,8 @@ def cross_entropy(
 ) -> Tensor:
     """-log softmax(x)[label], for logits (n, classes), (n, classes, ...) or (classes,).
 
-    target: integer labels (n, ...), or class probabilities of the shape of input. weight: one number a class.
+    target: integer labels (n, ...), or class probabilities of the shape of input. weight: one number a class, which
+    gets a gradient beside probabilities only; beside labels one that requires grad is a TapeError.
     ignore_index: a label whose rows do not count. label_smoothing: share of the target spread over all classes.
     reduction "mean" divides by the weights of the labels that count.
     """
@@ -371,6 +384,11 @@ def cross_entropy(
         raise DTypeError(f"cross_entropy: labels of {y.dtype} are not integers; cast them with y.astype(gb.int64)")
     if reduction == "mean" and not x.size:
         raise DataError("cross_entropy: an empty batch has no mean; leave it out, or use reduction='sum'")
+    if weight is not None and weight.requires_grad and tape.is_grad_enabled():
+        raise TapeError(
+            "cross_entropy: a weight that requires grad gets no gradient beside integer labels; "
+            "pass weight.detach(), or the target as probabilities, such as one_hot(y, n, dtype=x.dtype)"
+        )
     if y.dtype != dtypes.int64:
         y = y.astype(dtypes.int64)
     if x.ndim != 2:

@@ -74,9 +74,7 @@ class Embedding(Module):
         self.num_embeddings = positive(self, "num_embeddings", num_embeddings)
         self.embedding_dim = positive(self, "embedding_dim", embedding_dim)
         if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise DataError(f"Embedding: padding_idx={padding_idx} is not one of the {num_embeddings} rows")
-            padding_idx %= num_embeddings
+            padding_idx = F.padding_row("Embedding", padding_idx, self.num_embeddings)
         self.padding_idx = padding_idx
         self.weight = Parameter(empty((self.num_embeddings, self.embedding_dim), device, dtype))
         self.reset_parameters()
@@ -162,7 +160,7 @@ class Standardize(Module):
                     "clean the data first"
                 )
             # rounding leaves a constant column with a deviation of some last places of its mean
-            constant = ew.less_equal(scale, ew.abs(mean) * (8 * F.epsilon(dtypes.float64)))
+            constant = ew.less_equal(scale, ew.abs(mean) * (8 * dtypes.epsilon(dtypes.float64)))
             scale = ew.where(constant, 1.0, scale)
             kind = self._kind if self.mean is None else self.mean.dtype
             home = x.device if self.mean is None else self.mean.device

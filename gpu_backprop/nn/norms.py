@@ -56,8 +56,9 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """x / sqrt(mean(x^2) + eps) * weight over the last axes; eps=None is the machine epsilon of x's dtype.
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes.
 
+    eps=None is the machine epsilon of the dtype that it computes in: float64's for float64, else float32's.
     Zhang and Sennrich, arXiv:1910.07467.
     """
 

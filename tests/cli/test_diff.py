@@ -137,16 +137,46 @@ def test_the_table_fits_a_terminal(capsys, other, monkeypatch):
     assert main(["diff"]) == 1
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     table = lines[1 : lines.index("")]
-    assert max(map(len, table)) <= 80
+    assert max(map(len, lines)) <= 80
     start = next(i for i, line in enumerate(table) if " sum " in line)
     assert re.match(r"\d+ +sum +float32 +cpu +[\d,]+ *$", table[start])
     assert re.match(r" +64x10 +other +0 +32 +0 +[\d,]+ *$", table[start + 1])
     assert re.match(r" +third +failed *$", table[start + 2])
-    assert lines[-1].endswith(", sum, on third: ZeroDivisionError: integer division or modulo by zero")
+    assert " ".join(map(str.strip, lines[-2:])).endswith(
+        ", sum, on third: ZeroDivisionError: integer division or modulo by zero"
+    )
     monkeypatch.setenv("COLUMNS", "200")
     main(["diff"])
     wide = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert "other ulp  bound  differ  third ulp  bound  differ  cpu µs  other µs  third µs" in wide
+
+
+def test_a_narrow_terminal_folds_names_at_underscores(capsys, tmp_path, other, monkeypatch):
+    losses = "gb.nn.functional.binary_cross_entropy_with_logits(p, gb.ones_like(p))"
+    (tmp_path / "m.py").write_text(f"{GOOD}\ndef loss(p, t):\n    return {losses}\n")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for columns in (80, 64):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(["diff", "--model", "m.py"]) == 0
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+        table = lines[: lines.index("")]
+        assert max(map(len, table)) <= columns
+        names = [re.match(r"(?:\d+ +| +)([a-z_]+)(?: |$)", line) for line in table[3:]]
+        joined = "".join(found[1] + " " * (not found[1].endswith("_")) for found in names if found)
+        assert " binary_cross_entropy_with_logits_backward " in joined
+        assert not any(name in joined for name in ("backwar ", " ackward", " logit "))
+
+
+def test_a_step_that_flips_a_gradient_of_pure_rounding_is_explained(capsys, tmp_path, other):
+    """The first bias is ahead of a batch norm, so that its gradient is 0 but for rounding."""
+    (tmp_path / "m.py").write_text(GOOD)
+    noise = np.float32(1e-8)
+    other.native["sum"] = lambda x, out=None, **attrs: np.add(np.sum(x, **attrs), noise, out=out)
+    assert main(["diff", "--model", "m.py"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"; weights within [\d,]{5,} ulp of the largest, furthest in 0\.bias\n", out)
+    assert "first step is sign-like" in out
+    assert max(map(len, comparison.LEGEND.splitlines())) <= 80
 
 
 def test_seed_and_batch_size(capsys, other):

@@ -122,6 +122,12 @@ def test_gradients_of_sixteen_bit_tensors(name: str) -> None:
     assert x.grad.tolist() == [2.0] * 4096
 
 
+@pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16"])
+def test_epsilon(name: str) -> None:
+    info = ml_dtypes.finfo(name) if name == "bfloat16" else np.finfo(name)
+    assert dtypes.epsilon(dtypes.as_dtype(name)) == float(info.eps)
+
+
 def test_overflow_of_float16_is_inf() -> None:
     with np.errstate(over="ignore"):
         assert gb.tensor([60000.0], dtype="float16").sum().item() == 60000

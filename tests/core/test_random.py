@@ -11,6 +11,7 @@ from scipy import stats
 import gpu_backprop as gb
 from gpu_backprop.backends import draws
 from gpu_backprop.backends.draws import inverse_normal
+from gpu_backprop.core import dtypes
 from gpu_backprop.random import Generator
 
 
@@ -79,7 +80,7 @@ def test_a_seed_gives_the_same_numbers_on_every_device(dtype: str, device: str) 
     for a, b in zip(here, cpu):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
-    spacing = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
+    spacing = dtypes.epsilon(dtypes.as_dtype(dtype))
     np.testing.assert_allclose(
         here_normal.astype(np.float64), cpu_normal.astype(np.float64), rtol=2 * spacing, atol=2 * spacing
     )
@@ -119,8 +120,23 @@ def test_normal_mean_and_deviation() -> None:
     a, b = Generator(1).normal((3, 4), dtype="float64"), Generator(1).normal((3, 4), 2.0, 0.5, dtype="float64")
     np.testing.assert_allclose(b.numpy(), a.numpy() * 0.5 + 2, rtol=1e-15)
     assert Generator(1).normal(3).dtype == gb.float32
-    with pytest.raises(gb.DataError, match="std=-1 is negative"):
-        gb.random.normal(3, std=-1)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(1, 0), (NAN, 1), (0, NAN), (-INF, 0), (0, INF), (INF, INF), (-1e308, 1e308)]
+)
+def test_uniform_refuses_what_is_no_interval(low: float, high: float, device: str) -> None:
+    with pytest.raises(gb.DataError, match=r"uniform: \[.*, .*\) is no interval of finite length; use finite low <= h"):
+        gb.random.uniform(3, low, high)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0, -1), (0, NAN), (0, INF), (NAN, 1), (-INF, 1)])
+def test_normal_refuses_what_is_no_distribution(mean: float, std: float, device: str) -> None:
+    with pytest.raises(gb.DataError, match=f"normal: mean={mean} and std={std} are out of range; use finite ones"):
+        gb.random.normal(3, mean, std)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 10), (-5, 3), (7, 8), (0, 2**32), (-(2**31), 2**31)])

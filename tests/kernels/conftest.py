@@ -11,7 +11,7 @@ import pytest
 
 from gpu_backprop.backends import cuda, emulated, table
 from gpu_backprop.backends.kernels import Kernel
-from gpu_backprop.core import devices
+from gpu_backprop.core import devices, dtypes
 
 from ..conftest import require_emulated
 
@@ -85,10 +85,6 @@ def rounded(values: Any, dtype: np.dtype) -> np.ndarray:
         return bits.view(np.float32).astype(dtype)
 
 
-def epsilon(dtype: np.dtype) -> float:
-    return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype.name]
-
-
 def tiny(dtype: np.dtype) -> float:
     """The spacing of denormal numbers."""
     return {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}[dtype.name]
@@ -104,7 +100,7 @@ def check(
     target = rounded(expected, dtype).astype(np.float64)
     got = result.astype(np.float64)
     with np.errstate(all="ignore"):
-        room = (ulps - 0.5) * (epsilon(dtype) * np.maximum(np.abs(target), scale) + tiny(dtype))
+        room = (ulps - 0.5) * (dtypes.epsilon(dtype) * np.maximum(np.abs(target), scale) + tiny(dtype))
         good = (got == target) | (np.isnan(got) & np.isnan(target)) | (np.abs(got - target) <= room)
     if not good.all():
         at = tuple(int(i) for i in np.argwhere(~good)[0])

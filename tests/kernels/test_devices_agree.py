@@ -13,9 +13,10 @@ import pytest
 from gpu_backprop.backends import emulated, layouts, table
 from gpu_backprop.backends.cuda import KernelBackend
 from gpu_backprop.backends.emulated import EmulatedLauncher
+from gpu_backprop.core import dtypes
 
 from ..conftest import require_emulated
-from .conftest import DTYPES, compile_first, cuda_backend, epsilon, on, tiny
+from .conftest import DTYPES, compile_first, cuda_backend, on, tiny
 from .samples import BOUNDS, EXACT, Bound, Sample, samples
 
 FILES = sorted({kernel.file for kernel in table.instantiations()})
@@ -55,9 +56,9 @@ def differences(got: np.ndarray, expected: np.ndarray, bound: Bound) -> np.ndarr
     accumulator = np.dtype(np.float64 if got.dtype.itemsize == 8 else np.float32)
     with np.errstate(invalid="ignore"):
         size = np.maximum(np.abs(a), np.abs(b))
-        room = bound.ulps * (epsilon(accumulator) * np.maximum(size, bound.scale) + tiny(accumulator))
+        room = bound.ulps * (dtypes.epsilon(accumulator) * np.maximum(size, bound.scale) + tiny(accumulator))
         if accumulator != got.dtype:  # rounded once more
-            room = room + epsilon(got.dtype) * size + tiny(got.dtype)
+            room = room + dtypes.epsilon(got.dtype) * size + tiny(got.dtype)
         return ~(same | (np.abs(a - b) <= room))
 
 

@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 from gpu_backprop.backends import draws, layouts, table
+from gpu_backprop.core import dtypes
 from gpu_backprop.core.errors import DTypeError
 
 from .conftest import DTYPES, check, compile_first, draw, instantiations, on
 
 SIZES = (0, 1, 31, 32, 33, 1000, 2049)
 STREAMS = (((1, 2), 0), ((2**64 - 1, 7), 3), ((0, 0), 2**64 - 2))  # the last one carries into the second word
-LIMITS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,7 +82,7 @@ def test_uniforms_that_would_round_up_to_the_end_are_the_last_number_before_it(b
     exact = (numpy_words((1, 2), 3, 20_000) >> np.uint64(11)) * 2.0**-53 + 1
     up = exact.astype(dtype) == 2  # there are some
     assert up.any()
-    assert (found[up] == 2 - LIMITS[dtype.name]).all()
+    assert (found[up] == 2 - dtypes.epsilon(dtype)).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -123,7 +123,7 @@ def test_normals_are_the_cpus(backend, dtype):
     dtype = table.dtype_of(dtype)
     found = call(backend, "random_normal", (5, 6), 7, (20_000,), mean=0.0, std=1.0, dtype=dtype)
     cpu = draws.random_normal((5, 6), 7, (20_000,), 0.0, 1.0, dtype).astype(np.float64)
-    assert np.all(np.abs(found.astype(np.float64) - cpu) <= 2 * LIMITS[dtype.name] * np.abs(cpu))
+    assert np.all(np.abs(found.astype(np.float64) - cpu) <= 2 * dtypes.epsilon(dtype) * np.abs(cpu))
 
 
 def test_normals_fill_both_tails(backend):

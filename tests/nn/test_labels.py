@@ -21,8 +21,12 @@ def test_one_hot(device):
         assert out.dtype.name == dtype
         np.testing.assert_array_equal(out.astype("float64").numpy(), np.eye(4)[labels])
     assert F.one_hot(gb.zeros((0, 2), dtype="int64"), 3).shape == (0, 2, 3)
-    assert F.one_hot(gb.tensor(1), 2).tolist() == [0, 1]
+    assert F.one_hot(gb.tensor(1), np.int64(2)).tolist() == [0, 1]
     assert not out.requires_grad
+
+
+def padded(padding_idx, rows=3):
+    return F.embedding(gb.zeros(0, dtype="int64"), gb.ones((rows, 2)), padding_idx=padding_idx)
 
 
 BAD = [
@@ -32,6 +36,13 @@ BAD = [
     (lambda: F.one_hot(gb.tensor([0]), 0), gb.DataError, "one_hot: num_classes=0 leaves no class"),
     (lambda: F.one_hot(gb.tensor([0, 3]), 3), gb.DataError, r"one_hot: label 3 is not one of the 3 classes 0\.\.2"),
     (lambda: F.one_hot(gb.tensor([0, -1])), gb.DataError, r"one_hot: label -1 is not one of the 1 classes 0\.\.0"),
+    (lambda: F.one_hot(gb.tensor([-2, -7])), gb.DataError, "one_hot: label -7 is negative"),
+    (lambda: F.one_hot(gb.tensor([0]), 2.5), gb.DTypeError, r"one_hot: num_classes 2\.5 is not made of integers"),
+    (lambda: padded(3), gb.DataError, r"embedding: padding_idx=3 is not one of the 3 rows; use -3 to 2"),
+    (lambda: padded(-4), gb.DataError, "embedding: padding_idx=-4 is not"),
+    (lambda: padded(0.5), gb.DTypeError, r"embedding: padding_idx 0\.5 is not made of integers"),
+    (lambda: padded(0, rows=0), gb.DataError, "embedding: padding_idx=0 for a table without rows; leave it out"),
+    (lambda: F.embedding(gb.tensor([0]), gb.ones((0, 2))), gb.DataError, "embedding: index 0"),
     (lambda: F.embedding(gb.tensor([0, 3]), gb.ones((3, 2))), gb.DataError, r"index 3 is not one of the 3 rows 0\.\.2"),
     (lambda: F.embedding(gb.tensor([-1]), gb.ones((3, 2))), gb.DataError, "embedding: index -1"),
     (lambda: gb.take(gb.ones((3, 2)), gb.tensor([3]), axis=0), IndexError, "index 3 is out of bounds .*use indices"),

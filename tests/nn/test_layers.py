@@ -9,6 +9,7 @@ import pytest
 from scipy.special import erf
 
 import gpu_backprop as gb
+from gpu_backprop.core import dtypes
 
 from .numeric import check_gradients
 
@@ -150,6 +151,17 @@ def test_rms_norm(eps, device):
     layer.load_state_dict({"weight": [1.0, -2.0, 3.0]})
     expected = X / np.sqrt((X * X).mean(1, keepdims=True) + (np.finfo(float).eps if eps is None else eps)) * [1, -2, 3]
     np.testing.assert_allclose(values(layer(gb.tensor(X))), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_rms_norm_adds_the_epsilon_that_it_computes_with(dtype, device):
+    """As PyTorch does: float32's for 16-bit floats, whose own would drown small inputs."""
+    x = gb.tensor(X * 1e-3, dtype=dtype)
+    exact = values(x).astype(np.float64)
+    expected = exact / np.sqrt((exact * exact).mean(1, keepdims=True) + 2.0**-23)
+    for out in (F.rms_norm(x, 3), gb.nn.RMSNorm(3, dtype=dtype)(x)):
+        assert out.dtype == dtype
+        np.testing.assert_allclose(values(out).astype(np.float64), expected, rtol=dtypes.epsilon(x.dtype))
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (4, 3, 6)])
@@ -354,7 +366,8 @@ BAD = [
     (lambda: gb.nn.Embedding(3, 2)(gb.tensor([0, 3])), gb.DataError, "index 3 is not one of the 3 rows"),
     (lambda: gb.nn.Embedding(3, 2)(gb.tensor([-1])), gb.DataError, "index -1"),
     (lambda: gb.nn.Embedding(3, 2)(gb.tensor([0.5])), gb.DTypeError, "float32 are not integers"),
-    (lambda: gb.nn.Embedding(3, 2, padding_idx=3), gb.DataError, "padding_idx=3"),
+    (lambda: gb.nn.Embedding(3, 2, padding_idx=3), gb.DataError, "Embedding: padding_idx=3 is not one of the 3 rows"),
+    (lambda: gb.nn.Embedding(3, 2, padding_idx=1.5), gb.DTypeError, r"Embedding: padding_idx 1\.5"),
     (lambda: gb.nn.Dropout(1.5), gb.DataError, "p=1.5 is not a probability"),
     (lambda: F.dropout(gb.tensor([1, 2])), gb.DTypeError, "int64 is not floating"),
     (lambda: gb.nn.LayerNorm(4)(gb.ones((2, 3))), gb.ShapeError, r"\[2, 3\] does not end in normalized_shape \[4\]"),
@@ -362,6 +375,16 @@ BAD = [
     (lambda: F.layer_norm(gb.ones((2, 3)), 3, gb.ones(1)), gb.ShapeError, r"a weight of shape \[1\] for .* \[3\]"),
     (lambda: F.layer_norm(gb.ones((2, 3)), 3, None, gb.ones((1, 3))), gb.ShapeError, r"a bias of shape \[1, 3\]"),
     (lambda: F.batch_norm(gb.ones((2, 3)), None, None), gb.DataError, "running statistics are needed"),
+    (
+        lambda: F.batch_norm(gb.ones((2, 3)), gb.ones(3), None, training=True),
+        gb.DataError,
+        "batch_norm: running_mean without running_var; pass both, or neither",
+    ),
+    (
+        lambda: F.batch_norm(gb.ones((2, 3)), None, gb.ones(3), training=True),
+        gb.DataError,
+        "batch_norm: running_var without running_mean",
+    ),
     (lambda: gb.nn.BatchNorm1d(3)(gb.ones((1, 3))), gb.DataError, "1 values a channel"),
     (lambda: gb.nn.BatchNorm1d(3)(gb.ones((0, 3))), gb.DataError, "0 values a channel"),
     (lambda: gb.nn.BatchNorm1d(3)(gb.ones((2, 4))), gb.ShapeError, r"\[2, 4\] for num_features=3"),

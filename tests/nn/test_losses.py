@@ -203,6 +203,23 @@ def test_bad_input_is_named(case):
     assert "\n" not in str(caught.value)
 
 
+def test_a_class_weight_that_requires_grad(device):
+    """Beside labels it is refused, as by PyTorch, rather than left without a gradient; the remedies work."""
+    x, labels = gb.tensor([[0.5, -1.0, 2.0], [1.0, 0.0, -1.0]], requires_grad=True), gb.tensor([0, 2])
+    weight = gb.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    for w in (weight, weight * 2):
+        with pytest.raises(gb.TapeError, match=r"cross_entropy: a weight that requires grad .* weight\.detach\(\)"):
+            F.cross_entropy(x, labels, w)
+    with gb.no_grad():
+        plain = F.cross_entropy(x, labels, weight, reduction="sum")
+    assert F.cross_entropy(x, labels, weight.detach(), reduction="sum").item() == plain.item()
+    soft = F.cross_entropy(x, F.one_hot(labels, 3, dtype=x.dtype), weight, reduction="sum")
+    assert soft.item() == pytest.approx(plain.item(), rel=1e-6)
+    soft.backward()
+    terms = -log_softmax(x.numpy())[[0, 1], [0, 2]]
+    np.testing.assert_allclose(weight.grad.numpy(), [terms[0], 0, terms[1]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_cross_entropy_leaves_ignored_rows_out_whatever_they_hold(device, reduction):
     rows = [[0.5, -1.0, 2.0], [float("nan"), float("inf"), 0.0], [1.0, 0.0, -1.0]]

@@ -19,8 +19,6 @@ from gpu_backprop.ops.primitive import Primitive
 from .opinfo import OPS, Op
 
 DIFFERENTIABLE = [op for op in OPS if op.gradient]
-# unit in the last place, relative
-ULP = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 each_op = pytest.mark.parametrize("op", OPS, ids=str)
 each_differentiable = pytest.mark.parametrize("op", DIFFERENTIABLE, ids=str)
@@ -90,7 +88,7 @@ def check_rounded_value(op: Op, dtype: str, device: str) -> None:
         np.testing.assert_allclose(
             found.numpy().astype(np.float64),
             expected,
-            rtol=ulps * ULP[dtype],
+            rtol=ulps * dtypes.epsilon(found.dtype),
             atol=(4 if op.half else 8) * 2.0**-24,
             strict=True,
         )
@@ -120,8 +118,9 @@ def compare_devices(op: Op, device: str, dtype: str = "float64") -> None:
 
     for found, expected in zip(everything(device), everything("cpu"), strict=True):
         scale = max(1.0, float(np.max(np.abs(expected.astype(np.float64)), initial=0)))
+        tolerance = 64 * dtypes.epsilon(found.dtype)
         np.testing.assert_allclose(
-            found.astype(np.float64), expected.astype(np.float64), rtol=64 * ULP[dtype], atol=64 * ULP[dtype] * scale
+            found.astype(np.float64), expected.astype(np.float64), rtol=tolerance, atol=tolerance * scale
         )
 
 
@@ -190,9 +189,10 @@ def test_gradient_in_rounded_dtypes(op: Op, dtype: str) -> None:
                 continue
             assert x.grad.dtype == x.dtype
             expected = e.grad.numpy()
-            tolerance = 24 * ULP[dtype] * max(1.0, float(np.max(np.abs(expected), initial=0)))
+            scale = max(1.0, float(np.max(np.abs(expected), initial=0)))
+            tolerance = 24 * dtypes.epsilon(x.dtype)
             np.testing.assert_allclose(
-                x.grad.numpy().astype(np.float64), expected, rtol=24 * ULP[dtype], atol=tolerance
+                x.grad.numpy().astype(np.float64), expected, rtol=tolerance, atol=tolerance * scale
             )
 
 

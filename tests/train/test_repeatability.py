@@ -11,15 +11,18 @@ import gpu_backprop as gb
 from gpu_backprop.cli import main
 
 
-def train_digits(device: str, folder: Path) -> dict[str, np.ndarray]:
-    """The weights after four steps, with dropout and weight decay."""
-    arguments = ["train", "--epochs", "1", "--limit", "256", "--dropout", "0.3", "--optimizer", "adamw"]
+def train_digits(device: str, folder: Path, *more: str) -> dict[str, np.ndarray]:
+    """The weights after one epoch, with dropout and weight decay."""
+    arguments = ["train", "--epochs", "1", "--dropout", "0.3", "--optimizer", "adamw", *more]
     assert main([*arguments, "--device", device, "--out", str(folder)]) == 0
     return {k: v.numpy() for k, v in gb.load(folder / "model.safetensors", device="cpu").state_dict().items()}
 
 
-def test_two_runs_on_digits_end_with_identical_weights(device, tmp_path):
-    first, second = (train_digits(device, tmp_path / name) for name in "ab")
+@pytest.mark.parametrize(
+    "more", [("--limit", "256"), pytest.param((), marks=pytest.mark.full)], ids=["four steps", "all digits"]
+)
+def test_two_runs_on_digits_end_with_identical_weights(device, tmp_path, more):
+    first, second = (train_digits(device, tmp_path / name, *more) for name in "ab")
     gb.manual_seed(0)
     start = gb.nn.MLP([64, 256, 128, 10], device="cpu").state_dict()
     assert first.keys() == second.keys()
