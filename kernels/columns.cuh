@@ -14,7 +14,7 @@
 template <class R, class T, class I, class Lane, class Finish>
 __device__ inline void reduce_tiles(I outer, I n, I columns, void* workspace, u32* tickets, Lane lane, Finish finish) {
     using Walk = Tile<true, T, I>;
-    constexpr int N = Walk::N, UNROLL = 4;  // rows in flight
+    constexpr int N = Walk::N, UNROLL = R::CENTRED ? 2 : 4;  // rows in flight; more would spill the states of Var
     const I tiles = Walk::number(columns), height = I(blockDim.y);
 
     for (I tile = blockIdx.x; tile < outer * tiles; tile += gridDim.x) {
