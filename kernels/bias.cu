@@ -14,6 +14,7 @@ template <class T, int N> struct Pair {
 
 template <class Op, class T, class I> struct ActivationLane {
     static constexpr int N = Tile<true, T, I>::N;
+    static constexpr int ROWS = sizeof(T) == 8 ? 1 : 2;  // of two arrays; GELU in double takes the other registers
     const T *g, *y;
     T* dx;
     I pitch;

@@ -68,6 +68,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_rows(
 
 template <class R, class T, class I> struct Columns {
     static constexpr int N = Tile<true, T, I>::N;
+    static constexpr int ROWS = R::CENTRED ? 2 : 4;  // more would spill the states of Var
     const T* from;
     I pitch;
     int count;
