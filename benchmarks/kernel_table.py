@@ -148,7 +148,9 @@ def batch_norms(layout: str) -> tuple[Row, ...]:
          lambda b, f: f(b.y, b.x, b.mean, b.var, eps=EPS, training=False)[0], gradient(evaluate, "weight", "row")),
     )  # fmt: skip
     return tuple(
-        Row(f"batch_norm of {layout}, {name}", primitive, moved, ROWS, ours, None, torch, launches, layout == "channels")
+        Row(
+            f"batch_norm of {layout}, {name}", primitive, moved, ROWS, ours, None, torch, launches, layout == "channels"
+        )
         for name, primitive, moved, launches, ours, torch in rows
     )
 

@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from kernel_cases import Bench, Case, Step, cases, updates  # noqa: E402
+from kernel_cases import Bench, Case, Step, cases, updates
 
 # rows, columns, parameters of an optimiser, seconds a turn, rounds
 SIZES = {"cuda": (16384, 4096, 120_000_000, 0.004, 9), "emulated": (24, 40, 1000, 0.0, 2)}

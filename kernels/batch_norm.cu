@@ -48,14 +48,8 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) batch_norm_statistics(
                         const A d = values[k] - states[k].mean, mean = fma(d, share, states[k].mean);
                         states[k] = {count, mean, fma(d, values[k] - mean, states[k].squares)};
                     }
-                } else {  // n more elements for the channel: their own mean and squares first
-                    A sum = A(0), squares = A(0);
-#pragma unroll
-                    for (int k = 0; k < N; ++k) sum += k < n ? values[k] : A(0);
-                    const A mean = sum / A(n);
-#pragma unroll
-                    for (int k = 0; k < N; ++k) squares += k < n ? (values[k] - mean) * (values[k] - mean) : A(0);
-                    states[0] = Op::combine(states[0], {A(n), mean, squares});
+                } else {
+                    states[0] = Op::combine(states[0], Op::run(values, n));
                 }
             });
         if (!combine_tile<Op>(states, tile, workspace, tickets)) continue;

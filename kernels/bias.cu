@@ -8,20 +8,27 @@
 #include "columns.cuh"
 #include "functors.cuh"
 
-template <class T> struct Pair {
-    T g, y;
+template <class T, int N> struct Pair {
+    Pack<T, N> g, y;
 };
 
 template <class Op, class T, class I> struct ActivationLane {
+    static constexpr int N = Tile<true, T, I>::N;
+    static constexpr int ROWS = sizeof(T) == 8 ? 1 : 2;  // of two arrays; GELU in double takes the other registers
     const T *g, *y;
     T* dx;
     I pitch;
+    int count;
     Acc<T> z, w;
 
-    __device__ Pair<T> load(I i) const { return {g[i * pitch], y[i * pitch]}; }
-    __device__ Acc<T> element(Pair<T> pair, I i) const {
-        dx[i * pitch] = narrow<T>(apply<Op>(widen(pair.g), widen(pair.y), z, w));
-        return widen(dx[i * pitch]);  // as it is stored
+    __device__ Pair<T, N> load(I i) const { return {::load<N>(g + i * pitch, count), ::load<N>(y + i * pitch, count)}; }
+    __device__ void values(Pair<T, N> pair, I i, Acc<T> (&to)[N]) const {
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            pair.g.value[k] = narrow<T>(apply<Op>(widen(pair.g.value[k]), widen(pair.y.value[k]), z, w));
+            to[k] = widen(pair.g.value[k]);  // as it is stored
+        }
+        store<N>(dx + i * pitch, pair.g, count);
     }
 };
 
@@ -31,10 +38,10 @@ template <class Op, class T, class I> struct ActivationLane {
 template <class Op, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) activation_bias_backward(
         I rows, I columns, T* dx, T* db, const T* g, const T* y, Acc<T> z, Acc<T> w, void* workspace, u32* tickets) {
-    reduce_tiles<Sum<Acc<T>, I>>(
+    reduce_tiles<Sum<Acc<T>, I>, T>(
             I(1), rows, columns, workspace, tickets,
-            [=](I, I column, bool) {
-                return ActivationLane<Op, T, I>{g + column, y + column, dx + column, columns, z, w};
+            [=](I, I column, int count) {
+                return ActivationLane<Op, T, I>{g + column, y + column, dx + column, columns, count, z, w};
             },
             [=](I, I column, Acc<T> sum) { db[column] = narrow<T>(sum); });
 }

@@ -1,60 +1,58 @@
 // Reductions along columns of (outer, n, columns): what kernels that reduce an axis other than the last share.
 //
-// A tile is 32 neighbouring columns, a warp of a (32, 8) block takes every 8th row of it. Too few tiles to fill the GPU:
-// each is split over gridDim.y blocks, and the block that finishes last combines their states in order of the split.
+// The tiles are those of tiles.cuh: a thread takes a pack of neighbouring columns, and every blockDim.y-th row of them.
+// Too few tiles to fill the GPU: each is split over gridDim.y blocks, and the block that finishes last combines their
+// states in order of the split.
 #pragma once
 
-#include "reducers.cuh"
+#include "tiles.cuh"
 
-// The result of a column for its 8 threads of a (32, 8) block; right in the threads of the first warp.
-template <class R> __device__ inline typename R::State column_reduce(typename R::State state) {
-    __shared__ typename R::State warps[WARPS][WARP];
-    __syncthreads();  // what the call before left may still be read
-    warps[threadIdx.y][threadIdx.x] = state;
-    __syncthreads();
-    if (threadIdx.y == 0)
-        for (int warp = 1; warp < WARPS; ++warp) state = R::combine(state, warps[warp][threadIdx.x]);
-    return state;
-}
-
-// `lane(batch, column, inside)` gives a thread what it needs of its column (inside: there is one): .load(i) reads row i,
-// .element(loaded, i) makes it a state. finish(batch, column, state) takes the result.
-// launcher: grid (outer * tiles or fewer, splits), block (32, 8); with splits a workspace for (outer * tiles, splits, 32)
-// states and a zeroed ticket a tile.
-template <class R, class I, class Lane, class Finish>
+// `lane(batch, column, count)` gives a thread what it needs of its pack, `count` columns from `column` on: .load(i) reads
+// row i, .values(loaded, i, to) makes it the N values to reduce, and ROWS rows are in flight. finish(batch, column, state)
+// takes a result. Where the reducer has no runs, ROWS changes no bits.
+// launcher: grid (outer * tiles or fewer, splits), block (packs, rows); with splits a workspace for (outer * tiles, splits,
+// blockDim.x, N) states and a zeroed ticket a tile
+template <class R, class T, class I, class Lane, class Finish>
 __device__ inline void reduce_tiles(I outer, I n, I columns, void* workspace, u32* tickets, Lane lane, Finish finish) {
-    using State = typename R::State;
-    State* partial = static_cast<State*>(workspace);
-    constexpr int UNROLL = 4;  // loads in flight
-    const I splits = gridDim.y, split = blockIdx.y;
-    const I chunk = (n + splits - 1) / splits;
-    const I begin = split * chunk, end = n - begin < chunk ? n : begin + chunk;
-    const I tiles = (columns + WARP - 1) / WARP;
+    using Walk = Tile<true, T, I>;
+    constexpr int N = Walk::N;
+    const I tiles = Walk::number(columns), height = I(blockDim.y);
 
     for (I tile = blockIdx.x; tile < outer * tiles; tile += gridDim.x) {
-        const I batch = tile / tiles, column = (tile - batch * tiles) * WARP + threadIdx.x;
-        const bool inside = column < columns;
-        auto mine = lane(batch, column, inside);
-        State state = R::identity();
-        for (I i = begin + I(threadIdx.y); i < end && inside; i += UNROLL * WARPS) {
-            decltype(mine.load(i)) values[UNROLL];
+        const I batch = tile / tiles;
+        const Walk walk(tile - batch * tiles, n, columns, I(1));
+        auto mine = lane(batch, walk.channel, walk.count);
+        constexpr int ROWS = decltype(mine)::ROWS;
+        typename R::State states[N];
 #pragma unroll
-            for (int k = 0; k < UNROLL; ++k)
-                if (end - i > k * WARPS) values[k] = mine.load(i + k * WARPS);
+        for (int k = 0; k < N; ++k) states[k] = R::identity();
+        for (I i = walk.begin; i < walk.end; i += ROWS * height) {
+            decltype(mine.load(i)) loaded[ROWS];
+            Acc<T> row[N], runs[N][ROWS];
+            int count = 0;
 #pragma unroll
-            for (int k = 0; k < UNROLL; ++k)
-                if (end - i > k * WARPS) state = R::combine(state, mine.element(values[k], i + k * WARPS));
+            for (int u = 0; u < ROWS; ++u)
+                if (walk.end - i > u * height) loaded[u] = mine.load(i + u * height);
+#pragma unroll
+            for (int u = 0; u < ROWS; ++u)
+                if (walk.end - i > u * height) {
+                    mine.values(loaded[u], i + u * height, row);
+#pragma unroll
+                    for (int k = 0; k < N; ++k) {
+                        if constexpr (R::RUNS)
+                            runs[k][u] = row[k];
+                        else
+                            states[k] = R::combine(states[k], R::element(row[k], i + u * height));
+                    }
+                    ++count;
+                }
+            if constexpr (R::RUNS)
+#pragma unroll
+                for (int k = 0; k < N; ++k) states[k] = R::combine(states[k], R::run(runs[k], count));
         }
-        state = column_reduce<R>(state);
-
-        if (splits > 1) {
-            State* all = partial + tile * splits * WARP + threadIdx.x;
-            if (threadIdx.y == 0) all[split * WARP] = state;
-            if (!last_block(tickets + tile, u32(splits))) continue;
-            state = R::identity();
-            for (I s = threadIdx.y; s < splits; s += WARPS) state = R::combine(state, all[s * WARP]);
-            state = column_reduce<R>(state);
-        }
-        if (threadIdx.y == 0 && inside) finish(batch, column, state);
+        if (!combine_tile<R>(states, tile, workspace, tickets)) continue;
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+            if (k < walk.count) finish(batch, walk.channel + k, states[k]);
     }
 }

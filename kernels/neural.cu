@@ -18,14 +18,10 @@ template <class T, class I> __device__ inline typename LogSum<Acc<T>>::State row
     typename LogSum<A>::State state = LogSum<A>::identity();
     each_pack<N>(n, [&](I i, int count) {
         const Pack<T, N> pack = load<N>(x + i, count);
-        typename LogSum<A>::State part = LogSum<A>::identity();  // the maximum of the pack first: one rescaling a pack
+        A values[N];
 #pragma unroll
-        for (int k = 0; k < N; ++k)
-            if (k < count) part.maximum = max_nan(part.maximum, widen(pack.value[k]));
-#pragma unroll
-        for (int k = 0; k < N; ++k)
-            if (k < count) part.sum += LogSum<A>::scale(widen(pack.value[k]), part.maximum);
-        state = LogSum<A>::combine(state, part);
+        for (int k = 0; k < N; ++k) values[k] = widen(pack.value[k]);
+        state = LogSum<A>::combine(state, LogSum<A>::run(values, count));  // one rescaling a pack
     });
     return row_reduce<LogSum<A>>(state);
 }

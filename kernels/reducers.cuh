@@ -1,14 +1,30 @@
 // What a reduction computes, apart from the memory it walks: a state, its identity, the state of one element, how two
 // states combine, and the result. Kernels combine in an order that is fixed but is not that of the indices, so combine
 // must be associative and commutative up to rounding. `divisor` is n for mean, n - correction for var. A is the
-// accumulation type, I the index type.
+// accumulation type, I the index type. Where combining costs a division or an exponential, a reducer has a cheaper way to
+// the state of a few elements at once, run(x, count), and sets RUNS.
 #pragma once
 
 #include "common.cuh"
 
 struct Plain {
-    static constexpr bool CENTRED = false;  // true: element() is given x - (the first element) in place of x
+    static constexpr bool CENTRED = false;  // true: elements are given as x - (the first element)
+    static constexpr bool RUNS = false;  // true: run() in place of element()
 };
+
+// The state of the first `count` of N elements; their indices are index, index + step, ...
+template <class R, int N, class A, class I>
+__device__ inline typename R::State run_of(const A (&x)[N], int count, I index, I step) {
+    if constexpr (R::RUNS) {
+        return R::run(x, count);
+    } else {
+        typename R::State state = R::identity();
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+            if (k < count) state = R::combine(state, R::element(x[k], index + I(k) * step));
+        return state;
+    }
+}
 
 template <class A, class I> struct Sum : Plain, Plus<A> {
     using Result = void;  // void: the dtype of the input
@@ -92,25 +108,43 @@ template <class A> struct LogSum {
         const A maximum = max_nan(a.maximum, b.maximum);
         return {maximum, a.sum * scale(a.maximum, maximum) + b.sum * scale(b.maximum, maximum)};
     }
+    template <int N> __device__ static State run(const A (&x)[N], int count) {  // the maximum first: nothing is rescaled
+        State state = identity();
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+            if (k < count) state.maximum = max_nan(state.maximum, x[k]);
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+            if (k < count) state.sum += scale(x[k], state.maximum);
+        return state;
+    }
     __device__ static A value(State state) { return state.maximum + log(state.sum); }
 };
 template <class A, class I> struct LogSumExp : Plain, LogSum<A> {
+    static constexpr bool RUNS = true;
     using Result = void;
     using State = typename LogSum<A>::State;
-    __device__ static State element(A x, I) { return {x, A(1)}; }
     __device__ static A result(State state, A) { return LogSum<A>::value(state); }
 };
 
 // Mean and sum of squared deviations of two parts give those of the whole (Chan, Golub and LeVeque, 1979): no
 // cancellation when the mean is large
 template <class A, class I> struct Var {
-    static constexpr bool CENTRED = true;
+    static constexpr bool CENTRED = true, RUNS = true;
     struct State {
         A count, mean, squares;
     };
     using Result = void;
     __device__ static State identity() { return {A(0), A(0), A(0)}; }
-    __device__ static State element(A x, I) { return {A(1), x, A(0)}; }
+    template <int N> __device__ static State run(const A (&x)[N], int count) {  // count > 0
+        A sum = A(0), squares = A(0);
+#pragma unroll
+        for (int k = 0; k < N; ++k) sum += k < count ? x[k] : A(0);
+        const A mean = count == N ? sum * A(1.0 / N) : sum / A(count);  // N is a power of two: the same, and no division
+#pragma unroll
+        for (int k = 0; k < N; ++k) squares += k < count ? (x[k] - mean) * (x[k] - mean) : A(0);
+        return {A(count), mean, squares};
+    }
     __device__ static State combine(State a, State b) {
         if (b.count == A(0)) return a;
         const A count = a.count + b.count, share = b.count / count, difference = b.mean - a.mean;

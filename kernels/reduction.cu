@@ -1,7 +1,7 @@
 // out = reduction of x over one axis of (outer, n, inner): sum, mean, prod, max, min, argmax, argmin, logsumexp, var.
 //
 //   reduce_rows      inner = 1: the last axis, and with one row all elements. A warp or a block a row, 16-byte loads
-//   reduce_columns   inner > 1: the first axis (the bias gradient) or one between. A warp reads 32 neighbouring columns
+//   reduce_columns   inner > 1: the first axis (the bias gradient) or one between. A lane reads a pack of columns
 //
 // Fewest bytes: x once in, outer * inner results out. Too few rows or columns to fill the GPU: each is split over
 // gridDim.y blocks that leave partial states, and the block that finishes last combines them in order of the split.
@@ -16,9 +16,6 @@ template <template <class, class> class Op, class T, class I>
 using Out = typename Output<typename Op<Acc<T>, I>::Result, T>::type;
 
 // The variance is that of x - pivot, pivot the first element: a mean of 1e6 would eat the digits of the deviations.
-template <class R, class T, class I> __device__ inline Acc<T> pivot_of(const T* from, I n) {
-    return R::CENTRED && n > 0 ? widen(*from) : Acc<T>(0);
-}
 template <class R, class A> __device__ inline A centred(A x, A pivot) { return R::CENTRED ? x - pivot : x; }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -32,27 +29,31 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_rows(
     using R = Op<Acc<T>, I>;
     using State = typename R::State;
     State* partial = static_cast<State*>(workspace);
-    constexpr int N = VECTOR<T>;
-    const I splits = gridDim.y, split = blockIdx.y;
+    constexpr int N = VECTOR<T>, UNROLL = 4;  // packs in flight
+    const I splits = gridDim.y, split = blockIdx.y, step = N * I(blockDim.x);
     const I chunk = (n + splits * N - 1) / (splits * N) * N;  // whole packs, so that aligned rows stay aligned
     const I begin = split * chunk, end = n - begin < chunk ? n : begin + chunk;
 
     for (I row = I(blockIdx.x) * blockDim.y + threadIdx.y; row < rows; row += I(gridDim.x) * blockDim.y) {
         const T* from = x + row * pitch;
-        const Acc<T> pivot = pivot_of<R>(from, n);
-        State states[N];  // one a lane of the pack: N independent chains instead of one long one
+        const Acc<T> pivot = R::CENTRED ? widen(*from) : Acc<T>(0);
+        State state = R::identity();
+        for (I i = begin + N * I(threadIdx.x); i < end; i += UNROLL * step) {
+            Pack<T, N> packs[UNROLL];
 #pragma unroll
-        for (int k = 0; k < N; ++k) states[k] = R::identity();
-        for (I i = begin + N * I(threadIdx.x); i < end; i += N * I(blockDim.x)) {
-            const int count = left<N>(i, end);
-            const Pack<T, N> pack = load<N>(from + i, count);
+            for (int u = 0; u < UNROLL; ++u)
+                if (end - i > u * step) packs[u] = load<N>(from + i + u * step, left<N>(i + u * step, end));
 #pragma unroll
-            for (int k = 0; k < N; ++k)
-                if (k < count) states[k] = R::combine(states[k], R::element(centred<R>(widen(pack.value[k]), pivot), i + k));
+            for (int u = 0; u < UNROLL; ++u)
+                if (end - i > u * step) {
+                    Acc<T> values[N];
+#pragma unroll
+                    for (int k = 0; k < N; ++k) values[k] = centred<R>(widen(packs[u].value[k]), pivot);
+                    const I at = i + u * step;
+                    state = R::combine(state, run_of<R>(values, left<N>(at, end), at, I(1)));
+                }
         }
-#pragma unroll
-        for (int k = 1; k < N; ++k) states[0] = R::combine(states[0], states[k]);
-        State state = row_reduce<R>(states[0]);
+        state = row_reduce<R>(state);
 
         if (splits > 1) {
             if (threadIdx.x == 0) partial[row * splits + split] = state;
@@ -65,13 +66,19 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_rows(
     }
 }
 
-template <class R, class T, class I> struct Column {
+template <class R, class T, class I> struct Columns {
+    static constexpr int N = Tile<true, T, I>::N;
+    static constexpr int ROWS = R::CENTRED ? 2 : 4;  // more would spill the states of Var
     const T* from;
     I pitch;
-    Acc<T> pivot;
+    int count;
+    Pack<T, N> pivots;
 
-    __device__ T load(I i) const { return from[i * pitch]; }
-    __device__ typename R::State element(T x, I i) const { return R::element(centred<R>(widen(x), pivot), i); }
+    __device__ Pack<T, N> load(I i) const { return ::load<N>(from + i * pitch, count); }
+    __device__ void values(const Pack<T, N>& pack, I, Acc<T> (&to)[N]) const {
+#pragma unroll
+        for (int k = 0; k < N; ++k) to[k] = centred<R>(widen(pack.value[k]), widen(pivots.value[k]));
+    }
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -82,11 +89,12 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_columns(
         I outer, I n, I columns, I outer_pitch, I pitch, Out<Op, T, I>* out, const T* x, Acc<T> divisor,
         void* workspace, u32* tickets) {
     using R = Op<Acc<T>, I>;
-    reduce_tiles<R>(
+    using Lane = Columns<R, T, I>;
+    reduce_tiles<R, T>(
             outer, n, columns, workspace, tickets,
-            [=](I batch, I column, bool inside) {
+            [=](I batch, I column, int count) {
                 const T* from = x + batch * outer_pitch + column;
-                return Column<R, T, I>{from, pitch, pivot_of<R>(from, inside ? n : I(0))};
+                return Lane{from, pitch, count, load<Lane::N>(from, R::CENTRED ? count : 0)};
             },
             [=](I batch, I column, typename R::State state) {
                 out[batch * columns + column] = narrow<Out<Op, T, I>>(R::result(state, divisor));

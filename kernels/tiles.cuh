@@ -103,7 +103,8 @@ __device__ inline bool combine_tile(typename Op::State (&states)[LANES], I tile,
             for (int k = 0; k < LANES; ++k) place(blockIdx.y)[k] = states[k];
         if (!last_block(tickets + tile, gridDim.y)) return false;
         for (int k = 0; k < LANES; ++k) states[k] = Op::identity();
-        for (u32 split = threadIdx.y; split < gridDim.y; split += blockDim.y)
+#pragma unroll 2
+        for (u32 split = threadIdx.y; split < gridDim.y; split += blockDim.y)  // the loads of two splits at once
             for (int k = 0; k < LANES; ++k) states[k] = Op::combine(states[k], place(split)[k]);
         combine_column<Op>(states);
     }

@@ -23,7 +23,7 @@ from .launching import launch_functions
 
 __all__ = ["KernelBackend", "cuda_backend", "cuda_status"]
 
-TICKETS = 4096  # counters for blocks that wait for the last one; more splits than that are never made
+TICKETS = 4096  # counters for blocks that wait for the last one: so many rows or tiles are never split
 
 
 class HostMachine:

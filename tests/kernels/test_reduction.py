@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from scipy import special
 
 from gpu_backprop.backends import layouts, table
+from gpu_backprop.backends.launching.reduction import ReductionLaunches
+from gpu_backprop.backends.launching.shared import Launch
 
 from .conftest import DTYPES, check, compile_first, draw, instantiations, on
 
@@ -27,7 +30,7 @@ SHAPES = [
     ((1,), (0,)), ((31,), (0,)), ((32,), (0,)), ((33,), (0,)), ((1000,), (0,)), ((2049,), (0,)),
     ((5, 7), (1,)), ((5, 7), (0,)), ((5, 7), (0, 1)), ((33, 33), (0,)), ((33, 33), (1,)), ((3, 1030), (1,)),
     ((130, 3), (0,)), ((9, 65, 10), (1,)), ((3, 4, 5), (0, 2)), ((3, 4, 5), (1, 2)), ((3, 4, 5), (0, 1)),
-    ((1, 6, 1), (0, 2)),
+    ((1, 6, 1), (0, 2)), ((3, 5001), (0,)), ((70, 300), (0,)),
 ]  # fmt: skip
 
 
@@ -204,6 +207,22 @@ def test_long_index_type(remake, monkeypatch):
         for axis in ((0,), (1,)):
             found: Any = axis[0] if name == "argmax" else axis
             verify(name, call(other, name, on(other, x), found), x, found, False, other)
+
+
+def test_index_type_covers_the_reach():
+    """A few columns of a huge matrix: few elements, and offsets beyond 32 bits. Only planned: nobody has the memory."""
+    backend: Any = SimpleNamespace(xp=np, launcher=SimpleNamespace(max_grid=2**31 - 1), launch_counted=None)
+    launches = ReductionLaunches(Launch(backend, lambda name: pytest.fail))
+
+    def index_of(rows: int, pitch: int, axis: tuple[int, ...]) -> str:
+        x = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (rows, 10), (4 * pitch, 4))
+        kernel = launches.plan_reduction("sum", x, axis, False, {})[2]
+        return kernel.expression.rpartition(", ")[2].rstrip(">")
+
+    for axis in ((0,), (1,)):
+        assert index_of(1_000_000, 4096, axis) == "long long"
+        assert index_of(1_000_000, 1000, axis) == "int"
+    assert index_of(1_000_000, 4096, (0, 1)) == "int"  # no walk along memory: of a copy
 
 
 @pytest.mark.parametrize("order", ["reversed", "shuffled", "greedy"])

@@ -187,7 +187,7 @@ def geometry(
         layout["dimensions"] = len(sizes)
         layout["shape"][: len(sizes)] = sizes
         layout["stride"][:, : len(sizes)] = slots
-        return (launch.blocks(ceil_div(n, BLOCK), 16),), (BLOCK,), (index(n), layout[()])
+        return (launch.blocks(ceil_div(n, BLOCK)),), (BLOCK,), (index(n), layout[()])
     rows, columns = (1, *sizes)[-2:]
     across = packs(columns, dtype)
     width = min(BLOCK, 1 << (across - 1).bit_length())

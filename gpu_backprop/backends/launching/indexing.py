@@ -11,7 +11,19 @@ from ...ops.indexing import Hole, fill
 from .. import table
 from ..base import Array
 from ..faults import fault
-from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, element_strides, index_of, packs
+from .shared import (
+    BLOCK,
+    PARTIALS,
+    WARP,
+    Function,
+    Launch,
+    accumulator,
+    c_name,
+    ceil_div,
+    element_strides,
+    index_of,
+    packs,
+)
 
 WARPS = BLOCK // WARP
 TILE_BYTES = 4096  # of sums that a warp of add_rows holds
@@ -179,7 +191,7 @@ class IndexingLaunches:
         rows, n = scores.shape
         backend = self.launch.backend
         index, kind = index_of(scores.size)
-        grid, block = self.launch.row_geometry(rows, n)
+        grid, block = self.launch.row_geometry(rows, n, PARTIALS)
         out, partial = backend.empty((), np.dtype(np.float32)), backend.empty(grid, np.dtype(np.int64))
         backend.launch_counted(
             table.indexing("accuracy", dtype, index), grid, block,

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import table
 from ..base import Array
-from .shared import BLOCK, Function, Launch, accumulator, c_name, ceil_div, index_of, packs
+from .shared import BLOCK, PARTIALS, Function, Launch, accumulator, c_name, ceil_div, index_of, packs
 
 
 class LossLaunches:
@@ -32,7 +32,7 @@ class LossLaunches:
             dtype, index, kind, head = operands
             # from the shape alone where it reduces, so that results have the same bits on every machine
             wanted = ceil_div(packs(x.size, x.dtype), BLOCK)
-            grid = launch.blocks(wanted) if each else min(wanted, 1024, launch.launcher.max_grid)
+            grid = launch.blocks(wanted) if each else min(wanted, PARTIALS, launch.launcher.max_grid)
             out = backend.empty(x.shape if each else (), x.dtype)
             partial = None if each else backend.empty((grid,), np.dtype(accumulator(x.dtype)))
             backend.launch_counted(

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import table
 from ..base import Array
-from .shared import Function, Launch, accumulator, c_name, index_of
+from .shared import PARTIALS, Function, Launch, accumulator, c_name, index_of
 
 REDUCTION = {"none": 0, "mean": 1, "sum": 2}  # enum Reduction of neural.cu
 SMOOTHING = np.dtype([("hit", np.float64), ("every", np.float64)])  # struct Smoothing of neural.cu
@@ -68,7 +68,7 @@ class NeuralLaunches:
         (rows, n), number = x.shape, accumulator(x.dtype)
         empty, contiguous = self.launch.backend.empty, self.launch.contiguous
         index, kind = index_of(x.size)
-        grid, block = self.launch.row_geometry(rows, n)
+        grid, block = self.launch.row_geometry(rows, n, PARTIALS)
         wide = np.dtype(number)
         out = empty((rows,) if reduction == "none" else (), x.dtype)
         top, mass, total = empty((rows, 1), wide), empty((rows,), wide), empty((), wide)

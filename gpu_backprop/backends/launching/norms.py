@@ -9,7 +9,18 @@ import numpy as np
 from .. import table
 from ..base import Array
 from ..kernels import Kernel
-from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, index_of
+from .shared import (
+    BLOCK,
+    TILE_BLOCKS,
+    Function,
+    Launch,
+    accumulator,
+    c_name,
+    ceil_div,
+    column_tiles,
+    index_of,
+    packs,
+)  # fmt: skip
 
 
 class Tiles(NamedTuple):
@@ -189,15 +200,11 @@ class NormLaunches:
 
     def tiles(self, x: Array) -> Tiles:
         outer, channels, inner = x.shape if x.ndim == 3 else (*x.shape, 1)
-        pack = 16 // x.dtype.itemsize
         if inner > 1:
-            items = outer * ceil_div(inner, pack)
+            items = outer * packs(inner, x.dtype)
             return Tiles("channels", (outer, channels, inner), (1, BLOCK), channels, items, 1)
-        pack = min(pack, 4)
-        across = ceil_div(channels, pack)
-        width = min(across, WARP)
-        block = (width, BLOCK // width)
-        return Tiles("columns", (outer, channels, inner), block, ceil_div(across, width), outer, width * pack)
+        pack, number, block = column_tiles(outer, channels, x.dtype)
+        return Tiles("columns", (outer, channels, inner), block, number, outer, block[0] * pack)
 
     def launch_tiles(self, name: str, x: Array, tiles: Tiles, args: tuple[Any, ...]) -> None:
         """A pass that leaves nothing to combine: as many blocks as fill the GPU."""
@@ -211,7 +218,7 @@ class NormLaunches:
     def reduce(self, name: str, x: Array, tiles: Tiles, args: tuple[Any, ...], state: int) -> None:
         """A pass that combines states of `state` bytes; how it is split depends on the shape alone."""
         limit = self.launch.launcher.max_grid
-        splits = min(ceil_div(tiles.items, 8 * tiles.block[1]), ceil_div(512, tiles.number), limit)
+        splits = min(ceil_div(tiles.items, 8 * tiles.block[1]), ceil_div(TILE_BLOCKS, tiles.number), limit)
         space = None
         if splits > 1:
             space = self.empty((tiles.number * splits * tiles.states * state,), np.dtype(np.uint8))

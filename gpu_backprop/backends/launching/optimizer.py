@@ -10,7 +10,7 @@ from ...core import dtypes
 from ...core.errors import DTypeError, ShapeError
 from .. import table
 from ..base import Array
-from .shared import BLOCK, Function, Launch, accumulator, c_name, ceil_div, index_of, packs
+from .shared import BLOCK, PARTIALS, Function, Launch, accumulator, c_name, ceil_div, index_of, packs
 
 
 class UpdateLaunches:
@@ -95,7 +95,7 @@ class UpdateLaunches:
             out[...] = 0
             return out
         index, kind = index_of(x.size)
-        splits = min(ceil_div(x.size, 8192), 1024, self.launch.launcher.max_grid)
+        splits = min(ceil_div(x.size, 8192), PARTIALS, self.launch.launcher.max_grid)
         sizes = tuple(map(kind, (1, x.size, x.size)))
         space = self.launch.backend.empty((splits,), np.dtype(number)) if splits > 1 else None  # the widest state
         self.launch.backend.launch_counted(

@@ -10,7 +10,20 @@ import numpy as np
 from ...core.errors import KernelError
 from .. import layouts, table
 from ..base import Array
-from .shared import BLOCK, WARP, Function, Launch, accumulator, c_name, ceil_div, element_strides, index_of
+from .shared import (
+    BLOCK,
+    PARTIALS,
+    TILE_BLOCKS,
+    WARP,
+    Function,
+    Launch,
+    accumulator,
+    c_name,
+    ceil_div,
+    column_tiles,
+    element_strides,
+    index_of,
+)  # fmt: skip
 
 
 class ReductionLaunches:
@@ -61,15 +74,15 @@ class ReductionLaunches:
         divisor = accumulator(x.dtype)(max(count - attrs.get("correction", 0), 0))
 
         plan = self.reduction_geometry(layouts.split_axes(x.shape, strides, axes, not indices), x.dtype)
-        order = None
+        order, index = None, layouts.index_type(x.shape, [strides])
         if plan is None:  # no walk along memory: bring kept axes to the front, reduced ones to the back
             order = (*(i for i in range(x.ndim) if i not in axes), *sorted(axes))
             kept = tuple(x.shape[i] for i in order[: x.ndim - len(axes)])
             rows = math.prod(kept)
             plan = self.reduction_geometry((((rows,), (count,)), ((count,), (1,))), x.dtype)
             assert plan is not None
+            index, _ = index_of(x.size)
         pattern, sizes, grid, block, states = plan
-        index = "int" if x.size < layouts.INT_LIMIT and max(map(abs, sizes)) < layouts.INT_LIMIT else "long long"
         kind = np.int32 if index == "int" else np.int64
         state = accumulators * (8 if dtype == "double" else 4)
         if indices:
@@ -91,18 +104,19 @@ class ReductionLaunches:
         limit = self.launch.launcher.max_grid
         if step == 1 and len(kept) <= 1:
             rows, pitch = (kept or (1,))[0], (kept_steps or (n,))[0]
-            splits = min(ceil_div(n, 8192), ceil_div(1024, rows), limit)
+            splits = min(ceil_div(n, 8192), ceil_div(PARTIALS, rows), limit)
             height = 1 if n > 1024 else BLOCK // WARP
             grid = (min(ceil_div(rows, height), limit), splits)
             return "reduce_rows", (rows, n, pitch), grid, (BLOCK // height, height), rows * splits if splits > 1 else 0
         if not kept or kept_steps[-1] != 1:
             return None
         outer, outer_pitch = (kept[0], kept_steps[0]) if len(kept) == 2 else (1, 0)
-        tiles = outer * ceil_div(kept[-1], WARP)
-        splits = min(ceil_div(n, 64), ceil_div(512, tiles), limit)
+        pack, across, (width, height) = column_tiles(n, kept[-1], dtype)
+        tiles = outer * across
+        splits = min(ceil_div(n, 2 * height), ceil_div(TILE_BLOCKS, tiles), limit)
         sizes = (outer, n, kept[-1], outer_pitch, step)
-        grid = (min(tiles, limit), splits)
-        return "reduce_columns", sizes, grid, (WARP, BLOCK // WARP), tiles * splits * WARP if splits > 1 else 0
+        states = tiles * splits * width * pack if splits > 1 else 0
+        return "reduce_columns", sizes, (min(tiles, limit), splits), (width, height), states
 
     # a reduction behind an activation's gradient ---------------------------------------------------------------------
 

@@ -13,6 +13,10 @@ from ..base import Array
 
 BLOCK = 256
 WARP = 32
+LINE = 128  # bytes of a cache line: what a warp's row of loads should cover
+PER_PROCESSOR = 32  # blocks of grid-stride work: several waves, so that the last one, half empty, weighs little
+PARTIALS = 4096  # partial results, one a block, that add up to one: so many on every GPU, for the same bits everywhere
+TILE_BLOCKS = 2048  # blocks wanted of a reduction in tiles, split where there are fewer tiles; likewise on every GPU
 NUMBERS = (float, int, bool, type(None))  # operands given by value
 
 Function = Callable[..., Any]
@@ -72,6 +76,18 @@ def packs(n: int, dtype: np.dtype) -> int:
     return ceil_div(n, 16 // dtype.itemsize)
 
 
+def column_tiles(rows: int, columns: int, dtype: np.dtype) -> tuple[int, int, tuple[int, int]]:
+    """Tile<COLUMNS> of tiles.cuh for a matrix: columns a thread, how many tiles, and their block (packs, rows).
+
+    A line of memory wide, so that many rows are in flight and few are left to combine; wider where there are few rows.
+    """
+    pack = min(16 // dtype.itemsize, 4)
+    across = ceil_div(columns, pack)
+    height = min(rows, BLOCK // min(across, LINE // (pack * dtype.itemsize)))
+    width = min(across, BLOCK // height)
+    return pack, ceil_div(across, width), (width, height)
+
+
 def index_of(size: int) -> tuple[str, type]:
     """The index type for contiguous arrays of `size` elements: its name in C++, its NumPy type."""
     return ("int", np.int32) if size < layouts.INT_LIMIT else ("long long", np.int64)
@@ -89,18 +105,19 @@ class Launch:
         self.overlap, self.address = (np.may_share_memory, numpy_address) if host else (cupy_overlap, cupy_address)
         self.copy_to: Function  # copy(x, out=None), by a kernel; the elementwise family puts it here
 
-    def blocks(self, wanted: int, per_processor: int = 8) -> int:
+    def blocks(self, wanted: int) -> int:
         """Blocks for grid-stride work: enough to fill the GPU, never more than the work or the launcher takes."""
-        enough = per_processor * self.launcher.properties.multiprocessors
+        enough = PER_PROCESSOR * self.launcher.properties.multiprocessors
         return max(1, min(wanted, enough, self.launcher.max_grid))
 
-    def row_geometry(self, rows: int, n: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def row_geometry(self, rows: int, n: int, most: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Grid and block for a warp a row, or a block a row where rows are long.
 
-        From the shape alone, because results that add up over rows depend on it.
+        `most` blocks, PARTIALS, where each leaves a partial result of its rows to add up.
         """
         height = 1 if n > 1024 else BLOCK // WARP
-        return (min(ceil_div(rows, height), 1024, self.launcher.max_grid),), (BLOCK // height, height)
+        blocks = min(ceil_div(rows, height), self.launcher.max_grid)
+        return (blocks if most is None else min(blocks, most),), (BLOCK // height, height)
 
     def as_labels(self, labels: Array) -> Array:
         """Labels or indices as kernels read them: 64-bit, in C order."""
