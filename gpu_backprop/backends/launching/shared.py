@@ -102,7 +102,8 @@ class Launch:
         self.launcher = backend.launcher
         self.fallback = fallback
         host = self.xp is np
-        self.overlap, self.address = (np.may_share_memory, numpy_address) if host else (cupy_overlap, cupy_address)
+        self.overlap: Function = np.may_share_memory if host else cupy_overlap
+        self.address: Function = numpy_address if host else cupy_address
         self.copy_to: Function  # copy(x, out=None), by a kernel; the elementwise family puts it here
 
     def blocks(self, wanted: int) -> int:
