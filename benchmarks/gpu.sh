@@ -81,7 +81,7 @@ else
     step compile 120 "$python" benchmarks/compile_all.py --arch none --only neural.cu
     tests tests 120 -- "$agree" -k "neural and float and not bfloat16"
     for tool in memcheck racecheck initcheck; do skip "$tool" "there is no GPU in a rehearsal"; done
-    step kernels 120 "$python" benchmarks/kernels.py --device emulated --out "$work"
+    step kernels 300 "$python" benchmarks/kernels.py --device emulated --out "$work"
     step mlp_step 120 "$python" benchmarks/mlp_step.py --device emulated --against torch,jax --networks 64-32-10 \
         --rounds 2 --seconds 0.02 --out "$work"
 fi

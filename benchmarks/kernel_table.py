@@ -1,8 +1,8 @@
 """The table of what benchmarks/kernels.py measures: a row a case, with the calls of CuPy and PyTorch beside ours.
 
-A row is (name, primitive, bytes, goal, ours, CuPy's, PyTorch's, launches). The calls are functions of the arrays, `b` as
-our backend and CuPy see them (kernel_cases.Bench) and `t` as PyTorch does; ours is also given the primitive's function
-`f`. None stands for a peer that has no such function: a chain of a peer's functions is none.
+A row is (name, primitive, bytes, goal, ours, CuPy's, PyTorch's, launches). The calls are functions of the arrays: `b`
+as our backend and CuPy see them (kernel_cases.Bench), `t` as PyTorch does (Theirs); ours is also given the primitive's
+function `f`. None stands for a peer that has no such function: a chain of a peer's functions is none.
 
 Bytes are the fewest that the call must move, for each element of a (rows, columns) array: s is the size of the dtype, o
 that of the other dtype of a cast; operands that are a row, a column or a number count for nothing. The goal is a share
@@ -147,10 +147,9 @@ def batch_norms(layout: str) -> tuple[Row, ...]:
         ("sums in evaluation", "batch_norm_sums", "2s", (sums,),
          lambda b, f: f(b.y, b.x, b.mean, b.var, eps=EPS, training=False)[0], gradient(evaluate, "weight", "row")),
     )  # fmt: skip
+    images = layout == "channels"
     return tuple(
-        Row(
-            f"batch_norm of {layout}, {name}", primitive, moved, ROWS, ours, None, torch, launches, layout == "channels"
-        )
+        Row(f"batch_norm of {layout}, {name}", primitive, moved, ROWS, ours, None, torch, launches, images)
         for name, primitive, moved, launches, ours, torch in rows
     )
 
@@ -183,8 +182,8 @@ TABLE: tuple[Row, ...] = (
         lambda b: b.others.astype(b.dtype), lambda t: t.others.to(t.x.dtype)),
     # elementwise: functors
     mapped("abs", "x", "2s"),
-    mapped("divide", "x y", "3s"),
-    mapped("remainder", "x y", "3s"),
+    mapped("divide", "x positive", "3s"),
+    mapped("remainder", "x positive", "3s"),
     mapped("pow", "positive y", "3s", cupy="power"),
     mapped("exp", "x", "2s"),
     mapped("sin", "x", "2s"),

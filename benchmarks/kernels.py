@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.util
+import itertools
 import json
 import statistics
 import sys
@@ -32,7 +33,7 @@ from kernel_cases import Bench, Case, Step, cases, updates
 # rows, columns, parameters of an optimiser, seconds a turn, rounds
 SIZES = {"cuda": (16384, 4096, 120_000_000, 0.004, 9), "emulated": (24, 40, 1000, 0.0, 2)}
 LIBRARIES = {"ours": "ours", "cupy": "CuPy", "torch": "PyTorch"}
-# the largest difference between results, relative to the largest value
+# How far results may lie apart, for the largest value: peers add 16-bit floats up in ways of their own
 TOLERANCE = {"float64": 1e-2, "float32": 1e-2, "float16": 5e-2, "bfloat16": 2e-1}
 
 
@@ -66,26 +67,36 @@ def on_host(b: Bench, result: Any) -> np.ndarray:
     return b.backend.to_host(some.copy()).astype(np.float64)
 
 
-def disagreement(b: Bench, case: Case) -> float:
-    """The largest difference between our result and a peer's, relative to the largest value; NaN if one has NaN.
+def disagreement(b: Bench, case: Case) -> tuple[float, list[str]]:
+    """The largest difference between our result and a peer's, relative to the largest value; the peers that failed.
 
-    Contenders write into the same memory: each one's result is fetched before the next begins, and wiped.
+    NaN if one result has NaN. Contenders write into the same memory: each one's result is fetched before the next
+    begins, and wiped. Peers that fail are taken out of the case: a library may lack a dtype. What is wrong with ours is
+    raised.
     """
-    results = []
-    for step in case.steps.values():
+    results, failed = [], []
+    for name, step in list(case.steps.items()):
         b.out.fill(np.nan)
-        result = step()
-        if result is None:
-            return 0.0
-        results.append(on_host(b, result))
+        try:
+            result = step()
+        except Exception as error:
+            if name == "ours":
+                raise
+            failed.append(f"{LIBRARIES[name]}'s {case.name}: {type(error).__name__}: {error}")
+            del case.steps[name]
+            continue
+        if result is not None:
+            results.append(on_host(b, result))
+    if not results:
+        return 0.0, failed
     first, *others = results
     scale = np.abs(first).max() or 1.0
-    return float(np.max([np.abs(first - other).max() / scale for other in others], initial=0.0))
+    return float(np.max([np.abs(first - other).max() / scale for other in others], initial=0.0)), failed
 
 
 def measure(b: Bench, case: Case, clock: Callable[[Step, int], float], turn: float, rounds: int) -> dict[str, Any]:
     """One row of the table."""
-    off = disagreement(b, case)
+    off, failed = disagreement(b, case)
     source, target = b.x, b.out
     steps = {"copy": lambda: b.xp.copyto(target, source), **case.steps}
     counts = {}
@@ -106,6 +117,7 @@ def measure(b: Bench, case: Case, clock: Callable[[Step, int], float], turn: flo
         "of_copy": statistics.median(shares),
         "goal": case.goal,
         "disagreement": off,
+        "failed": failed,
     }
     for peer in ("cupy", "torch"):
         if peer in seconds:
@@ -129,11 +141,11 @@ def table(report: dict[str, Any]) -> str:
         times = [f"{row['microseconds'][name]:.1f}" if name in row["microseconds"] else "" for name in LIBRARIES]
         ratios = [f"{row[key]:.2f}" if (key := f"ours_over_{peer}") in row else "" for peer in ("cupy", "torch")]
         verdict = "rehearsal" if report["rehearsal"] else "yes" if reached(row) else "no"
-        if not row["disagreement"] <= 1e-2:  # NaN as well
+        if not row["disagreement"] <= TOLERANCE[report["dtype"]]:  # NaN as well
             verdict = f"RESULTS DIFFER by {row['disagreement']:.0e}"
         cells = [row["kernel"], f"{row['gb_per_second']:.0f}", f"{row['of_copy']:.2f}", f"{row['goal']:.2f}"]
         lines.append("| " + " | ".join([*cells, *times, *ratios, verdict]) + " |")
-    return "\n".join([*lines, "", *(f"Not measured: {note}." for note in report["notes"])])
+    return "\n".join([*lines, "", *(f"- Not measured: {note}" for note in report["notes"])])
 
 
 def load_torch(device: str) -> tuple[Any, str]:
@@ -153,30 +165,40 @@ def run(device: str, dtype: str, only: str) -> dict[str, Any]:
     rows, columns, parameters, turn, rounds = SIZES[device]
     backend = devices.device(device).backend
     torch, why = load_torch(device)
-    b = Bench(backend, torch, rows, columns, dtype)
+    b = Bench(backend, torch, (rows, columns), dtype)
     clock = timer(device, b.xp)
     rehearsal = "" if device == "cuda" else "rehearsal, times mean nothing: "
     report: dict[str, Any] = {
         "title": f"{rehearsal}{device}, {dtype}, arrays of {rows} x {columns}",
+        "dtype": dtype,
         "rehearsal": device != "cuda",
         "machine": {k: v for k, v in backend.info().items() if not k.startswith("memory ")},
         "date": datetime.date.today().isoformat(),
         "rows": [],
+        "failed": [],
         "notes": [why] if why else [],
     }
-    for make in (cases(b, only), updates(b, parameters, only)):
-        for case in make:
-            if isinstance(case, str):
-                report["notes"].append(case)
+    found = itertools.chain(cases(b, only), updates(b, parameters, only))
+    try:
+        for case in found:
+            try:
+                row = measure(b, case, clock, turn, rounds)
+            except Exception as error:
+                report["failed"].append(case.name)
+                report["notes"].append(f"{case.name}: {type(error).__name__}: {error}")
                 continue
-            report["rows"].append(measure(b, case, clock, turn, rounds))
+            report["rows"].append(row)
+            report["notes"] += row.pop("failed")
+    except KeyboardInterrupt:
+        report["failed"].append("the rest")
+        report["notes"].append("the rest: interrupted")
     return report
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=list(SIZES))
-    parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "float64"])
+    parser.add_argument("--dtype", default="float32", choices=list(TOLERANCE))
     parser.add_argument("--only", default="", help="measure kernels with this in their name")
     parser.add_argument("--out", type=Path, help="folder for kernels_<device>.json and .md")
     args = parser.parse_args()
@@ -187,7 +209,8 @@ def main() -> None:
         name = args.out / f"kernels_{args.device}{'' if args.dtype == 'float32' else '_' + args.dtype}"
         name.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
         name.with_suffix(".md").write_text(table(report) + "\n")
+    return 1 if report["failed"] else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,119 +1,20 @@
-"""What a run on a GPU consists of, without one: the cases of kernels.py, the script's order, the report."""
+"""What a run on a GPU consists of, without one: compiling ahead, the script's order, the report."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from gpu_backprop.backends import table
-from gpu_backprop.core import devices
 
 from ..conftest import require_emulated
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-BENCHMARKS = ROOT / "benchmarks"
-
-
-def module(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module(name)
-
-
-@pytest.fixture
-def torch() -> Any:
-    return pytest.importorskip("torch", reason="PyTorch, with which the cases are compared, is not installed")
-
-
-# kernels.py ----------------------------------------------------------------------------------------------------------
-
-
-def bench(monkeypatch: pytest.MonkeyPatch, torch: Any) -> tuple[Any, Any]:
-    require_emulated()
-    cases = module(monkeypatch, "kernel_cases")
-    return cases, cases.Bench(devices.device("emulated").backend, torch, 24, 40, "float32")
-
-
-@pytest.mark.emulated
-def test_every_case_runs_and_agrees_with_its_peers(monkeypatch, torch):
-    """Each contender of each case computes the same; on the CPU NumPy stands where CuPy will be."""
-    kernels = module(monkeypatch, "kernels")
-    cases, b = bench(monkeypatch, torch)
-    found = [*cases.cases(b), *cases.updates(b, 1000)]
-    measured = [case for case in found if not isinstance(case, str)]
-    assert len(measured) >= 20
-    assert {"ours", "cupy", "torch"} == set().union(*(case.steps for case in measured))
-    for case in measured:
-        assert kernels.disagreement(b, case) < 1e-5, case.name
-        assert case.bytes > 0
-
-
-@pytest.mark.emulated
-def test_a_wrong_kernel_is_noticed(monkeypatch, torch):
-    """Though its peers put the right result into the same memory afterwards."""
-    kernels = module(monkeypatch, "kernels")
-    cases, b = bench(monkeypatch, torch)
-
-    def ours(change: Any) -> Any:
-        result = b.xp.add(b.x, b.y, out=b.out)
-        change(result)
-        return result
-
-    peers = {"cupy": lambda: b.xp.add(b.x, b.y, out=b.out), "torch": lambda: b.torch.add(b.tx, b.ty, out=b.tout)}
-    for agrees, change in (
-        (True, lambda out: None),
-        (False, lambda out: out.__setitem__((3, 5), 100.0)),
-        (False, lambda out: out.__setitem__((23, 39), np.nan)),
-        (False, lambda out: out.fill(0.0)),
-    ):
-        case = cases.Case("add", 1.0, 0.85, {"ours": lambda change=change: ours(change), **peers})
-        assert (kernels.disagreement(b, case) <= 1e-2) is agrees
-    nothing = cases.Case("add", 1.0, 0.85, {"ours": lambda: b.out, "cupy": lambda: b.xp.add(b.x, b.y)})
-    assert not kernels.disagreement(b, nothing) <= 1e-2  # a kernel that writes nothing, and what a peer left behind
-
-
-@pytest.mark.emulated
-def test_updates_follow_pytorchs(monkeypatch, torch):
-    cases, b = bench(monkeypatch, torch)
-    for case in cases.updates(b, 100):
-        ours, theirs = case.steps["ours"], case.steps["torch"]
-        parameter = theirs.__defaults__[0].param_groups[0]["params"][0]  # shares the memory that ours writes
-        before = parameter.detach().clone()
-        ours()
-        after = parameter.detach().clone()
-        with torch.no_grad():
-            parameter.copy_(before)
-        theirs()
-        assert not torch.equal(before, after)
-        torch.testing.assert_close(parameter.detach(), after, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.emulated
-def test_one_case_is_measured_and_written(tmp_path):
-    require_emulated()
-    command = [sys.executable, BENCHMARKS / "kernels.py", "--device", "emulated", "--only", "relu", "--out", tmp_path]
-    subprocess.run(command, check=True, capture_output=True)
-    report = json.loads((tmp_path / "kernels_emulated.json").read_text())
-    assert report["rehearsal"]
-    assert [row["kernel"] for row in report["rows"]] == ["relu", "relu backward"]
-    for row in report["rows"]:
-        assert row["gb_per_second"] == pytest.approx(row["bytes"] / row["microseconds"]["ours"] / 1e3)
-    assert "rehearsal" in (tmp_path / "kernels_emulated.md").read_text()
-
-
-def test_goals(monkeypatch):
-    reached = module(monkeypatch, "kernels").reached
-    assert reached({"of_copy": 0.9, "goal": 0.85, "ours_over_torch": 1.01})
-    assert not reached({"of_copy": 0.8, "goal": 0.85})
-    assert not reached({"of_copy": 0.9, "goal": 0.85, "ours_over_cupy": 1.1})
+from .conftest import BENCHMARKS, module
 
 
 @pytest.mark.emulated
