@@ -14,7 +14,7 @@ import pytest
 from gpu_backprop.backends import table
 
 from ..conftest import require_emulated
-from .conftest import BENCHMARKS, module
+from .conftest import BENCHMARKS, ROOT, module
 
 
 @pytest.mark.emulated

@@ -157,9 +157,9 @@ def test_a_wrong_kernel_is_noticed(kernel_cases, monkeypatch):
         (False, lambda out: out.fill(0.0)),
     ):
         steps = {"ours": partial(ours, change), "cupy": lambda: b.xp.add(b.x, b.y, out=b.out)}
-        assert (kernels.disagreement(b, kernel_cases.Case("add", 1.0, 0.85, steps))[0] <= 1e-2) is agrees
+        assert (kernels.disagreement(b, kernel_cases.Case("add", 1, 0.85, steps, ("add",)))[0] <= 1e-2) is agrees
     steps = {"ours": lambda: b.out, "cupy": lambda: b.xp.add(b.x, b.y)}  # a kernel that writes nothing
-    assert not kernels.disagreement(b, kernel_cases.Case("add", 1.0, 0.85, steps))[0] <= 1e-2
+    assert not kernels.disagreement(b, kernel_cases.Case("add", 1, 0.85, steps, ("add",)))[0] <= 1e-2
 
 
 @pytest.mark.emulated
