@@ -21,6 +21,7 @@ ARCHITECTURE = "sm_90"
 
 # The fewest bytes that a kernel moves: for each element of its largest operand, s being the size of the dtype.
 BYTES = {
+    "transpose_tiles": "2s",
     "reduce_rows": "s",
     "reduce_columns": "s",
     "activation_bias_backward": "3s",

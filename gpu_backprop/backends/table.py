@@ -191,6 +191,10 @@ def elementwise(pattern: str, functor: str, dtype: str, index: str) -> Kernel:
     return Kernel("elementwise.cu", f"map_{pattern}<{functor.format(dtype=dtype)}, {dtype}, {index}>")
 
 
+def transpose(dtype: str, index: str) -> Kernel:
+    return Kernel("transpose.cu", f"transpose_tiles<{dtype}, {index}>")
+
+
 def reduction(pattern: str, reducer: str, dtype: str, index: str) -> Kernel:
     return Kernel("reduction.cu", f"{pattern}<{reducer}, {dtype}, {index}>")
 
@@ -242,6 +246,7 @@ def operations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDI
             for name, functor in functors + casts:
                 for pattern in PATTERNS:
                     yield name, elementwise(pattern, functor, dtype, index)
+            yield "copy", transpose(dtype, index)
             for name, (reducer, _, _) in REDUCTIONS.items():
                 for pattern in ("reduce_rows", "reduce_columns"):
                     yield name, reduction(pattern, reducer, dtype, index)

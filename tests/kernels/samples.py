@@ -92,6 +92,7 @@ def elementwise(dtype: np.dtype) -> Iterator[Sample]:
         for target in map(table.dtype_of, table.FLOATS):
             if target != dtype:
                 yield Sample("astype", (values(shape, dtype, 0),), {"dtype": target}, view)
+    yield Sample("copy", (values((37, 40), dtype, 0),), {"out": np.zeros((40, 37), dtype)}, lambda x: x.T)
 
 
 # short and long rows and columns (long ones are split), an axis in the middle, everything

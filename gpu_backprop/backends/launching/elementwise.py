@@ -16,6 +16,7 @@ import numpy as np
 from .. import layouts, table
 from ..base import Array
 from .shared import BLOCK, NUMBERS, Function, Launch, accumulator, c_name, ceil_div, element_strides, packs
+from .transpose import transposing
 
 
 class ElementwiseLaunches:
@@ -29,7 +30,8 @@ class ElementwiseLaunches:
             self.functions[name] = self.elementwise(row, launch.fallback(variant or name), variant, name)
         for variant in table.VARIANTS:
             self.functions[variant] = self.by_variant(variant)
-        launch.copy_to = self.elementwise(table.Elementwise("Copy", 1), launch.fallback("copy"), None, "copy")
+        copy = self.elementwise(table.Elementwise("Copy", 1), launch.fallback("copy"), None, "copy")
+        launch.copy_to = transposing(launch, copy)
         self.casts: dict[np.dtype, Function] = {}
         self.functions |= {"copy": launch.copy_to, "astype": self.astype}
 
