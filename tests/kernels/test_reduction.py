@@ -194,9 +194,13 @@ def test_integers_use_the_array_module(backend):
 
 def test_grid_limit(remake):
     limited = remake(max_grid=1)
-    for shape, axis in (((70, 5), (1,)), ((5, 700), (0,)), ((4, 3, 70), (1,)), ((20001,), (0,)), ((20, 1500), (1,))):
+    for shape, axis in (
+        ((70, 5), (1,)), ((5, 700), (0,)), ((4, 3, 70), (1,)), ((20001,), (0,)), ((20, 1500), (1,)),
+        ((700, 5), (0,)), ((2, 300, 40), (1,)),  # more rows for a thread than are in flight
+    ):  # fmt: skip
         x = draw(shape, np.float32)
-        verify("sum", call(limited, "sum", on(limited, x), axis), x, axis, False, limited)
+        for name in ("sum", "var", "logsumexp"):
+            verify(name, call(limited, name, on(limited, x), axis), x, axis, False, limited)
 
 
 def test_long_index_type(remake, monkeypatch):
