@@ -76,6 +76,7 @@ ARRAYS: dict[str, Callable[[Bench], Any]] = {
     "flat": lambda b: b.x.reshape(-1),
     "turned": lambda b: b.normal(*b.shape[::-1]).T,
     "positive": lambda b: b.normal(*b.shape, change=lambda x: np.abs(x) + 0.5),
+    "ratios": lambda b: b.normal(*b.shape, change=lambda x: 1 + x / 64),  # products of thousands neither 0 nor infinite
     "others": lambda b: b.normal(*b.shape, dtype=b.other),
     "mask": lambda b: b.normal(*b.shape, dtype=np.dtype(bool), change=lambda x: x > 0),
     "truth": lambda b: b.backend.empty(b.shape, np.dtype(bool)),

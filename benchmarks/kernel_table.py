@@ -83,11 +83,12 @@ def mapped(
 def reduced(primitive: str, torch: str, axis: int, **correction: int) -> Row:
     """A reduction of each row (axis 1) or each column (axis 0)."""
     axes = axis if primitive.startswith("arg") else (axis,)
+    x = "ratios" if primitive == "prod" else "x"
     return Row(
         f"{primitive} of {'rows' if axis else 'columns'}", primitive, "s", ELEMENTWISE if axis else COLUMNS,
-        lambda b, f: f(b.x, axis=axes, keepdims=False, **correction),
-        lambda b: getattr(b.special if primitive == "logsumexp" else b.xp, primitive)(b.x, axis=axis),
-        lambda t: getattr(t.torch, torch)(t.x, dim=axis, **correction),
+        lambda b, f: f(getattr(b, x), axis=axes, keepdims=False, **correction),
+        lambda b: getattr(b.special if primitive == "logsumexp" else b.xp, primitive)(getattr(b, x), axis=axis),
+        lambda t: getattr(t.torch, torch)(getattr(t, x), dim=axis, **correction),
     )  # fmt: skip
 
 
@@ -269,6 +270,8 @@ TABLE: tuple[Row, ...] = (
         lambda b: b.xp.take(b.x, b.indices, axis=0), lambda t: t.torch.index_select(t.x, 0, t.indices)),
     Row("take backward", "take_backward", "2s", ROWS, lambda b, f: f(b.y, b.indices, axis=0, shape=b.x.shape),
         None, gradient(lambda t: t.torch.index_select(t.x, 0, t.indices))),
+    Row("getitem", "getitem", "2s", ROWS, lambda b, f: f(b.x, b.indices, index=(Hole(0),)),
+        lambda b: b.x[b.indices], lambda t: t.x[t.indices]),
     Row("getitem backward", "getitem_backward", "2s", ROWS,
         lambda b, f: f(b.y, b.indices, index=(Hole(0),), shape=b.x.shape), None, gradient(lambda t: t.x[t.indices])),
     Row("embedding", "embedding", "2s", ROWS, lambda b, f: f(b.x, b.indices, padding_idx=None),

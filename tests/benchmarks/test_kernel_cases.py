@@ -88,11 +88,12 @@ def test_every_case_runs_the_kernels_it_names(kernel_cases, monkeypatch):
         assert len(launched) == len(case.launches), case.name
         for kernel, name in zip(launched, case.launches, strict=True):
             assert kernel in kernels[name], case.name
+        if case.launches == ("getitem",):  # our kernel looks at the indices; the rows are the array module's to move
+            assert case.bytes == 2 * 4 * math.prod(SHAPE)
+            continue
         formulas = [page["bytes_of"](page["row_of"](kernel)[1]) for kernel in launched]
         if "size of the other" not in formulas[0]:
-            size = table.dtype_of(
-                page["dtype_of"](launched[0]) or "double"
-            ).itemsize  # one-hot rows of int64 are as wide
+            size = 8 if page["dtype_of"](launched[0]) is None else 4  # one-hot rows of int64, else float32
             fewest = sum(kernel_cases.moved(f.partition(",")[0], size) for f in formulas) * math.prod(SHAPE)
             if launched[0].file == "elementwise.cu":  # which counts operands that are a row, or a number, as arrays
                 assert case.bytes <= fewest, case.name
