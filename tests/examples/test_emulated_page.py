@@ -15,6 +15,8 @@ from tests.emulator import sanitized
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "emulated.md").read_text()
+# a user's own: not with the options that this run of pytest was given
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
 
 
 # each with what it prints, if the page shows it
@@ -29,7 +31,7 @@ def test_every_block_runs_and_prints_what_the_page_shows(tmp_path) -> None:
     require_emulated()
     assert len(BLOCKS) == 6
     (tmp_path / "test_my_kernel.py").write_text("\n".join(code for code, _ in BLOCKS))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
     child = subprocess.run(
         [sys.executable, "-m", "pytest", "-s", "-v", "-p", "no:cacheprovider", "test_my_kernel.py"],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
@@ -48,7 +50,7 @@ def test_the_commands_with_address_sanitizer_reach_the_end(tmp_path) -> None:
     assert commands is not None
     (tmp_path / "test_my_kernel.py").write_text("\n".join(code for code, _ in BLOCKS[:4]))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PATH": path}
     child = subprocess.run(["bash", "-c", commands[1]], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert set(re.findall(r"^FAILED \S+::(\S+)", child.stdout, re.MULTILINE)) == FAILING, child.stdout + child.stderr
     assert "6 passed, 1 deselected" in child.stdout
