@@ -16,6 +16,7 @@ from gpu_backprop.core import devices, dtypes
 from ..conftest import require_emulated
 
 # the float types that the tests run on: all four, or those named in this variable ("float,__nv_bfloat16")
+OTHER_ORDERS = emulated.ORDERS[1:]  # of threads, beside "forward"; a kernel without races gives the same bits in all
 DTYPES = tuple(os.environ.get("GPU_BACKPROP_TEST_FLOATS", ",".join(table.FLOATS)).split(","))
 
 
@@ -37,6 +38,12 @@ def cuda_backend() -> Any:
     if os.environ.get("GPU_BACKPROP_TEST_NO_POOL") == "1":
         backend.xp.cuda.set_allocator(None)
     return backend
+
+
+@pytest.fixture(scope="session")
+def other_orders(backend: Any) -> tuple[str, ...]:
+    """The orders of threads that a test can ask `remake` for: none on a GPU, which has its own."""
+    return OTHER_ORDERS if backend.name == "emulated" else ()
 
 
 @pytest.fixture

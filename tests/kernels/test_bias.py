@@ -50,7 +50,7 @@ def test_transposed_operands(backend):
     np.testing.assert_array_equal(backend.to_host(dx), (g * (1 - y * y)).T)
 
 
-def test_grid_limit_index_type_and_order(remake, monkeypatch):
+def test_grid_limit_index_type_and_order(remake, other_orders, monkeypatch):
     g, y = draw((300, 70), np.float32), draw((300, 70), np.float32, 1)
 
     def results(**settings):
@@ -59,8 +59,8 @@ def test_grid_limit_index_type_and_order(remake, monkeypatch):
         return [b.to_host(x) for x in pair]
 
     expected = results()
-    for settings in ({"order": "reversed"}, {"order": "shuffled", "seed": 5}):
-        for first, second in zip(expected, results(**settings)):
+    for order in other_orders:
+        for first, second in zip(expected, results(order=order, seed=5)):
             np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(results(max_grid=1)[0], expected[0])
     monkeypatch.setattr(layouts, "INT_LIMIT", 0)

@@ -112,10 +112,10 @@ def test_what_no_kernel_takes_runs_step_by_step(backend):
     same_bits(backend.to_host(result), one_by_one(backend, BIAS_RELU, [on(backend, deep), view]))
 
 
-def test_grid_limit_index_type_and_order(remake, monkeypatch):
+def test_grid_limit_index_type_and_order(remake, other_orders, monkeypatch):
     x, y = draw((70, 257), np.float32), draw((257, 70), np.float32, 1)
     results = []
-    for settings_ in ({}, {"max_grid": 1}, {"order": "reversed"}, {"order": "shuffled", "seed": 5}):
+    for settings_ in ({}, {"max_grid": 1}, *({"order": order, "seed": 5} for order in other_orders)):
         b = remake(**settings_)
         for view, shape in ((lambda a: a.T, y), (lambda a: a, x), (lambda a: a, x[0])):
             results.append(b.to_host(b.functions["chain"](on(b, x), on(b, shape, view), chain=BIAS_RELU)))

@@ -11,7 +11,7 @@ from scipy import special
 
 from gpu_backprop.backends import layouts, table
 
-from .conftest import DTYPES, check, compile_first, draw, instantiations, on
+from .conftest import DTYPES, OTHER_ORDERS, check, compile_first, draw, instantiations, on
 
 SIZES = (0, 1, 31, 32, 33, 1000, 256 * 8 + 1)  # the last: one past a block of 16-bit packs
 
@@ -342,7 +342,7 @@ def test_long_index_type(remake, monkeypatch, dtype):
         check(other.to_host(result), x.astype(np.float64) * view(y).astype(np.float64), dtype)
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled", "greedy"])
+@pytest.mark.parametrize("order", OTHER_ORDERS)
 def test_thread_order_changes_nothing(backend, remake, order):
     x, y = draw((33, 70), np.float32), draw((70, 33), np.float32, 1).T
     expected = backend.to_host(backend.functions["divide"](on(backend, x), on(backend, y)))

@@ -13,7 +13,7 @@ from gpu_backprop.backends import generic, layouts, table
 from gpu_backprop.core.errors import DataError, ShapeIndexError
 from gpu_backprop.ops.indexing import Hole, fill
 
-from .conftest import DTYPES, check, compile_first, draw, instantiations, on
+from .conftest import DTYPES, OTHER_ORDERS, check, compile_first, draw, instantiations, on
 
 TABLES = ((1, 1), (5, 3), (40, 16), (7, 33), (9, 260), (300, 2))
 COUNTS = (0, 1, 31, 32, 33, 129, 1000)
@@ -391,7 +391,7 @@ def test_one_block_looks_at_all_indices(remake):
         called(b, "take", draw((2, 70), np.dtype(np.float32)), indices, axis=1)
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+@pytest.mark.parametrize("order", OTHER_ORDERS)
 @pytest.mark.parametrize("limit", [2**31 - 1, 1])
 def test_thread_order_changes_nothing(remake, order, limit):
     for got, expected in zip(everything(remake(max_grid=limit, order=order, seed=5)), reference(), strict=True):

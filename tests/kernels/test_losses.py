@@ -10,7 +10,7 @@ from scipy import special
 
 from gpu_backprop.backends import layouts, table
 
-from .conftest import DTYPES, check, compile_first, draw, instantiations, on
+from .conftest import DTYPES, OTHER_ORDERS, check, compile_first, draw, instantiations, on
 
 SIZES = (0, 1, 31, 32, 33, 1000, 2049)
 REDUCE: dict[str, Any] = {"none": lambda v: v, "mean": np.mean, "sum": np.sum}
@@ -175,7 +175,7 @@ def test_grid_limit_and_long_index_type(remake, monkeypatch, name):
         verify(remake(max_grid=1), name, *pair((100, 50), float32, name), weights)
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+@pytest.mark.parametrize("order", OTHER_ORDERS)
 @pytest.mark.parametrize("limit", [2**31 - 1, 1])
 def test_thread_order_changes_nothing(remake, order, limit):
     """With one block for everything, too: shared memory is then used again before all threads are through."""

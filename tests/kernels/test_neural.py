@@ -11,7 +11,7 @@ from scipy import special
 from gpu_backprop.backends import layouts, table
 from gpu_backprop.core.errors import DataError
 
-from .conftest import DTYPES, check, compile_first, draw, instantiations, on
+from .conftest import DTYPES, OTHER_ORDERS, check, compile_first, draw, instantiations, on
 
 SHAPES = ((1, 1), (3, 10), (8, 31), (9, 32), (17, 33), (2, 1000), (3, 1025))
 
@@ -182,7 +182,7 @@ def test_label_out_of_range(backend, label):
     assert np.isfinite(backend.to_host(out))
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled", "greedy"])
+@pytest.mark.parametrize("order", OTHER_ORDERS)
 @pytest.mark.parametrize(("n", "c"), [(40, 10), (3, 1100)])
 @pytest.mark.parametrize("limit", [2**31 - 1, 1])
 def test_thread_order_changes_nothing(remake, order, n, c, limit):

@@ -10,7 +10,7 @@ import pytest
 from gpu_backprop.backends import layouts, table
 from gpu_backprop.core.errors import DTypeError, ShapeError
 
-from .conftest import DTYPES, compile_first, draw, instantiations, on
+from .conftest import DTYPES, OTHER_ORDERS, compile_first, draw, instantiations, on
 
 LR, DECAY = 0.01, 0.1
 
@@ -212,7 +212,7 @@ def test_optimisers_agree_with_each_other(backend):
         np.testing.assert_allclose(result, 1 - LR * np.sign(g), rtol=1e-14)
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled", "greedy"])
+@pytest.mark.parametrize("order", OTHER_ORDERS)
 @pytest.mark.parametrize("case", CASES)
 def test_thread_order_changes_nothing(backend, remake, case, order):
     first = run(backend, case, np.dtype(np.float32), 3000, 2)[0]
@@ -320,14 +320,14 @@ def test_any_nonfinite(backend, dtype, bad):
             assert bool(got) == (at is not None and n > 0), (n, at)
 
 
-def test_reductions_in_other_orders_grids_and_index_types(backend, remake, monkeypatch):
+def test_reductions_in_other_orders_grids_and_index_types(backend, remake, other_orders, monkeypatch):
     x = draw((40_000,), np.float32, 5)
     expected = backend.to_host(backend.functions["square_sum"](on(backend, x)))
     monkeypatch.setattr(layouts, "INT_LIMIT", 0)
     one_block = remake(max_grid=1)
     np.testing.assert_allclose(one_block.to_host(one_block.functions["square_sum"](on(one_block, x))), expected, 1e-6)
-    for options in ({"order": "reversed"}, {"order": "shuffled", "seed": 1}) if backend.name == "emulated" else ():
-        b = remake(**options)
+    for order in other_orders:
+        b = remake(order=order, seed=1)
         np.testing.assert_array_equal(b.to_host(b.functions["square_sum"](on(b, x))), expected)
         assert not b.to_host(b.functions["any_nonfinite"](on(b, x)))
     with pytest.raises(DTypeError, match="square_sum: a buffer of int64 holds no gradients"):

@@ -197,24 +197,18 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("name", DRAWS)
-def test_grids_index_types_and_thread_orders_change_nothing(backend, remake, monkeypatch, name):
+def test_grids_index_types_and_thread_orders_change_nothing(backend, remake, other_orders, monkeypatch, name):
     expected = call(backend, name, (1, 2), 3, (2500,), **DRAWS[name])
-    changed = [remake(max_grid=1)]
-    if backend.name == "emulated":
-        changed += [remake(order="reversed"), remake(order="shuffled", seed=1)]
-    for b in changed:
+    for b in (remake(max_grid=1), *(remake(order=order, seed=1) for order in other_orders)):
         np.testing.assert_array_equal(call(b, name, (1, 2), 3, (2500,), **DRAWS[name]), expected)
     monkeypatch.setattr(layouts, "INT_LIMIT", 0)
     np.testing.assert_array_equal(call(backend, name, (1, 2), 3, (2500,), **DRAWS[name]), expected)
 
 
-def test_dropout_does_not_depend_on_them_either(backend, remake, monkeypatch):
+def test_dropout_does_not_depend_on_them_either(backend, remake, other_orders, monkeypatch):
     x = on(backend, draw((2500,), np.float32))
     attrs = {"p": 0.3, "key": (1, 2), "offset": 3}
     expected = backend.to_host(backend.functions["dropout"](x, **attrs))
     monkeypatch.setattr(layouts, "INT_LIMIT", 0)
-    changed = [remake(max_grid=1)]
-    if backend.name == "emulated":
-        changed += [remake(order="reversed"), remake(order="shuffled", seed=1)]
-    for b in changed:
+    for b in (remake(max_grid=1), *(remake(order=order, seed=1) for order in other_orders)):
         np.testing.assert_array_equal(b.to_host(b.functions["dropout"](x, **attrs)), expected)

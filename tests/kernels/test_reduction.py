@@ -13,7 +13,7 @@ from gpu_backprop.backends import layouts, table
 from gpu_backprop.backends.launching.reduction import ReductionLaunches
 from gpu_backprop.backends.launching.shared import Launch
 
-from .conftest import DTYPES, check, compile_first, draw, instantiations, on
+from .conftest import DTYPES, OTHER_ORDERS, check, compile_first, draw, instantiations, on
 
 REFERENCES: dict[str, Any] = {
     "sum": np.sum,
@@ -230,7 +230,7 @@ def test_index_type_covers_the_reach():
     assert index_of(1_000_000, 4096, (0, 1)) == "int"  # no walk along memory: of a copy
 
 
-@pytest.mark.parametrize("order", ["reversed", "shuffled", "greedy"])
+@pytest.mark.parametrize("order", OTHER_ORDERS)
 @pytest.mark.parametrize("name", ["sum", "argmax", "logsumexp", "var"])
 def test_thread_order_changes_nothing(remake, name, order):
     """With one block for everything, too: shared memory is then used again before all threads are through."""

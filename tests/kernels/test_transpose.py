@@ -81,13 +81,13 @@ def test_into_its_own_memory(backend):
     np.testing.assert_array_equal(backend.to_host(there), x.T)
 
 
-def test_grid_limit_index_type_and_order(remake, monkeypatch):
+def test_grid_limit_index_type_and_order(remake, other_orders, monkeypatch):
     x = draw((3, 70, 40), np.float32)
 
     def view(a: Any) -> Any:
         return a.transpose(0, 2, 1)
 
-    for settings in ({"max_grid": 1}, {"order": "reversed", "max_grid": 2}, {"order": "shuffled", "seed": 5}):
+    for settings in ({"max_grid": 1}, *({"order": order, "seed": 5, "max_grid": 2} for order in other_orders)):
         np.testing.assert_array_equal(copied(remake(**settings), x, view), view(x))
     monkeypatch.setattr(layouts, "INT_LIMIT", 0)
     np.testing.assert_array_equal(copied(remake(), x, view), view(x))
