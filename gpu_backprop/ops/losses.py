@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .elementwise import clip, sigmoid, sign, softplus
-from .primitive import Primitive
+from .primitive import Primitive, Rule
 
 # above this softplus(x) = x to the last bit of a double, and exp(x) is far from overflow in float32
 _SOFTPLUS_EXACT = 40.0
@@ -21,25 +21,21 @@ def _times(g: Any, slope: Any, x: Any, reduction: str) -> Any:
     return slope * (g * (1.0 / x.size) if reduction == "mean" and x.size else g)
 
 
-mse_loss = Primitive(
-    "mse_loss", "x y",
-    lambda g, x, y, reduction: mse_loss_backward(g, x, y, reduction=reduction),
-    lambda g, x, y, reduction: -mse_loss_backward(g, x, y, reduction=reduction),
-)  # fmt: skip
-mse_loss_backward = Primitive(
-    "mse_loss_backward", "g_ x y", gives="out",
-    unfused=lambda g_, x, y, reduction: _times(g_, (x - y) * 2, x, reduction),
-)  # fmt: skip
+def _of_difference(name: str, slope: Rule) -> tuple[Primitive, Primitive]:
+    """A loss of x - y and its gradient to x, by its slope."""
+    backward = Primitive(
+        f"{name}_backward", "g_ x y", gives="out",
+        unfused=lambda g_, x, y, reduction: _times(g_, slope(x - y), x, reduction),
+    )  # fmt: skip
+    return Primitive(
+        name, "x y",
+        lambda g, x, y, reduction: backward(g, x, y, reduction=reduction),
+        lambda g, x, y, reduction: -backward(g, x, y, reduction=reduction),
+    ), backward  # fmt: skip
 
-l1_loss = Primitive(
-    "l1_loss", "x y",
-    lambda g, x, y, reduction: l1_loss_backward(g, x, y, reduction=reduction),
-    lambda g, x, y, reduction: -l1_loss_backward(g, x, y, reduction=reduction),
-)  # fmt: skip
-l1_loss_backward = Primitive(
-    "l1_loss_backward", "g_ x y", gives="out",
-    unfused=lambda g_, x, y, reduction: _times(g_, sign(x - y), x, reduction),
-)  # fmt: skip
+
+l1_loss, l1_loss_backward = _of_difference("l1_loss", sign)
+mse_loss, mse_loss_backward = _of_difference("mse_loss", lambda d: d * 2)
 
 huber_loss = Primitive(
     "huber_loss", "x y",
