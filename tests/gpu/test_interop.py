@@ -34,13 +34,6 @@ def test_a_tensor_is_a_cupy_array_without_a_copy(cupy):
     assert tensor.numpy().tolist() == [[4.0] * 5] * 4
 
 
-def test_dlpack_of_tensors(cupy):
-    if not hasattr(gb.Tensor, "__dlpack__"):
-        pytest.skip("a Tensor has no __dlpack__ of its own yet; t.array has")
-    tensor = gb.ones((4, 5))
-    assert pointer(cupy.from_dlpack(tensor)) == pointer(tensor.array)
-
-
 def test_gradients_of_cupy_arrays(cupy):
     array = cupy.linspace(0, 1, 100, dtype=cupy.float32)
     x = gb.asarray(array).requires_grad_()
