@@ -86,6 +86,11 @@ class KernelBackend(Backend):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         return self.machine.empty(shape, dtype)  # __init__ puts the machine's own function in this place
 
+    def write(self, array: Array, index: Any, value: Any) -> None:
+        if self.xp is not np and hasattr(value, "strides") and self.xp.may_share_memory(array, value):
+            value = value.copy()  # NumPy reads all before it writes; CuPy does not
+        array[index] = value
+
     def synchronize(self) -> None:
         self.machine.synchronize()
         self.check_faults()

@@ -303,9 +303,6 @@ class Tensor:
 
     def _write(self, name: str, index: Any, value: Any) -> None:
         """array[index] = value, counted, and with an array module's complaint as one of ours."""
-        backend = self.device.backend
-        if backend.xp is not np and hasattr(value, "strides") and backend.xp.may_share_memory(self.array, value):
-            value = value.copy()  # NumPy reads all before it writes; CuPy does not
         try:
             self.device.backend.write(self.array, index, value)
         except IndexError as error:

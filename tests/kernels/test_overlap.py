@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpu_backprop.backends import cuda
+from gpu_backprop.backends.emulated import EmulatedLauncher
 from gpu_backprop.backends.launching import shared
 
 
@@ -52,3 +54,20 @@ def test_operands_that_overlap_the_result_are_copied():
     ]
     transposed = CupyArray(BASE[:, :6].T)  # begins where out does
     assert launch_for_cupy().apart(CupyArray(BASE[:, :6]), [transposed]) == [("copied", transposed)]
+
+
+def test_a_write_from_memory_that_it_overwrites_is_copied_first(monkeypatch):
+    """NumPy reads all before it writes, so a strict array stands for CuPy's, which must not be asked to."""
+
+    class Strict(np.ndarray):
+        def __setitem__(self, index: Any, value: Any) -> None:
+            assert not np.may_share_memory(self, value)
+            super().__setitem__(index, value)
+
+    backend = cuda.KernelBackend("emulated", np, EmulatedLauncher())
+    monkeypatch.setattr(backend, "xp", types.SimpleNamespace(may_share_memory=np.may_share_memory))
+    x = np.arange(5.0).view(Strict)
+    backend.write(x, slice(1, None), x[:-1])
+    assert x.tolist() == [0, 0, 1, 2, 3]
+    backend.write(x, ..., 7.0)
+    assert x.tolist() == [7.0] * 5
