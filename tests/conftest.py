@@ -8,7 +8,10 @@ skip into a failure. Tests that need a GPU are left out where there is none.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,7 @@ os.environ.setdefault("GPU_BACKPROP_DEVICE", "cpu")  # a test that wants another
 import gpu_backprop as gb
 from gpu_backprop.backends import cuda, emulated
 
+COMPILE = Path(__file__).resolve().parent.parent / "benchmarks" / "compile_all.py"
 DEVICES = [
     "cpu",
     pytest.param("emulated", marks=pytest.mark.emulated),
@@ -59,6 +63,18 @@ def _left_out(config: pytest.Config) -> dict[str, str]:
     if not config.getoption("--full"):
         reasons["full"] = "too long for every run; pass --full"
     return reasons
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A run of everything compiles the kernels for the emulated device in batches first.
+
+    One by one, as tests want them, takes several times as long.
+    """
+    config = session.config
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    chosen = config.option.collectonly or config.option.keyword or config.option.markexpr
+    if whole and not chosen and not hasattr(config, "workerinput") and emulated.available()[0]:
+        subprocess.run([sys.executable, COMPILE, "--arch", "none"], check=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
