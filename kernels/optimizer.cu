@@ -15,6 +15,9 @@
 
 #include "common.cuh"
 
+// Blocks a multiprocessor must hold: with 64-bit offsets two, for sm_100 and sm_120 would spill registers at three
+template <class I> constexpr int HELD = sizeof(I) > 4 ? 2 : RESIDENT;
+
 enum Hyper { LR = 0, WEIGHT_DECAY = 1, GRAD_SCALE = 2, SKIP = 3, OWN = 4 };
 
 __device__ inline void finish_step(double* counts, long long count, double t, u32* ticket) {
@@ -68,7 +71,7 @@ template <class A> struct SgdStep {
 };
 
 template <class T, class S, class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) sgd(
+__global__ void __launch_bounds__(BLOCK, HELD<I>) sgd(
         I n, T* param, S* master, const T* grad, S* buffer, const double* hyper, double* counts, long long count,
         bool nesterov, bool maximize, u32* ticket) {
     using A = Acc<T>;
@@ -119,7 +122,7 @@ template <class A> struct AdamStep {
 };
 
 template <class T, class S, class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) adam(
+__global__ void __launch_bounds__(BLOCK, HELD<I>) adam(
         I n, T* param, S* master, const T* grad, S* exp_avg, S* exp_avg_sq, S* max_exp_avg_sq, const double* hyper,
         double* counts, long long count, bool decoupled, bool maximize, u32* ticket) {
     using A = Acc<T>;
@@ -181,7 +184,7 @@ template <class A> struct RmspropStep {
 };
 
 template <class T, class S, class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) rmsprop(
+__global__ void __launch_bounds__(BLOCK, HELD<I>) rmsprop(
         I n, T* param, S* master, const T* grad, S* square_avg, S* grad_avg, S* buffer, const double* hyper,
         double* counts, long long count, bool maximize, u32* ticket) {
     using A = Acc<T>;
@@ -242,7 +245,7 @@ template <class A> struct AdagradStep {
 };
 
 template <class T, class S, class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) adagrad(
+__global__ void __launch_bounds__(BLOCK, HELD<I>) adagrad(
         I n, T* param, S* master, const T* grad, S* state_sum, const double* hyper, double* counts, long long count,
         bool maximize, u32* ticket) {
     using A = Acc<T>;
