@@ -95,6 +95,13 @@ def relu_backward(g, y, out=None):
     return np.multiply(g, np.greater(y, _ZERO.get(y.dtype, 0)), out=out)
 
 
+def relu_bias_backward(g, y):
+    if g.dtype not in _ZERO:
+        return _generic["relu_bias_backward"](g, y)
+    dx = relu_backward(g, y)
+    return dx, sum(dx if dx.ndim == 2 else dx.reshape(-1, dx.shape[-1]), (0,), False)
+
+
 def matmul(x, y, out=None):
     """np.dot costs less than np.matmul beside a small product of two matrices."""
     return np.dot(x, y, out=out) if x.ndim == 2 and y.ndim == 2 else np.matmul(x, y, out=out)
@@ -110,7 +117,10 @@ def linear_relu(x, weight, bias, out=None):
     return np.maximum(out, _ZERO.get(out.dtype, 0), out=out)
 
 
-_LEAN = (softmax_cross_entropy, softmax_cross_entropy_backward, sum, relu, relu_backward, matmul, linear, linear_relu)
+_LEAN = (
+    *(softmax_cross_entropy, softmax_cross_entropy_backward, sum),
+    *(relu, relu_backward, relu_bias_backward, matmul, linear, linear_relu),
+)
 _REDUCTIONS = {"prod": np.multiply, "max": np.maximum, "min": np.minimum}
 _generic = generic.table(np)
 

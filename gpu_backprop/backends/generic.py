@@ -35,6 +35,7 @@ EXACT = frozenset(
         "getitem",
         "nextafter",
         "permute_dims",
+        "relu_bias_backward",
         "reshape",
         "take",
     )
@@ -192,6 +193,11 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         out = linear(x, weight, bias, out)
         return xp.maximum(out, 0, out=out)
 
+    def relu_bias_backward(g, y):
+        dx = relu_backward(g, y)
+        wide = dx.astype(np.float32) if dtypes.is_half(dx.dtype) else dx  # two results: each rounded once
+        return dx, xp.sum(wide, axis=tuple(range(dx.ndim - 1))).astype(dx.dtype, copy=False)
+
     def linear_weight_gradient(g, x, out=None):
         if g.ndim != 2:
             g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
@@ -311,8 +317,8 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         astype, copy, reshape, concat, getitem, take, class_indices,
         relu, relu_backward, sigmoid, sigmoid_backward, tanh_backward, leaky_relu, leaky_relu_backward, elu,
         elu_backward, silu, silu_backward, softplus, softplus_backward, gelu, gelu_backward, erf, clip, where, var,
-        logsumexp, prod_of_others, linear, linear_relu, linear_weight_gradient, softmax, softmax_backward,
-        log_softmax, log_softmax_backward,
+        logsumexp, prod_of_others, linear, linear_relu, linear_weight_gradient, relu_bias_backward,
+        softmax, softmax_backward, log_softmax, log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
     own = {f.__name__: f for f in functions}

@@ -44,10 +44,19 @@ linear = Primitive(
     promotes="same", gives="out",
 )  # fmt: skip
 
+# relu_backward(g, out), and its sum over all axes but the last: the gradient of a bias, in the same pass
+relu_bias_backward = Primitive(
+    "relu_bias_backward", "g_ out_",
+    lambda g, out_: relu_backward(g[0] + g[1], out_),
+    None,
+)  # fmt: skip
+
 # relu(linear(x)), which is where most of a network's time outside its products goes
 linear_relu = Primitive(
     "linear_relu", "x weight bias",
-    *linear.rules,
-    before=lambda g, out: relu_backward(g, out),
+    lambda g, weight: matmul(g[0] if g[0].ndim > 1 else _rows(g[0]), weight),
+    tail(linear_weight_gradient, lambda g, x: (g[0], x)),
+    lambda g: g[1],
+    before=lambda g, out, mask: relu_bias_backward(g, out) if mask & 0b100 else (relu_backward(g, out), None),
     promotes="same", gives="out",
 )  # fmt: skip

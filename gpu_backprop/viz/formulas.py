@@ -53,6 +53,7 @@ FORMULAS: dict[str, tuple[str, ...]] = {
     "permute_dims": ("g, axes put back",),
     "prod": ("g * product of the others",),
     "prod_of_others": ("g * products of all but two",),
+    "relu_bias_backward": ("(g + that of the sum) where out > 0",),
     "reshape": ("g in the input's shape",),
     "rms_norm": ("rstd * (g w - xhat * mean(g w xhat)), w the weight", "sum(g * xhat) of each column"),
     "softmax": ("out * (g - sum(g * out))",),

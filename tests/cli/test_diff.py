@@ -58,7 +58,7 @@ def test_cpu_and_emulated_agree(capsys, place):
     assert found["agree"] is True
     assert found["first_difference"] is None
     names = [operation["name"] for operation in found["operations"]]
-    for name in ("linear_relu", "softmax_cross_entropy", "relu_backward", "adam_update"):
+    for name in ("linear_relu", "softmax_cross_entropy", "relu_bias_backward", "adam_update"):
         assert name in names
     first = found["operations"][0]
     assert first["shapes"] == [[33, 64], [256, 64], [256]]
@@ -71,16 +71,18 @@ def test_cpu_and_emulated_agree(capsys, place):
 
 @kernels
 def test_an_operation_made_wrong_is_named(capsys, place, monkeypatch):
-    right = place.functions["relu_backward"]
-    monkeypatch.setitem(place.functions, "relu_backward", lambda g, y, out=None: right(g, y) * np.float32(1.0001))
+    right = place.functions["relu_bias_backward"]
+    monkeypatch.setitem(
+        place.functions, "relu_bias_backward", lambda g, y: tuple(x * np.float32(1.0001) for x in right(g, y))
+    )
     assert main(two(place, "--json")) == 1
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert found["agree"] is False
-    assert found["first_difference"]["name"] == "relu_backward"
+    assert found["first_difference"]["name"] == "relu_bias_backward"
     beyond = {operation["name"] for operation in found["operations"] if not operation["within"]}
-    assert beyond == {"relu_backward"}  # the error does not travel
-    assert re.search(r"\nfirst difference: operation \d+, relu_backward, on \w+: [\d,]+ ulp, and 0 are", err)
+    assert beyond == {"relu_bias_backward"}  # the error does not travel
+    assert re.search(r"\nfirst difference: operation \d+, relu_bias_backward, on \w+: [\d,]+ ulp, and 32 are", err)
 
 
 @kernels

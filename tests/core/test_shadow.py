@@ -35,7 +35,7 @@ def test_every_operation_of_a_step_is_done_again(other):
         optimizer = gb.optim.Adam(model.parameters())
         train_once(model, optimizer)
     names = [operation.name for operation in operations]
-    for name in ("linear_relu", "linear", "sum", "linear_weight_gradient", "relu_backward", "adam_update"):
+    for name in ("linear_relu", "linear", "sum", "linear_weight_gradient", "relu_bias_backward", "adam_update"):
         assert name in names
     for operation in operations:
         result = operation.results["other"]

@@ -33,6 +33,7 @@ class ReductionLaunches:
         self.launch = launch
         self.functions = {name: self.reduction(name, launch.fallback(name)) for name in table.REDUCTIONS}
         self.functions["activation_bias_backward"] = self.activation_bias_backward
+        self.functions["relu_bias_backward"] = self.relu_bias_backward
 
     def reduction(self, name: str, fallback: Function) -> Function:
         plans: dict[Any, Any] = {}
@@ -121,11 +122,7 @@ class ReductionLaunches:
     # a reduction behind an activation's gradient ---------------------------------------------------------------------
 
     def activation_bias_backward(self, g: Array, y: Array, gradient: str, **numbers: float) -> tuple[Array, Array]:
-        """(dx, db) for out = act(x + bias): dx = gradient(g, y), of table.BIAS_BACKWARD, and its sum over rows.
-
-        One pass for a caller that knows both steps to come. The tape takes them one by one, because the sum can then go
-        straight into its place in the flat gradient buffer.
-        """
+        """(dx, db) for out = act(x + bias): dx = gradient(g, y), of table.BIAS_BACKWARD, and its sum over rows."""
         dtype, row = c_name(g.dtype), table.ELEMENTWISE[gradient]
         empty, contiguous = self.launch.backend.empty, self.launch.contiguous
         if dtype is None or g.size == 0:
@@ -145,3 +142,11 @@ class ReductionLaunches:
              self.launch.backend.tickets()),
         )  # fmt: skip
         return dx, db
+
+    def relu_bias_backward(self, g: Array, y: Array) -> tuple[Array, Array]:
+        if c_name(g.dtype) is None or g.size == 0:
+            return self.launch.fallback("relu_bias_backward")(g, y)
+        rows = (-1, g.shape[-1])
+        g_rows, y_rows = (self.launch.contiguous(x).reshape(rows) for x in (g, y))
+        dx, db = self.activation_bias_backward(g_rows, y_rows, "relu_backward")
+        return dx.reshape(g.shape), db
