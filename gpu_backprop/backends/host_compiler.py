@@ -1,7 +1,7 @@
-"""The host's C++ compiler: it makes a library of a kernel's own source, for the emulated device.
+"""The host's C++ compiler: it makes libraries of kernels, for the emulated device, and of the cpu backend's passes.
 
 A library lies in the cache under the digest of its source and of the compiler; kernels of a file that are wanted
-together are compiled together. What a kernel is compiled against: kernels/host/.
+together are compiled together. What a kernel is compiled against: kernels/host/; the passes: kernels/cpu/.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import functools
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,17 +20,17 @@ from .kernels import Kernel
 
 
 @functools.cache
-def compiler() -> tuple[str, ...]:
-    """The host's C++ compiler: CXX, else g++, clang++ or c++."""
+def compiler(user: str = "the emulated device") -> tuple[str, ...]:
+    """The host's C++ compiler: CXX, else g++, clang++ or c++. An error names who needs it."""
     if not sys.platform.startswith("linux"):
-        raise DeviceError(f"the emulated device runs on Linux only, not on {sys.platform}; use device='cpu'")
+        raise DeviceError(f"{user} runs on Linux only, not on {sys.platform}; use device='cpu'")
     chosen = os.environ.get("CXX")
     for candidate in [shlex.split(chosen)] if chosen else [["g++"], ["clang++"], ["c++"]]:
         path = shutil.which(candidate[0])
         if path:
             return path, *candidate[1:]
     missing = chosen or "g++ or clang++"
-    raise DeviceError(f"the emulated device needs a C++ compiler, and {missing} is not there: install g++ or set CXX")
+    raise DeviceError(f"{user} needs a C++ compiler, and {missing} is not there: install g++ or set CXX")
 
 
 @functools.cache
@@ -64,16 +63,45 @@ def runtime() -> Path:
     """The library that runs threads on fibres, which every kernel's library is linked to."""
     host = source.kernels_folder() / "host"
     files = sorted(path for path in host.rglob("*") if path.is_file())
-    program = Path(compiler()[0]).resolve()
-    identity = program, program.stat().st_size, program.stat().st_mtime_ns, compiler()[1:]
-    key = source.digest(identity, compile_flags(), CHECKS, [(path.name, path.read_bytes()) for path in files])
+    key = source.digest(_identity(*compiler()), compile_flags(), CHECKS, _contents(files))
     path = library_folder() / f"runtime-{key}.so"
     if not path.exists():
         with source.workshop(library_folder()) as place:
             made = place / "lib"
-            _run_compiler("the emulator's runtime", f"-Wl,-soname,{path.name}", host / "runtime.cpp", "-o", made)
+            flags = *compile_flags(), f"-Wl,-soname,{path.name}"
+            _run_compiler("the emulator's runtime", flags, host / "runtime.cpp", "-o", made)
             os.replace(made, path)
     return path
+
+
+# The passes are vector code for the machine at hand. No contraction: their bits are those of NumPy's passes.
+PASSES_FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    *("-fno-strict-aliasing", "-fPIC", "-shared", "-fvisibility=hidden", "-w"),
+)
+
+
+def passes() -> Path:
+    """The library of the cpu backend's passes. The processor is part of its name, for a cache may be on a network."""
+    folder = source.kernels_folder()
+    program = compiler("the compiled path of the cpu device")
+    files = [*sorted((folder / "cpu").iterdir()), folder / "common.cuh", folder / "functors.cuh"]
+    key = source.digest(_identity(*program), PASSES_FLAGS, _processor(), _contents(files))
+    path = source.cache_folder() / "cpu" / f"passes-{key}.so"
+    if not path.exists():
+        source.announce(program[0])
+        with source.workshop(path.parent) as place:
+            _run_compiler("passes.cpp", PASSES_FLAGS, folder / "cpu" / "passes.cpp", "-o", place / "lib")
+            os.replace(place / "lib", path)
+    return path
+
+
+def _processor() -> list[bytes]:
+    """The model and the instruction sets of the first processor, which `-march=native` compiles for."""
+    with open("/proc/cpuinfo", "rb") as file:
+        first = file.read(8192).split(b"\n\n")[0]
+    wanted = (b"model", b"vendor_id", b"cpu family", b"flags", b"Features", b"CPU ", b"isa")  # x86, Arm, RISC-V
+    return [line for line in first.splitlines() if line.startswith(wanted)]
 
 
 def library_folder() -> Path:
@@ -106,14 +134,27 @@ def build(kernels: Iterable[Kernel]) -> None:
         with source.workshop(library_folder()) as place:
             (place / "kernels.cpp").write_text("\n".join(lines) + "\n")
             options = () if sanitizers() else (*CHECKS, *LIBRARIES)
-            _run_compiler(what, place / "kernels.cpp", runtime(), "-Wl,-rpath,$ORIGIN", *options, "-o", place / "lib")
+            flags = *compile_flags(), "-Wl,-rpath,$ORIGIN"
+            _run_compiler(what, flags, place / "kernels.cpp", runtime(), *options, "-o", place / "lib")
             for kernel in members:
                 os.link(place / "lib", place / "link")
                 os.replace(place / "link", library_path(kernel))
 
 
-def _run_compiler(what: str, *arguments: str | Path) -> None:
-    result = subprocess.run([*compiler(), *compile_flags(), *map(str, arguments)], capture_output=True, text=True)
+def _identity(program: str, *options: str) -> tuple[object, ...]:
+    """What tells one compiler from another."""
+    path = Path(program).resolve()
+    return path, path.stat().st_size, path.stat().st_mtime_ns, options
+
+
+def _contents(files: Iterable[Path]) -> list[tuple[str, bytes]]:
+    return [(path.name, path.read_bytes()) for path in files]
+
+
+def _run_compiler(what: str, flags: Iterable[str], *arguments: str | Path) -> None:
+    import subprocess  # here, for a library that lies in the cache is loaded without it
+
+    result = subprocess.run([*compiler(), *flags, *map(str, arguments)], capture_output=True, text=True)
     if result.returncode:
         raise KernelError(f"{what} does not compile: {source.first_errors(result.stderr)}")
 

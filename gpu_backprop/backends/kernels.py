@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -227,6 +226,8 @@ def first_errors(text: str, limit: int = 1500) -> str:
 
 
 def _nvrtc_version() -> str:
+    import importlib.metadata  # here, for it takes longer to import than all the rest of this file
+
     versions = []
     for name in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "cuda-core"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,0 +1,264 @@
+"""The compiled path of the cpu device: passes of kernels/cpu/passes.cpp in the place of NumPy's functions.
+
+A pass takes what the NumPy function of its name takes and gives what it gives. It looks at its arrays itself, in C++;
+what it is not made for (strides, other dtypes, rare options, labels out of range) it leaves to the NumPy function. So
+nothing is lost without a compiler, or with GPU_BACKPROP_COMPILED=0, but time.
+
+The library is compiled when a pass is first looked up, and lies in the cache from then on. A compiler that fails costs
+a warning. `bind(...)` fixes the arguments of a call: it returns a function without arguments that does the call again
+on the same arrays, for a fraction of the price.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.errors import GpuBackpropError
+
+Array = Any
+Function = Callable[..., Any]
+
+_NONE, _MEAN, _SUM = range(3)
+_REDUCTIONS = {"none": _NONE, "mean": _MEAN, "sum": _SUM}
+_TYPES: dict[str, Any] = {"o": ctypes.py_object, "i": ctypes.c_int, "q": ctypes.c_longlong, "p": ctypes.c_void_p}
+
+
+# -------------------------------------------------------------------------------------------------------- the library
+
+
+class _Loaded(NamedTuple):
+    library: ctypes.CDLL | None
+    status: str  # what serves, and what to do about it
+
+
+@functools.cache
+def _load() -> _Loaded:
+    """The library, compiled if the cache lacks it, or why there is none."""
+    if os.environ.get("GPU_BACKPROP_COMPILED") == "0":
+        return _Loaded(None, "NumPy's, for GPU_BACKPROP_COMPILED=0")
+    from . import host_compiler
+
+    try:
+        program = host_compiler.compiler("the compiled path of the cpu device")[0]
+    except GpuBackpropError as error:
+        return _Loaded(None, f"NumPy's: {error}")
+    try:
+        library = ctypes.CDLL(str(host_compiler.passes()))
+        _introduce(library)
+    except (GpuBackpropError, OSError, AttributeError) as error:
+        warnings.warn(f"the cpu device works without compiled passes, more slowly: {error}", RuntimeWarning, 3)
+        return _Loaded(None, f"NumPy's, for the compiled ones failed: {error}")
+    return _Loaded(library, f"compiled with {program}")
+
+
+def _introduce(library: ctypes.CDLL) -> None:
+    """Tell the library what NumPy's arrays look like in memory, and see whether it reads them right."""
+    header = object.__basicsize__
+    _native(library, "setup", "p" * 7)(
+        header, id(np.ndarray), id(None), *(id(np.dtype(name)) for name in ("float32", "float64", "float16", "int64"))
+    )
+    probe = _native(library, "probe", "opqqi")
+    x = np.arange(6.0).reshape(2, 3)
+    frozen = x[1:].view()
+    frozen.flags.writeable = False
+    seen = [
+        not probe(x, x.ctypes.data, 2, 3, 1),
+        not probe(frozen, x.ctypes.data + 24, 1, 3, 0),
+        *(probe(other, x.ctypes.data, 2, 3, 1) for other in (x.T, x[:, :2], x.astype(">f8"), x.tolist(), None)),
+    ]
+    if not all(seen):
+        raise OSError(f"NumPy {np.__version__} lays its arrays out in an unknown way; set GPU_BACKPROP_COMPILED=0")
+
+
+def _native(library: ctypes.CDLL, name: str, types: str) -> Any:
+    function = getattr(library, f"gb_{name}")
+    function.argtypes = [_TYPES[t] for t in types]
+    return function
+
+
+def status() -> str:
+    """Which passes serve on this machine, for `gpu-backprop info`."""
+    return _load().status
+
+
+# ----------------------------------------------------------------------------------------------------------- one pass
+
+Call = tuple[tuple[Any, ...], Any]  # arguments of the C++ function, and the result
+
+
+class Pass:
+    """A compiled pass. `arguments` turns a call into the C++ function's arguments; None: a call for NumPy."""
+
+    __slots__ = ("arguments", "native", "numpy")
+
+    def __init__(self, native: Any, numpy: Function, arguments: Callable[..., Call | None]):
+        self.native = native
+        self.numpy = numpy
+        self.arguments = arguments
+
+    def __call__(self, *operands: Any, **attrs: Any) -> Any:
+        call = self.arguments(*operands, **attrs)
+        if call is None or self.native(*call[0]):
+            return self.numpy(*operands, **attrs)
+        return call[1]
+
+    def bind(self, *operands: Any, **attrs: Any) -> Callable[[], Any]:
+        """This call as a function without arguments. Without `out`, every time the same arrays are its result."""
+        numpy = functools.partial(self.numpy, *operands, **attrs)
+        call = self.arguments(*operands, **attrs)
+        if call is None:
+            return numpy
+        native, result = self.native, call[1]
+        arguments = [kind(value) for kind, value in zip(native.argtypes, call[0])]
+
+        def run() -> Any:
+            return numpy() if native(*arguments) else result
+
+        return run
+
+
+class BehindProduct:
+    """A matrix product, x @ weight.T, and then the pass `native` over it with the bias, or `numpy`."""
+
+    __slots__ = ("native", "numpy")
+
+    def __init__(self, native: Any, numpy: Function):
+        self.native = native
+        self.numpy = numpy
+
+    def __call__(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
+        out = _product(x)(x, weight.T, out=out)
+        if bias is None or self.native(out, bias):
+            self.numpy(out, bias)
+        return out
+
+    def bind(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Callable[[], Any]:
+        product = functools.partial(_product(x), x, weight.T)
+        if out is None:
+            out = product()
+        product = functools.partial(product, out)
+        native, numpy = self.native, functools.partial(self.numpy, out, bias)
+        arguments = [ctypes.py_object(out), ctypes.py_object(bias)]
+
+        def run() -> Any:
+            product()
+            if bias is None or native(*arguments):
+                numpy()
+            return out
+
+        return run
+
+
+def _product(x: Array) -> Function:
+    return np.dot if x.ndim == 2 else np.matmul  # np.dot costs less beside a small product
+
+
+def _bias(x: Array, bias: Array | None) -> None:
+    if bias is not None:
+        np.add(x, bias, out=x)
+
+
+def _bias_relu(x: Array, bias: Array | None) -> None:
+    _bias(x, bias)
+    np.maximum(x, 0, out=x)
+
+
+# ---------------------------------------------------------------------------------- what each pass makes of its call
+
+
+def _elementwise(*operands: Array, out: Array | None = None) -> Call:
+    if out is None:
+        out = np.empty_like(operands[0], order="C", subok=False)
+    return (*operands, out), out
+
+
+def _relu_bias_backward(g: Array, y: Array, out: Any = None) -> Call | None:
+    if not g.ndim:
+        return None
+    out = (np.empty(g.shape, g.dtype), np.empty(g.shape[-1:], g.dtype)) if out is None else out
+    return (g, y, *out), out
+
+
+def _cross_entropy(
+    x: Array, labels: Array, weight: Array | None, reduction: str, ignore_index: int, label_smoothing: float,
+    out: Any = None,
+) -> Call | None:  # fmt: skip
+    if weight is not None or label_smoothing:
+        return None
+    n, dtype = len(x), x.dtype
+    if out is None:
+        loss = np.empty(n if reduction == "none" else (), dtype)
+        out = loss, np.empty((n, 1), dtype), np.empty(n, dtype), np.empty((), dtype)
+    return (x, labels, *out, _REDUCTIONS[reduction], ignore_index), out
+
+
+def _cross_entropy_backward(
+    g: Array, x: Array, labels: Array, weight: Array | None, top: Array, mass: Array, total: Array, reduction: str,
+    ignore_index: int, label_smoothing: float, out: Array | None = None,
+) -> Call | None:  # fmt: skip
+    if weight is not None or label_smoothing:
+        return None
+    if out is None:
+        out = np.empty(x.shape, x.dtype)
+    return (g, x, labels, top, mass, total, out, _REDUCTIONS[reduction], ignore_index), out
+
+
+def _update(states: int, flag: str, know_bfloat16: Function) -> Callable[..., Call]:
+    """For an update with so many state arrays, and one switch beside `maximize`."""
+    missing = (None,) * (3 - states)
+
+    def arguments(
+        param: Array, grad: Array, *rest: Array, first: int, count: int, maximize: bool, master: Array | None = None,
+        **switches: bool,
+    ) -> Call:  # fmt: skip
+        if param.dtype.name == "bfloat16":
+            know_bfloat16(id(param.dtype))
+        *state, hyper, steps = rest
+        on = switches[flag] if flag else False
+        return (param, grad, *state, *missing, hyper, steps, master, first, count, on, maximize), None
+
+    return arguments
+
+
+# name -> types of the C++ function's arguments, and how a call becomes them
+_MADE_OF: dict[str, tuple[str, Any]] = {
+    "relu": ("oo", _elementwise),
+    "relu_backward": ("ooo", _elementwise),
+    "sigmoid_backward": ("ooo", _elementwise),
+    "tanh_backward": ("ooo", _elementwise),
+    "relu_bias_backward": ("oooo", _relu_bias_backward),
+    "softmax_cross_entropy": ("ooooooiq", _cross_entropy),
+    "softmax_cross_entropy_backward": ("oooooooiq", _cross_entropy_backward),
+}
+# name -> number of state arrays, and the switch beside `maximize`
+_UPDATES = {
+    "sgd_update": (1, "nesterov"),
+    "adam_update": (3, "decoupled"),
+    "rmsprop_update": (3, ""),
+    "adagrad_update": (1, ""),
+}
+_BEHIND_PRODUCT = {"linear": ("bias", _bias), "linear_relu": ("bias_relu", _bias_relu)}
+
+PASSES = frozenset((*_MADE_OF, *_UPDATES, *_BEHIND_PRODUCT))
+
+
+def instead_of(numpy: Function, name: str) -> Any:
+    """The compiled pass of this name, or the NumPy function where there is none. The first call may compile."""
+    library = _load().library
+    if library is None:
+        return numpy
+    if name in _MADE_OF:
+        types, arguments = _MADE_OF[name]
+        return Pass(_native(library, name, types), numpy, arguments)
+    if name in _UPDATES:
+        arguments = _update(*_UPDATES[name], _native(library, "know_bfloat16", "p"))
+        return Pass(_native(library, name, "o" * 8 + "qqii"), numpy, arguments)
+    name, numpy = _BEHIND_PRODUCT[name]
+    return BehindProduct(_native(library, name, "oo"), numpy)
