@@ -129,6 +129,11 @@ _LEAN = (
 )
 _REDUCTIONS = {"prod": np.multiply, "max": np.maximum, "min": np.minimum}
 _generic = generic.table(np)
+NUMPY: dict[str, Any] = {
+    **_generic,
+    **{function.__name__: function for function in _LEAN},
+    **{name: _reduction(ufunc) for name, ufunc in _REDUCTIONS.items()},
+}
 
 
 def _with_passes(functions: dict[str, Any], others: Functions) -> Functions:
@@ -146,9 +151,7 @@ class CpuBackend(Backend):
     xp = np
 
     def __init__(self) -> None:
-        functions = _generic | {function.__name__: function for function in _LEAN}
-        functions |= {name: _reduction(ufunc) for name, ufunc in _REDUCTIONS.items()}
-        self.native = _with_passes(functions, Functions(lambda name: generic.lookup(np, name)))
+        self.native = _with_passes(NUMPY, Functions(lambda name: generic.lookup(np, name)))
         half_aware = generic.half_aware(self.native)
         self.functions = _with_passes(updates.TABLE | draws.TABLE, half_aware)
 
