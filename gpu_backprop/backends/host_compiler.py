@@ -77,7 +77,7 @@ def runtime() -> Path:
 # The passes are vector code for the machine at hand. No contraction: their bits are those of NumPy's passes.
 PASSES_FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
-    *("-fno-strict-aliasing", "-fPIC", "-shared", "-fvisibility=hidden", "-w"),
+    *("-fno-tree-slp-vectorize", "-fno-strict-aliasing", "-fPIC", "-shared", "-fvisibility=hidden", "-w"),
 )
 
 

@@ -1,5 +1,6 @@
-// Sixteen floats or eight doubles at a time, whatever the width of the machine's registers: a sum over lanes, and then
-// across them, has one order of additions everywhere, so a result does not depend on the machine or on an address.
+// Sixteen floats or eight doubles at a time, in as many registers as that takes on the machine at hand: a sum over lanes,
+// and then across them, has one order of additions everywhere, so a result does not depend on the machine or on an
+// address. The registers are spelt out, for a compiler takes vectors wider than its own apart, number by number.
 #pragma once
 
 #include <cstdint>
@@ -7,33 +8,69 @@
 
 namespace gb {
 
-constexpr int LANE_BYTES = 64;
-template <class A> struct LanesOf {
-    typedef A Values __attribute__((vector_size(LANE_BYTES)));
-};
-template <class A> using Lanes = typename LanesOf<A>::Values;
+#if defined(__AVX512F__)
+constexpr int REGISTER_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int REGISTER_BYTES = 32;
+#else
+constexpr int REGISTER_BYTES = 16;
+#endif
+constexpr int LANE_BYTES = 64, PARTS = LANE_BYTES / REGISTER_BYTES;
 template <class A> constexpr int LANES = LANE_BYTES / int(sizeof(A));
 
-// The first `count` elements at `from` (all lanes, if there are as many), and `rest` in the other lanes
+template <class A> struct RegisterOf {
+    typedef A Values __attribute__((vector_size(REGISTER_BYTES)));
+};
+template <class A> using Register = typename RegisterOf<A>::Values;
+
+template <class A> struct Lanes {
+    Register<A> part[PARTS];
+};
+
+// f of each register, and of those of a second one beside them
+template <class A, class F> inline Lanes<A> each(const Lanes<A>& x, F f) {
+    Lanes<A> result;
+#pragma GCC unroll 4
+    for (int i = 0; i < PARTS; ++i) result.part[i] = f(x.part[i]);
+    return result;
+}
+template <class A, class F> inline Lanes<A> each(const Lanes<A>& x, const Lanes<A>& y, F f) {
+    Lanes<A> result;
+#pragma GCC unroll 4
+    for (int i = 0; i < PARTS; ++i) result.part[i] = f(x.part[i], y.part[i]);
+    return result;
+}
+
+// The first `count` elements at `from` (all lanes, if there are as many), and `rest` in the other lanes. Memory is read
+// and written register by register: in smaller pieces, the processor would wait for one to come back as a whole.
 template <class A> inline Lanes<A> load(const A* from, intptr_t count, A rest) {
-    Lanes<A> lanes;
-    if (count >= LANES<A>) {
-        std::memcpy(&lanes, from, sizeof(lanes));
-        return lanes;
-    }
     A values[LANES<A>];
-    for (int k = 0; k < LANES<A>; ++k) values[k] = rest;
-    for (int k = 0; k < count; ++k) values[k] = from[k];
-    std::memcpy(&lanes, values, sizeof(lanes));
+    if (count < LANES<A>) {
+        for (int k = 0; k < LANES<A>; ++k) values[k] = k < count ? from[k] : rest;
+        from = values;
+    }
+    Lanes<A> lanes;
+#pragma GCC unroll 4
+    for (int i = 0; i < PARTS; ++i) std::memcpy(&lanes.part[i], from + i * LANES<A> / PARTS, REGISTER_BYTES);
     return lanes;
 }
 
 template <class A> inline void store(A* to, const Lanes<A>& lanes, intptr_t count) {
-    if (count >= LANES<A>) {
-        std::memcpy(to, &lanes, sizeof(lanes));
-        return;
-    }
-    for (int k = 0; k < count; ++k) to[k] = lanes[k];
+    A values[LANES<A>];
+    A* const place = count < LANES<A> ? values : to;
+#pragma GCC unroll 4
+    for (int i = 0; i < PARTS; ++i) std::memcpy(place + i * LANES<A> / PARTS, &lanes.part[i], REGISTER_BYTES);
+    if (count >= LANES<A>) return;
+    for (int k = 0; k < LANES<A>; ++k)
+        if (k < count) to[k] = values[k];
+}
+
+template <class A> inline Lanes<A> add(const Lanes<A>& x, const Lanes<A>& y) {
+    return each(x, y, [](Register<A> a, Register<A> b) { return a + b; });
+}
+
+template <class A> inline Lanes<A> larger(const Lanes<A>& x, const Lanes<A>& y) {  // x where one is NaN
+    return each(x, y, [](Register<A> a, Register<A> b) { return b > a ? b : a; });
 }
 
 template <class A> inline A sum_across(const Lanes<A>& lanes) {
@@ -82,21 +119,25 @@ template <class A> constexpr A reciprocal_factorial(int n) {
     return A(1.0 / product);
 }
 
-template <class A> inline Lanes<A> exp(Lanes<A> x) {
+template <class A> inline Register<A> exp(Register<A> x) {
     using E = ExpOf<A>;
-    typedef typename E::Bits Bits __attribute__((vector_size(LANE_BYTES)));
-    const Lanes<A> zero = {};
+    typedef typename E::Bits Bits __attribute__((vector_size(REGISTER_BYTES)));
+    const Register<A> zero = {};
     x = x > E::HIGHEST + zero ? E::HIGHEST + zero : x;  // NaN stays
     x = x < E::LOWEST + zero ? E::LOWEST + zero : x;
-    const Lanes<A> raised = x * A(1.44269504088896340736) + E::INTEGER, n = raised - E::INTEGER;
-    const Lanes<A> r = (x - n * E::LN2_HIGH) - n * E::LN2_LOW;
-    Lanes<A> sum = zero + reciprocal_factorial<A>(E::TERMS);
+    const Register<A> raised = x * A(1.44269504088896340736) + E::INTEGER, n = raised - E::INTEGER;
+    const Register<A> r = (x - n * E::LN2_HIGH) - n * E::LN2_LOW;
+    Register<A> sum = zero + reciprocal_factorial<A>(E::TERMS);
 #pragma GCC unroll 16
     for (int k = E::TERMS - 1; k >= 0; --k) sum = sum * r + reciprocal_factorial<A>(k);
-    const Lanes<A> start = zero + E::INTEGER;
+    const Register<A> start = zero + E::INTEGER;
     const Bits power = (Bits)raised - (Bits)start, half = power >> 1;
     const Bits first = (half + E::BIAS) << E::MANTISSA, second = (power - half + E::BIAS) << E::MANTISSA;
-    return sum * (Lanes<A>)first * (Lanes<A>)second;
+    return sum * (Register<A>)first * (Register<A>)second;
+}
+
+template <class A> inline Lanes<A> exp(const Lanes<A>& x) {
+    return each(x, [](Register<A> a) { return exp<A>(a); });
 }
 
 }  // namespace gb
