@@ -244,7 +244,10 @@ def bind(name: str, hyper: Any, attrs: dict[str, Any], device: Any) -> Callable[
     update = device.functions[name]
 
     def make_launch(arrays: list[Any], steps: Any, **run: Any) -> Launch:
-        return partial(update, *arrays, hyper, steps, **run, **attrs)
+        fixed = getattr(update, "bind", None) or partial(
+            partial, update
+        )  # a compiled update fixes its arguments itself
+        return fixed(*arrays, hyper, steps, **run, **attrs)
 
     return make_launch
 
