@@ -2,10 +2,11 @@
 
     python benchmarks/cpu_passes.py              # a table
     python benchmarks/cpu_passes.py --numba      # with Numba's serial loops for Adam and cross-entropy beside them
-    python benchmarks/cpu_passes.py --steps      # eager training steps of the networks of mlp_step.py
+    OPENBLAS_NUM_THREADS=1 python benchmarks/cpu_passes.py --steps      # eager training steps of mlp_step.py's networks
 
 All take turns on the same arrays, so that whatever else the machine does hits all alike; the ratio is the median over
-the rounds of the pass's time over NumPy's in the same round. `bound` is the call with its arguments fixed, as a
+the rounds of the pass's time over NumPy's in the same round. The time is the thread's own on a processor: on a busy
+machine the clock also counts what other programs do meanwhile. (So threads of the BLAS would not be counted.) `bound` is the call with its arguments fixed, as a
 replayed step does it. Shapes are those of a step of the networks of mlp_step.py.
 """
 
@@ -74,10 +75,10 @@ def arguments(name: str, shape: tuple[int, ...]) -> tuple[list[Any], dict[str, A
 
 
 def seconds_a_call(call: Callable[[], object], repeats: int) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return (time.thread_time() - start) / repeats
 
 
 def measure(calls: Calls, rounds: int) -> tuple[dict[str, float], dict[str, float]]:

@@ -218,7 +218,7 @@ def _update(states: int, flag: str, know_bfloat16: Function) -> Callable[..., Ca
         param: Array, grad: Array, *rest: Array, first: int, count: int, maximize: bool, master: Array | None = None,
         **switches: bool,
     ) -> Call:  # fmt: skip
-        if param.dtype.name == "bfloat16":
+        if param.dtype.itemsize == 2 and param.dtype.name == "bfloat16":
             know_bfloat16(id(param.dtype))
         *state, hyper, steps = rest
         on = switches[flag] if flag else False

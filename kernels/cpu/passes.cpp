@@ -112,7 +112,7 @@ PASS gb_bias_relu(Object x, Object bias) { return with_bias<cuda::Relu>(x, bias)
 //
 // Rows add up in runs, and the runs after that: the rounding error grows with the length of a run, not of the column.
 
-constexpr int TILE = 256, RUN = 32;  // columns whose sums stay in the first-level cache; rows
+constexpr int TILE = 1024, RUN = 32;  // columns whose sums stay in the first-level cache; rows
 
 template <class A> static void relu_bias_columns(
         intptr_t rows, intptr_t pitch, int width, const A* g, const A* y, A* dx, A* db) {

@@ -116,7 +116,7 @@ def test_linear_adds_the_bias_as_numpy_does(name, shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (32, 10), (33, 31), (1000, 300), (3, 70, 5)])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (32, 10), (33, 31), (1000, 300), (40, 1030), (3, 70, 5)])
 def test_relu_bias_backward_adds_up_the_rows(shape, dtype, passes):
     rng = np.random.default_rng(2)
     g, y = (sample(rng, shape, dtype, special=False) for _ in range(2))
