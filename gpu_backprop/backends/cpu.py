@@ -148,6 +148,15 @@ class CpuBackend(Backend):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
 
+    def bind(self, name, function, args, attrs, results, takes_out):  # type: ignore[no-untyped-def]
+        if name == "write":
+            array, index, value = args
+            parts = index if isinstance(index, tuple) else (index,)
+            if all(part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
+                view = array[parts if Ellipsis in parts else (*parts, ...)]
+                return functools.partial(np.copyto, view, value, casting="unsafe")
+        return super().bind(name, function, args, attrs, results, takes_out)
+
     def synchronize(self) -> None:
         pass
 
