@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .core import devices, dtypes
-from .core.errors import CaptureError, DataError, DTypeError, ShapeError
+from .core.errors import DataError, DTypeError, ShapeError
 from .core.modes import modes
 from .core.tensor import Tensor
 from .ops.reduction import as_integers
@@ -32,7 +32,7 @@ class Generator:
     def seed(self, seed: int) -> None:
         """Start the stream of `numpy.random.Philox(seed)` from its beginning."""
         if modes.recorder is not None:
-            raise CaptureError("manual_seed: a captured function would draw the same at every call; seed it outside")
+            modes.recorder.refuse("manual_seed: a captured function would draw the same at every call; seed it outside")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise DataError(f"manual_seed: {seed!r} is not a seed; use an integer of at least 0")
         key = np.random.Philox(int(seed)).state["state"]["key"]

@@ -87,21 +87,24 @@ class Captured:
             own_args, own_kwargs = rebuild(stems)
             with recorder.at_work():
                 result = self.function(*own_args, **own_kwargs)
+            for i, stem in enumerate(stems):
+                if stem._grad is not None:
+                    recorder.refuse(
+                        f"backward() inside {_name(self.function)} leaves a gradient in argument {i}, which only its "
+                        "first caller would see; return gb.grad(...) of it, or give it detached"
+                    )
+                    leaves[i]._grad = stem._grad
+            outputs, form = tree.flatten(result)
+            refs = [(recorder.slot(t.array, t.device, "return"), t.device) for t in outputs]
+            values = [Tensor(t.device.functions["copy"](t.array), t.device) for t in outputs]
+            eager = result if recorder.stopped else None
+            del result, outputs, own_args, own_kwargs, stems
+            if not recorder.stopped:
+                recorder.settle()
             if recorder.stopped:
                 self.eager[key] = recorder.stopped
                 warnings.warn(f"capture: {_name(self.function)} runs eagerly: {recorder.stopped}", stacklevel=3)
-                return result
-            outputs, form = tree.flatten(result)
-            for i, stem in enumerate(stems):
-                if stem._grad is not None:
-                    raise CaptureError(
-                        f"capture: backward() inside {_name(self.function)} leaves a gradient in argument {i}, which "
-                        "only its first caller would see; return gb.grad(...) of it, or give it detached"
-                    )
-            refs = [(recorder.slot(t.array, t.device, "return"), t.device) for t in outputs]
-            values = [Tensor(t.device.functions["copy"](t.array), t.device) for t in outputs]
-            del result, outputs, own_args, own_kwargs, stems
-            recorder.settle()
+                return form(values) if eager is None else eager
             refs = [(ref.array() if isinstance(ref, Outside) else ref, device) for ref, device in refs]
             program = Program(recorder, slots, refs)
         with self._lock:
@@ -132,7 +135,8 @@ def capture(function: Callable[..., Any] | None = None, *, max_programs: int = 8
     written anew by every replay.
 
     Raises CaptureError where the function needs a value in Python (`float(t)`, `if t:`), or writes into an argument;
-    with `strict=False` such a function goes on eagerly from there, with one warning. May be used as a decorator.
+    with `strict=False` such a function goes on eagerly from there, with one warning. May be used as a decorator. Runs
+    eagerly inside gb.debug.detect_anomaly().
     """
     if function is None:
         return functools.partial(capture, max_programs=max_programs, strict=strict)

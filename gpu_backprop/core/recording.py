@@ -176,7 +176,7 @@ def owner_of(array: Any) -> Any:
 class Recorder:
     """What one call of a captured function did.
 
-    strict: a value that is needed in Python is an error; else recording stops there.
+    strict: what a replay could not do is an error; else recording stops there.
     """
 
     strict: bool = True
@@ -275,8 +275,12 @@ class Recorder:
             f"{what} at {where}: a captured function runs its Python code once, so no value may decide there what "
             "happens next; return the Tensor and look at it outside"
         )
+        self.refuse(reason)
+
+    def refuse(self, reason: str) -> None:
+        """What was recorded cannot be replayed."""
         if self.strict:
-            raise CaptureError(f"capture: {reason}, or capture with strict=False")
+            raise CaptureError(f"capture: {reason}; or capture with strict=False, which goes on eagerly")
         self.stopped = reason
 
     def argument(self, array: Any, device: devices.Device, position: int) -> None:
@@ -318,8 +322,8 @@ class Recorder:
             )
         for written in call.writes:
             if isinstance(written, Slot) and written.value.position >= 0:
-                raise CaptureError(
-                    f"capture: {name} writes into argument {written.value.position} of the captured function at "
+                return self.refuse(
+                    f"{name} writes into argument {written.value.position} of the captured function at "
                     f"{_line_of_the_user()}; write into a copy (t.copy()), or into a Tensor from outside"
                 )
         self.calls.append(call)
@@ -399,9 +403,9 @@ class Recorder:
         A replay would read what eager code would not.
         """
         gone = self._gone + [name for owner, name in self._foreign.values() if owner() is None]
-        for name in gone[:1]:
-            raise CaptureError(
-                f"capture: an array that {name} reads was replaced or dropped while the function ran, so the next "
+        if gone:
+            return self.refuse(
+                f"an array that {gone[0]} reads was replaced or dropped while the function ran, so the next "
                 "call would read an old one; write into a Tensor that stays (t.copy_(...)), or pass it as an "
                 "argument and return the new one"
             )
@@ -411,6 +415,7 @@ class Recorder:
                 replaced(part, lambda p: isinstance(p, Outside), Outside.array)
                 for part in (call.args, call.attrs, call.results, call.writes)
             )
+        return None
 
     @contextmanager
     def at_work(self) -> Iterator[Recorder]:

@@ -137,6 +137,7 @@ class Flat:
                 self._refresh(self.master)
             modes.recorder.each_replay(before=lambda: self._refresh(self.master), after=self._note_versions)
             self._step()
+            self._note_versions()
         return None
 
     def _note_versions(self) -> None:

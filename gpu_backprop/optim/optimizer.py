@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..core import tape
 from ..core.dtypes import float64, is_floating
-from ..core.errors import CaptureError, CheckpointError, DataError, DTypeError
+from ..core.errors import CheckpointError, DataError, DTypeError
 from ..core.modes import modes
 from ..core.tensor import Tensor, filled, tensor
 from ..ops import elementwise as ew
@@ -185,7 +185,7 @@ class Optimizer:
                 old = group.mirror
             for i, (a, b) in enumerate(zip(old, numbers)):
                 if a != b and modes.recorder is not None:
-                    raise CaptureError(
+                    modes.recorder.refuse(
                         f"{type(self).__name__}: a hyperparameter changes from {a} to {b} inside a captured function, "
                         "which would set it to the same number at every call; change it (or call scheduler.step()) "
                         "outside, between the calls"
