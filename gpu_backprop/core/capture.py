@@ -7,17 +7,19 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import devices, dtypes, tree
 from .errors import CaptureError
 from .modes import modes
-from .program import Program
-from .recording import Outside, Recorder
 from .tensor import Tensor
 
+if TYPE_CHECKING:
+    from .program import Program
+
+LEVELS = ("all", "exact", "none")  # of rewrites.py
 _recording = threading.RLock()  # one capture at a time: it changes what Devices hand out
 
 
@@ -27,10 +29,11 @@ class Captured:
     programs: its Programs, the one used last at the end. eager: signatures that run eagerly, and why.
     """
 
-    def __init__(self, function: Callable[..., Any], max_programs: int, strict: bool):
+    def __init__(self, function: Callable[..., Any], max_programs: int, strict: bool, rewrite: str):
         self.function = function
         self.max_programs = max_programs
         self.strict = strict
+        self.rewrite = rewrite
         self._programs: OrderedDict[Any, list[tuple[Program, Any]]] = OrderedDict()
         self.eager: dict[Any, str] = {}
         self._last: Program | None = None
@@ -77,6 +80,9 @@ class Captured:
     def _record(self, key: Any, args: Any, kwargs: Any, leaves: list[Tensor]) -> Any:
         """Run the function and make a Program of what it does."""
         with _recording:
+            from .program import Program  # with what it needs, costs as much as the rest of the package
+            from .recording import Outside, Recorder
+
             recorder = Recorder(self.strict)
             _, rebuild = tree.flatten((args, kwargs))
             stems = [_fresh(t) for t in leaves]
@@ -106,7 +112,7 @@ class Captured:
                 warnings.warn(f"capture: {_name(self.function)} runs eagerly: {recorder.stopped}", stacklevel=3)
                 return form(values) if eager is None else eager
             refs = [(ref.array() if isinstance(ref, Outside) else ref, device) for ref, device in refs]
-            program = Program(recorder, slots, refs)
+            program = Program(recorder, slots, refs, self.rewrite)
         with self._lock:
             self._programs.setdefault(key, []).append((program, form))
             self._programs.move_to_end(key)
@@ -122,7 +128,9 @@ class Captured:
         return f"<captured {_name(self.function)}, {len(self.programs)} programs>"
 
 
-def capture(function: Callable[..., Any] | None = None, *, max_programs: int = 8, strict: bool = True) -> Any:
+def capture(
+    function: Callable[..., Any] | None = None, *, max_programs: int = 8, strict: bool = True, rewrite: str = "all"
+) -> Any:
     """`function` (one training step, or a model), recorded at its first call and replayed at every later one.
 
     A replay does the same operations on the same memory without running any Python of the function: on the CPU a list
@@ -134,17 +142,21 @@ def capture(function: Callable[..., Any] | None = None, *, max_programs: int = 8
     counts and random numbers go on as in eager code. A Tensor that is made inside and kept outside (`self.last = h`) is
     written anew by every replay.
 
+    rewrite: which calls may be replaced by fewer: "all"; "exact", those that keep every bit on every device; or "none".
+
     Raises CaptureError where the function needs a value in Python (`float(t)`, `if t:`), or writes into an argument;
     with `strict=False` such a function goes on eagerly from there, with one warning. May be used as a decorator. Runs
     eagerly inside gb.debug.detect_anomaly().
     """
     if function is None:
-        return functools.partial(capture, max_programs=max_programs, strict=strict)
+        return functools.partial(capture, max_programs=max_programs, strict=strict, rewrite=rewrite)
     if not callable(function):
         raise CaptureError(f"capture: a {type(function).__name__} cannot be captured; give a function or a model")
     if isinstance(max_programs, bool) or not isinstance(max_programs, int) or max_programs < 1:
         raise CaptureError(f"capture: max_programs={max_programs!r} is out of range; give an integer of at least 1")
-    return Captured(function, max_programs, strict)
+    if rewrite not in LEVELS:
+        raise CaptureError(f"capture: rewrite={rewrite!r} is unknown; use {', '.join(map(repr, LEVELS))}")
+    return Captured(function, max_programs, strict, rewrite)
 
 
 def _describe(part: Any, leaves: list[Tensor], function: Any, name: Any) -> Any:

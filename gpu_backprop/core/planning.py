@@ -12,11 +12,12 @@ from typing import Any
 from ..ops import elementwise, neural
 from ..ops.primitive import Primitive
 from .recording import Call, Slot, Value, span_of
+from .rewrites import rewrite
 
 ALIGNMENT = 256  # bytes, as optim/flat.py
-IN_PLACE = frozenset(
+IN_PLACE = {"chain"} | {
     p.name for p in (*vars(elementwise).values(), neural.dropout) if isinstance(p, Primitive) and p.gives == "out"
-)
+}
 
 
 @dataclass(eq=False)
@@ -50,11 +51,11 @@ class Plan:
         return [s for s in dict.fromkeys(self.storages.values()) if s.kept is None]
 
 
-def plan(calls: list[Call], outputs: list[Any]) -> Plan:
-    """Lay out the memory of recorded calls; `outputs` are the Slots that are read after the last."""
+def plan(calls: list[Call], outputs: list[Any], level: str) -> Plan:
+    """Rewrite recorded calls and lay out their memory; `outputs` are the Slots that are read after the last."""
     kept = {value for call in calls for value in _values(call) if value.position < 0 and value.owner() is not None}
     results = {slot.value for slot in outputs if isinstance(slot, Slot)}
-    calls = _needed(calls, kept | results)
+    calls = rewrite(_needed(calls, kept | results), outputs, level)
     storages: dict[Value, Storage] = {}
     for number, call in enumerate(calls):
         for value in _values(call):

@@ -17,11 +17,12 @@ from .tensor import Tensor
 class Program:
     """What a captured function did for one signature.
 
-    Made of a Recorder whose function has returned; `outputs` are Slots, or arrays outside, with their devices.
+    Made of a Recorder whose function has returned; `outputs` are Slots, or arrays outside, with their devices; `level`
+    says which rewrites are allowed (rewrites.py).
     """
 
-    def __init__(self, recorder: Recorder, inputs: list[Slot], outputs: list[tuple[Any, Device]]):
-        self.plan: Plan = plan(recorder.calls, [ref for ref, _ in outputs])
+    def __init__(self, recorder: Recorder, inputs: list[Slot], outputs: list[tuple[Any, Device]], level: str):
+        self.plan: Plan = plan(recorder.calls, [ref for ref, _ in outputs], level)
         self._lock = threading.Lock()
         self._memory: dict[Device, Any] = {}
         self._drawing: list[_Drawing] = []
@@ -143,7 +144,7 @@ class Program:
             shapes = ", ".join(f"{r.dtype}{list(r.shape)}" for r in touched)
             places = ", ".join(self._place(r) for r in touched)
             size = sum(r.nbytes for r in touched)
-            rows.append((str(number), call.name, shapes, places, f"{size:,}"))
+            rows.append((str(number), call.title, shapes, places, f"{size:,}"))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = [
             f"{n:>{widths[0]}}  {a:<{widths[1]}}  {b:<{widths[2]}}  {c:<{widths[3]}}  {d:>{widths[4]}}"

@@ -113,6 +113,11 @@ class Call:
     draw: Draw | None = None
     scope: str = ""
 
+    @property
+    def title(self) -> str:
+        """Its name, and what a chain is made of."""
+        return " > ".join(name for name, *_ in self.attrs["chain"].steps) if self.name == "chain" else self.name
+
     def arrays(self) -> Iterator[Any]:
         """Every Slot and every array outside that it touches."""
         for part in (self.args, self.attrs, self.results):

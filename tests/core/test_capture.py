@@ -534,6 +534,11 @@ def test_arguments_that_cannot_be_compared_are_refused(argument):
         gb.capture(lambda x: x)(argument)
 
 
+def test_an_unknown_rewrite_is_refused():
+    with pytest.raises(gb.CaptureError, match="rewrite='fast'"):
+        gb.capture(lambda x: x, rewrite="fast")
+
+
 @pytest.mark.parametrize("count", [0, -1, True, 1.5])
 def test_max_programs_must_be_a_number_of_programs(count):
     with pytest.raises(gb.CaptureError, match="max_programs"):
@@ -634,7 +639,7 @@ def test_values_that_do_not_live_together_share_memory():
             x = gb.tanh(x) * 0.5
         return x.sum()
 
-    captured = gb.capture(chain)
+    captured = gb.capture(chain, rewrite="none")
     x = gb.ones((64, 64))
     captured(x)
     stats = captured.stats
