@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .devices import Device
+from .errors import DeviceError
 from .planning import ALIGNMENT, Plan, plan
 from .recording import Call, Recorder, Slot, address_of, replaced, span_of
 from .tensor import Tensor
@@ -36,7 +37,13 @@ class Program:
     def _own(self, device: Device) -> Any:
         """The Program's own memory on a device, at an aligned address."""
         if device not in self._memory:
-            raw = device.backend.empty((self.plan.nbytes + ALIGNMENT,), np.dtype(np.uint8))
+            try:
+                raw = device.backend.empty((self.plan.nbytes + ALIGNMENT,), np.dtype(np.uint8))
+            except (MemoryError, DeviceError) as error:
+                raise DeviceError(
+                    f"capture: no room for the {self.plan.nbytes:,} bytes of a Program on {device} ({error}); use a "
+                    "smaller batch, lower max_programs, or call the function without capture"
+                ) from None
             skip = -address_of(raw) % ALIGNMENT
             self._memory[device] = raw[skip : skip + self.plan.nbytes]
         return self._memory[device]

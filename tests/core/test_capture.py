@@ -446,6 +446,18 @@ def test_gradients_there_or_not_are_two_programs(device):
     assert len(back.programs) == 2
 
 
+def test_a_tensor_that_is_gone_is_not_read_any_more(device):
+    holder = {"scale": gb.tensor(2.0, device=device)}
+    captured = gb.capture(lambda x: x * holder["scale"])
+    (x, _), _ = batches(device, 2)
+    captured(x)
+    holder["scale"] = gb.tensor(3.0, device=device)
+    assert captured(x).numpy().tobytes() == (x * 3.0).numpy().tobytes()
+    del holder["scale"]
+    with pytest.raises(KeyError):
+        captured(x)
+
+
 # what cannot be captured ---------------------------------------------------------------------------------------------
 
 VALUES: dict[str, Callable[[Any], Any]] = {
@@ -574,6 +586,24 @@ def test_labels_out_of_range_are_noticed_in_a_replay(device):
     with pytest.raises(gb.DataError, match="label"):
         loss(x, y + 100).item()
     assert loss(x, y).numpy().tobytes() == gb.nn.functional.cross_entropy(x, y).numpy().tobytes()
+
+
+def test_a_program_that_does_not_fit_says_how_much_it_needs(device, monkeypatch):
+    (x, _), _ = batches(device, 2)
+    captured = gb.capture(lambda x: (x * 2).sum())
+    empty = type(x.device.backend).empty
+    backend = x.device.backend
+
+    def full(shape, dtype):
+        if dtype == np.uint8:
+            raise MemoryError("nothing left")
+        return empty(backend, shape, dtype)
+
+    monkeypatch.setattr(backend, "empty", full)
+    with pytest.raises(gb.DeviceError, match=r"[0-9,]+ bytes of a Program on .*nothing left.*smaller batch"):
+        captured(x)
+    monkeypatch.undo()
+    assert captured(x).numpy().tobytes() == (x * 2).sum().numpy().tobytes()
 
 
 # captures beside and inside each other -------------------------------------------------------------------------------
