@@ -322,7 +322,7 @@ class Recorder:
             primitive = PRIMITIVES.get(name)
             call.takes_out = (
                 primitive is not None
-                and (primitive.gives == "out" or name in TUPLE_OUT)
+                and primitive.gives == "out"
                 and all(isinstance(r, Slot) and r.is_contiguous for r in call.results)
             )
         for written in call.writes:
@@ -443,8 +443,6 @@ class Recorder:
 _DRAWING = frozenset(
     ("dropout", "random_words", "random_uniform", "random_normal", "random_integers", "random_permutation")
 )
-# primitives with several results whose functions take a tuple of arrays as `out`
-TUPLE_OUT: frozenset[str] = frozenset()
 
 
 def _line_of_the_user() -> str:
