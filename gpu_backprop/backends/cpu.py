@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dtypes
-from . import draws, generic, updates
+from . import bound, draws, generic, updates
 from .base import Backend, Functions
 
 # 0-d arrays, which NumPy's functions take faster than Python numbers
@@ -167,6 +167,13 @@ class CpuBackend(Backend):
 
             half = any(hasattr(x, "dtype") and dtypes.is_half(x.dtype) for x in args)
             return blocks.bind(attrs["chain"], args, results[0], self.functions if half else self.native)
+        place = results[0] if len(results) == 1 else results
+        if takes_out and hasattr(function, "bind"):  # a compiled pass
+            return function.bind(*args, **attrs, out=place)
+        if takes_out and name in bound.MAKERS and function is self.native[name]:
+            made = bound.MAKERS[name](*args, **attrs, out=place)
+            if made is not None:
+                return made
         if name == "write":
             array, index, value = args
             parts = index if isinstance(index, tuple) else (index,)
