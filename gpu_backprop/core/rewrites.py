@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..backends import table
 from ..backends.launching.chain import MAX_INPUTS, Chain
 from . import dtypes
-from .recording import Call, Slot, Value, is_array, span_of
+from .calls import Call, Slot, Value, is_array, span_of
 
 
 class Rewrite(NamedTuple):
