@@ -32,6 +32,16 @@ class Functions(dict[str, Callable[..., Any]]):
         return function
 
 
+def in_turn(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    """Calls, one after the other, as one."""
+
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
+
+
 class Backend(ABC):
     """One machine that arrays live on."""
 
@@ -84,6 +94,10 @@ class Backend(ABC):
                     place[...] = result
 
         return run
+
+    def executor(self, calls: Sequence[Callable[[], Any]], same: bool) -> Callable[[], Any]:
+        """What makes bound calls in their order; `same`: they do the same with the same arrays every time."""
+        return in_turn(calls)
 
     @abstractmethod
     def synchronize(self) -> None:

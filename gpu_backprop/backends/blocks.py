@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import table
+from .base import in_turn
 from .launching.chain import Chain
 
 Array = Any
@@ -44,11 +45,7 @@ def bind(chain: Chain, operands: tuple[Any, ...], out: Array, functions: Mapping
             calls.append(functools.partial(functions[primitive], *given[: row.arrays], **attrs, **variant, out=result))
             values.append(result)
 
-    def run() -> None:
-        for call in calls:
-            call()
-
-    return run
+    return in_turn(calls)
 
 
 def chain(functions: Mapping[str, Callable[..., Any]], *operands: Any, chain: Chain, out: Array | None = None) -> Array:

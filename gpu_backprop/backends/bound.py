@@ -12,16 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from .base import in_turn
+
 Array = Any
 Bound = Callable[[], Any]
-
-
-def _in_turn(*calls: Bound) -> Bound:
-    def run() -> None:
-        for call in calls:
-            call()
-
-    return run
 
 
 def _plain(*arrays: Array) -> bool:
@@ -33,19 +27,19 @@ def linear(x: Array, weight: Array, bias: Array | None, out: Array) -> Bound | N
     if x.ndim != 2 or not _plain(x, weight, out):
         return None
     product = partial(np.dot, x, weight.T, out)
-    return product if bias is None else _in_turn(product, partial(np.add, out, bias, out))
+    return product if bias is None else in_turn([product, partial(np.add, out, bias, out)])
 
 
 def linear_relu(x: Array, weight: Array, bias: Array | None, out: Array) -> Bound | None:
     product = linear(x, weight, bias, out)
-    return None if product is None else _in_turn(product, partial(np.maximum, out, np.zeros((), out.dtype), out=out))
+    return None if product is None else in_turn([product, partial(np.maximum, out, np.zeros((), out.dtype), out=out)])
 
 
 def relu_backward(g: Array, y: Array, out: Array) -> Bound | None:
     if not _plain(g, y, out) or g.shape != y.shape:
         return None
     mask = np.empty(y.shape, bool)
-    return _in_turn(partial(np.greater, y, np.zeros((), y.dtype), mask), partial(np.multiply, g, mask, out))
+    return in_turn([partial(np.greater, y, np.zeros((), y.dtype), mask), partial(np.multiply, g, mask, out)])
 
 
 def relu_bias_backward(g: Array, y: Array, out: tuple[Array, Array]) -> Bound | None:
@@ -53,7 +47,7 @@ def relu_bias_backward(g: Array, y: Array, out: tuple[Array, Array]) -> Bound | 
     first = relu_backward(g, y, dx)
     if first is None or dx.ndim != 2:
         return None
-    return _in_turn(first, partial(np.ones(len(dx), dx.dtype).dot, dx, db))
+    return in_turn([first, partial(np.ones(len(dx), dx.dtype).dot, dx, db)])
 
 
 def softmax_cross_entropy(

@@ -202,7 +202,9 @@ class CudaMachine:
 
     def watch(self, backend: Any) -> None:
         """Everything that `backend` puts on a stream goes through one Watch from now on."""
-        guard = Watch(self).guard
+        watch = Watch(self)
+        guard = watch.guard
+        self.record_graph = functools.partial(self._record_graph, watch, backend)
         for name, what in (
             ("from_host", "copy from the host"), ("to_host", "copy to the host"), ("synchronize", "synchronize"),
             ("write", "write"), ("run", "a primitive of your own"),
@@ -211,6 +213,21 @@ class CudaMachine:
         functions, default = backend.functions, backend.functions._default
         functions.update({name: guard(name, function) for name, function in functions.items()})
         functions._default = lambda name: guard(name, default(name))
+
+    def _record_graph(self, watch: Watch, backend: Any, run: Callable[[], Any]) -> Callable[[], Any]:
+        """What launches, on the current stream, all that `run` gives to its stream."""
+        with self.here():
+            pool = self.xp.cuda.MemoryPool()
+            stream = self.xp.cuda.Stream(non_blocking=True)
+            with watch.suspended(), self.xp.cuda.using_allocator(pool.malloc), stream:
+                stream.begin_capture()
+                try:
+                    run()
+                finally:
+                    graph = stream.end_capture()
+                    tickets = backend.forget_tickets()  # of this stream: the graph's own
+        kept = pool, stream, tickets, run
+        return watch.guard("program", lambda: kept and graph.launch())
 
     # copies ----------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.base import in_turn
 from .calls import Call, Slot, address_of, replaced, span_of
 from .devices import Device
 from .errors import DeviceError
@@ -30,6 +31,7 @@ class Program:
         self._drawing: list[_Drawing] = []
         self._fill = [(self._array(slot), slot.value.device.backend.write) for slot in inputs]
         self._calls = [self._bound(call) for call in self.plan.calls]
+        self._run = self._executor()
         self._outputs = [(self._array(ref), device) for ref, device in outputs]
         self._keep_state(recorder)
 
@@ -72,6 +74,13 @@ class Program:
         args, attrs = (replaced(part, lambda p: isinstance(p, Slot), self._array) for part in (call.args, call.attrs))
         results = tuple(None if r is None else self._array(r) for r in call.results)
         return call.device.backend.bind(call.name, function, args, attrs, results, call.takes_out)
+
+    def _executor(self) -> Callable[[], Any]:
+        """The device's way of making all calls; one by one where there are several devices."""
+        places = {call.device for call in self.plan.calls}
+        if len(places) != 1:
+            return in_turn(self._calls)
+        return places.pop().backend.executor(self._calls, not self._drawing)
 
     # what Python has to do -------------------------------------------------------------------------------------------
 
@@ -118,8 +127,7 @@ class Program:
                 write(place, ..., array)
             for drawing in self._drawing:
                 drawing.move()
-            for call in self._calls:
-                call()
+            self._run()
             outputs = [Tensor(device.functions["copy"](array), device) for array, device in self._outputs]
             for generator, blocks in self.generators:
                 generator.offset += blocks
@@ -135,7 +143,10 @@ class Program:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Operations, buffers, bytes with and without sharing; `alloc`: operations that make memory of their own."""
+        """Operations, buffers, bytes with and without sharing; `alloc`: operations that make memory of their own.
+
+        On CUDA also `graph`: whether a replay is one launch, or why it is not.
+        """
         calls = self.plan.calls
         return {
             "operations": len(calls),
@@ -143,6 +154,7 @@ class Program:
             "planned_bytes": self.plan.nbytes,
             "unplanned_bytes": self.plan.unplanned,
             "alloc": [call.name for call in calls if call.results and not call.takes_out],
+            **({"graph": self._run.state} if hasattr(self._run, "state") else {}),
         }
 
     def __str__(self) -> str:
