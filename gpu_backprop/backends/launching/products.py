@@ -108,7 +108,12 @@ class ProductLaunches:
 
     def linear_relu(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
         result = None if bias is None else self.layer(x, weight, bias, out, "bias_relu")
-        return self.unfused.linear_relu(x, weight, bias, out) if result is None else result
+        if result is not None:
+            return result
+        result = self.layer(x, weight, bias, out, "none" if bias is None else "bias")
+        if result is not None:
+            return self.others["relu"](result, out=result)
+        return self.unfused.linear_relu(x, weight, bias, out)
 
     def layer(
         self, x: Array, weight: Array, bias: Array | None, out: Array | None, epilogue: str, aux: Array | None = None
