@@ -47,6 +47,7 @@ from .array_api.searching_functions import argmax, argmin, where
 from .array_api.statistical_functions import logsumexp, max, mean, min, prod, std, sum, var
 from .array_api.utility_functions import all, any
 from .core import debug, errors
+from .core.capture import capture
 from .core.devices import Device, default_device, device, devices, set_default_device, synchronize
 from .core.dtypes import (
     bool_ as bool,

@@ -9,8 +9,9 @@ backend has nothing better for is the array module's function of that name.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,38 @@ class Backend(ABC):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """An uninitialised C-contiguous array."""
 
+    def run(self, forward: Callable[..., Any], arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
+        """A function of the user's own, over this backend's arrays."""
+        return forward(*arrays, **attrs)
+
     def write(self, array: Array, index: Any, value: Any) -> None:
         """array[index] = value; the one way in which the rest of the package writes into an array."""
         array[index] = value
+
+    def carve(
+        self, memory: Array, offset: int, shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]
+    ) -> Array:
+        """An array in the memory of a contiguous one, `offset` bytes behind its beginning."""
+        whole = np.asarray(memory).ravel(order="K").view(np.uint8)
+        return np.ndarray(shape, dtype, whole, offset, strides)
+
+    def bind(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], attrs: dict[str, Any],
+        results: tuple[Array | None, ...], takes_out: bool,
+    ) -> Callable[[], Any]:  # fmt: skip
+        """A recorded call on arrays that stay where they are, as a call without arguments."""
+        if takes_out:
+            return functools.partial(function, *args, **attrs, out=results[0] if len(results) == 1 else results)
+        if not results:
+            return functools.partial(function, *args, **attrs)
+
+        def run() -> None:
+            made = function(*args, **attrs)
+            for place, result in zip(results, made if isinstance(made, tuple) else (made,), strict=True):
+                if place is not None:
+                    place[...] = result
+
+        return run
 
     @abstractmethod
     def synchronize(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import dtypes
 from . import draws, generic, updates
 from .base import Backend, Functions
 
@@ -117,6 +118,13 @@ def linear_relu(x, weight, bias, out=None):
     return np.maximum(out, _ZERO.get(out.dtype, 0), out=out)
 
 
+def _chain(functions, *operands, chain, out=None):
+    """Imported when first wanted: chains come from captured programs, and with them half the package."""
+    from . import blocks
+
+    return blocks.chain(functions, *operands, chain=chain, out=out)
+
+
 _LEAN = (
     *(softmax_cross_entropy, softmax_cross_entropy_backward, sum),
     *(relu, relu_backward, relu_bias_backward, matmul, linear, linear_relu),
@@ -130,6 +138,7 @@ class CpuBackend(Backend):
 
     name = "cpu"
     xp = np
+    native: Functions
 
     def __init__(self) -> None:
         self.native = native = Functions(lambda name: generic.lookup(np, name))
@@ -138,6 +147,8 @@ class CpuBackend(Backend):
         native.update({name: _reduction(ufunc) for name, ufunc in _REDUCTIONS.items()})
         self.functions = generic.half_aware(native)
         self.functions.update(updates.TABLE | draws.TABLE)
+        for functions in (native, self.functions):
+            functions["chain"] = functools.partial(_chain, functions)
 
     def from_host(self, array: np.ndarray, copy: bool = True) -> np.ndarray:
         return array.copy() if copy else array
@@ -147,6 +158,20 @@ class CpuBackend(Backend):
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
+
+    def bind(self, name, function, args, attrs, results, takes_out):  # type: ignore[no-untyped-def]
+        if name == "chain":
+            from . import blocks
+
+            half = any(hasattr(x, "dtype") and dtypes.is_half(x.dtype) for x in args)
+            return blocks.bind(attrs["chain"], args, results[0], self.functions if half else self.native)
+        if name == "write":
+            array, index, value = args
+            parts = index if isinstance(index, tuple) else (index,)
+            if all(part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
+                view = array[parts if Ellipsis in parts else (*parts, ...)]
+                return functools.partial(np.copyto, view, value, casting="unsafe")
+        return super().bind(name, function, args, attrs, results, takes_out)
 
     def synchronize(self) -> None:
         pass

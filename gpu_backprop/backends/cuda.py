@@ -88,6 +88,13 @@ class KernelBackend(Backend):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         return self.machine.empty(shape, dtype)  # __init__ puts the machine's own function in this place
 
+    def carve(
+        self, memory: Array, offset: int, shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]
+    ) -> Array:
+        if self.xp is np:
+            return super().carve(memory, offset, shape, dtype, strides)
+        return self.xp.ndarray(shape, dtype, memory.data + offset, strides)
+
     def write(self, array: Array, index: Any, value: Any) -> None:
         if self.xp is not np and hasattr(value, "strides") and self.xp.may_share_memory(array, value):
             value = value.copy()  # NumPy reads all before it writes; CuPy does not

@@ -229,7 +229,7 @@ class CudaMachine:
         guard = Watch(self).guard
         for name, what in (
             ("from_host", "copy from the host"), ("to_host", "copy to the host"), ("synchronize", "synchronize"),
-            ("write", "write"),
+            ("write", "write"), ("run", "a primitive of your own"),
         ):  # fmt: skip
             setattr(backend, name, guard(what, getattr(backend, name)))
         functions, default = backend.functions, backend.functions._default

@@ -39,6 +39,7 @@ class Settings:
     seed: int = 0
     device: str | None = None
     limit: int | None = None
+    capture: bool = True
     out: Path | None = None
 
 
@@ -75,6 +76,7 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
         epochs=settings.epochs,
         validation=(x_test, y_test),
         metrics=["accuracy"],
+        capture=settings.capture,
         progress=Bar(output.console) if output.is_terminal else Lines(output.stream),
     )
     last = history.last()

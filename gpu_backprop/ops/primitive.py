@@ -22,6 +22,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 Rule = Callable[..., Any]
+PRIMITIVES: dict[str, Primitive] = {}  # by the name of the backend's function
 
 
 class Spec(NamedTuple):
@@ -122,6 +123,8 @@ class Primitive:
         asked = {name for names in self.needs for name in names}
         self.spec_names = [(i, f"{n}_spec") for i, n in enumerate(self.input_names) if f"{n}_spec" in asked]
         self.saves: dict[int, tuple[tuple[int, ...], bool, tuple[int, ...]]] = {}
+        if forward is None:
+            PRIMITIVES.setdefault(name, self)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"

@@ -88,7 +88,7 @@ def gradient_pieces(params: list[Any]) -> list[Tensor]:
             continue
         if grad.node is not None or not _writable(grad.array):
             # a recorded gradient, or a view of memory that is not ours, is replaced by a copy
-            grad = p.grad = Tensor(grad.array.copy(), grad.device)
+            grad = p.grad = Tensor(grad.device.functions["copy"](grad.array), grad.device)
         pieces.append(grad)
     for grads in runs.values():
         flat, device = grads[0].flat, grads[0].device

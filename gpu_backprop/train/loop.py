@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import capture as capturing
 from ..core import dtypes
 from ..core.devices import Device
 from ..core.errors import DataError, DeviceError, DTypeError
@@ -40,6 +41,7 @@ def fit(
     progress: bool | Callback = True,
     lr: float | None = None,
     schedule: Any = None,
+    capture: bool = True,
 ) -> History:
     """Train `model` and return what happened, step by step and epoch by epoch.
 
@@ -56,6 +58,8 @@ def fit(
     progress: a bar on a terminal, lines elsewhere; False for silence; a Callback to show it your way.
     schedule: a scheduler, stepped after every step (ReduceLROnPlateau: after every epoch, with the validation loss if
         there is one), or one of the names in `gb.train.SCHEDULES`, spread over the whole training.
+    capture: record the step and replay it (`gb.capture`), which gives the same bits sooner; a step that needs a value
+        in Python runs eagerly, with one warning.
 
     The loop never waits for the device inside an epoch. A loss that is not finite ends the training.
     """
@@ -85,6 +89,8 @@ def fit(
     if progress:
         hooks.insert(0, progress if isinstance(progress, Callback) else default_progress())
     step = make_step(model, criterion, optimizer, used)
+    if capture:
+        step = capturing.capture(step, strict=False)
     after_step = [hook.on_step for hook in hooks if type(hook).on_step is not Callback.on_step]
     if schedule is not None and not by_epoch:
         # the last step has no successor that a learning rate could be for
