@@ -84,6 +84,7 @@ class CublasLt:
 
     def __init__(self, unsupported: tuple[str, ...] = (), candidates: int = 1):
         self.unsupported, self.candidates = unsupported, candidates
+        self.invalid: tuple[int, ...] = ()  # candidates whose state is no success
         self.numbers = itertools.count(1000)
         self.alive: dict[int, tuple[str, dict[str, Any]]] = {}
         self.calls: list[tuple[str, Any]] = []
@@ -185,6 +186,7 @@ class CublasLt:
         found = min(wanted, self.candidates)
         for i in range(found):
             table["algo"]["data_"][i] = i + 1
+            table["state"][i] = i + 1 in self.invalid
         memory(returned, 1, np.dtype(np.int32))[0] = found
 
     def matmul(

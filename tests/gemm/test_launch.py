@@ -150,6 +150,24 @@ def test_operands_without_a_contiguous_axis_are_copied(backend):
     assert products(backend) == 1
 
 
+def test_a_bias_in_steps_is_added_by_a_pass_of_its_own(backend):
+    dtype = np.dtype(np.float32)
+    x, weight, bias = (on(backend, integers(s, i), dtype) for i, s in enumerate(((5, 4), (6, 4), (12,))))
+    got = backend.functions["linear"](x, weight, bias[::2])
+    np.testing.assert_array_equal(got, x @ weight.T + bias[::2])
+    assert epilogues(backend) == ["DEFAULT"]
+
+
+def test_alignments_are_those_of_the_addresses(backend):
+    dtype = np.dtype(np.float32)
+    block = backend.machine.gemm.machine.empty((1024,), dtype)  # begins at a multiple of 256 bytes
+    block[:] = 1
+    x, y, out = block[1:5].reshape(2, 2), block[66:70].reshape(2, 2), block[132:136].reshape(2, 2)
+    backend.functions["matmul"](x, y, out=out)
+    (plan,) = backend.machine.gemm.prepared
+    assert (plan.alignment_a, plan.alignment_b, plan.alignment_d) == (8, 4, 16)
+
+
 def test_precision_reaches_the_plan(backend):
     x = on(backend, np.random.default_rng(0).normal(size=(8, 8)), np.dtype(np.float32))
     for precision, error in (("highest", 0), ("high", 1e-5)):

@@ -71,7 +71,10 @@ def test_exactly_the_record_is_set(made, epilogue):
     library = made()
     first = place(integers((5, 4)), FLOAT, "F" if epilogue == "sum_first" else "C")
     second, out = place(integers((4, 9), 1), FLOAT), place(np.zeros((5, 9)), FLOAT)
-    plan = planned(first, second, out, epilogue)
+    aligned = (x.operand._replace(alignment=a) for x, a in ((first, 8), (second, 16), (out, 32)))
+    plan = gemm.plan(*aligned, FLOAT, epilogue, bias_alignment=64, aux_alignment=128)
+    assert isinstance(plan, gemm.Plan)
+    assert (plan.alignment_a, plan.alignment_b, plan.alignment_d) == (16, 8, 32)
     bias, aux = np.zeros(9, FLOAT), aux_for(epilogue, 5, 9, FLOAT)
     run(library, plan, first, second, out, bias if plan.bias else None, aux)
 
@@ -261,6 +264,22 @@ def test_tuning_takes_the_fastest_candidate_once(made):
     run(library, plan, *given)
     assert library.lt.algorithms[-2:] == [2, 2]
     assert library.lt.count("matmul") == count + 2
+
+
+def test_candidates_that_are_not_valid_are_passed_over(made):
+    library = made(candidates=3)
+    library.lt.invalid = (1, 3)
+    plan, *given = layer()
+    with pytest.raises(gemm.NoAlgorithm):
+        run(library, plan, *given)  # which asks for one
+    assert [a["data_"][0, 0] for a in library.heuristic(plan, described(library, plan), 3)] == [2]
+
+
+def described(library: gemm.Library, plan: gemm.Plan) -> gemm.Prepared:
+    """Descriptors without an algorithm, kept so that they are destroyed in the end."""
+    made = library.prepared[plan] = gemm.Prepared()
+    library.make_descriptors(plan, made)
+    return made
 
 
 def test_tuning_adds_once(made):

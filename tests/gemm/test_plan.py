@@ -215,6 +215,18 @@ def test_one_product_for_a_batch_of_rows():
         check(out, wide(first) @ wide(second))
 
 
+def test_windows_that_overlap_stay_a_batch():
+    """Rows that begin one element apart are no matrix: its leading dimension would be less than its rows are long."""
+    dtype = np.dtype(np.float32)
+    memory = integers(8).astype(dtype)
+    first = Placed(np.lib.stride_tricks.sliding_window_view(memory, 4)[:, None], memory)  # (5, 1, 4)
+    second, out = place(integers((4, 3), 1), dtype), place(np.zeros((5, 1, 3)), dtype)
+    plan = planned(first, second, out)
+    assert plan.d.batch_count == 5
+    execute(plan, first, second, out)
+    check(out, wide(first) @ wide(second))
+
+
 def test_batches_that_do_not_fit():
     dtype = np.dtype(np.float32)
     first = place(integers((2, 1, 3, 4)), dtype)
