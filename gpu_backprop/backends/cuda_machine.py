@@ -288,7 +288,6 @@ class CudaMachine:
             "driver": driver_version(),
             "CUDA runtime": self.runtime.runtimeGetVersion(),
             "cupy": self.xp.__version__,
-            "matrix products": product_status()[1],
         }
 
     def refuse_after_fork(self, backend: Any) -> None:

@@ -122,7 +122,10 @@ class Library:
         self.attributes: dict[tuple[str, str], tuple[Any, Any, np.dtype]] = {}  # setter, number, type
         self.lock = threading.RLock()  # descriptors hold an epilogue's pointers from here to the launch
         self.process = os.getpid()
-        self.handle = self.lt.create()
+        try:
+            self.handle = self.lt.create()
+        except self.lt.cuBLASLtError as error:
+            raise KernelError(f"cuBLASLt does not start ({error})") from error
         atexit.register(self.close)
 
     # the one way in ---------------------------------------------------------------------------------------------------
@@ -170,9 +173,9 @@ class Library:
                 self.refused[planned] = str(error)
                 self.destroy(made)
                 raise
-            except BaseException:
+            except self.lt.cuBLASLtError as error:
                 self.destroy(made)
-                raise
+                raise KernelError(f"cuBLASLt: {error} at {describe(planned)}") from error
             if len(self.prepared) >= KEPT:
                 self.destroy(self.prepared.pop(next(iter(self.prepared))))  # the oldest
             self.prepared[planned] = made

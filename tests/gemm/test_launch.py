@@ -223,7 +223,7 @@ def test_gelu_forward_and_backward(backend, monkeypatch, dtype, lead, n):
 def test_gradients_of_weight_and_bias(backend, monkeypatch, dtype, lead):
     g, x = on(backend, integers((*lead, 6)), dtype), on(backend, integers((*lead, 4), 1), dtype)
     into = backend.empty((6, 4), dtype), backend.empty((6,), dtype)
-    got = backend.functions["linear_gradients"](g, x, *into)
+    got = backend.functions["linear_gradients"](g, x, out=into)
     assert got[0] is into[0]
     assert got[1] is into[1]
     assert epilogues(backend) == ["BGRADB"]
@@ -234,6 +234,41 @@ def test_gradients_of_weight_and_bias(backend, monkeypatch, dtype, lead):
     for a, b in zip(got, backend.functions["linear_gradients"](g, x)):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(total, backend.functions["add_linear_weight_gradient"](g, x, start.copy()))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("n", [8, 5])
+def test_two_results_into_given_arrays(backend, monkeypatch, fused, n):
+    dtype = np.dtype(np.float32)
+    x, weight, bias, g, above = (
+        on(backend, integers(s, i) / 2, dtype) for i, s in enumerate(((2, 3, 4), (n, 4), (n,), (2, 3, 6), (6, n)))
+    )
+    y = backend.functions["linear_relu"](x, weight, bias)
+    value = backend.functions["linear"](x, weight, bias).reshape(6, n)
+    if not fused:
+        without(monkeypatch, backend)
+    mask, kept = backend.empty(gemm.mask_shape(6, n), np.uint8), backend.empty(gemm.value_shape(6, n), dtype)
+
+    def given(*shapes):
+        return tuple(backend.empty(shape, dtype) for shape in shapes)
+
+    def run(name, *args, out):
+        expected = backend.functions[name](*args)
+        got = backend.functions[name](*args, out=out)
+        for a, b, place in zip(expected, got, out):
+            np.testing.assert_array_equal(a, b)
+            assert a is None or np.shares_memory(b, place)
+        return got
+
+    (out,) = given((2, 3, n))
+    _, bits = run("linear_relu_mask", x, weight, bias, out=(out, mask))
+    assert (bits is None) is not fused
+    run("linear_gelu_value", x, weight, bias, out=(out, kept))
+    pair = ((2, 3, n), (n,))
+    run("matmul_relu_backward", g, above, y, bits, out=given(*pair))
+    run("matmul_gelu_backward", g, above, kept[:, :n], out=given(*pair))
+    np.testing.assert_allclose(kept[:, :n], value, rtol=1e-6)
+    run("linear_gradients", g, x, out=given((6, 4), (6,)))
 
 
 # a network ------------------------------------------------------------------------------------------------------------

@@ -133,70 +133,94 @@ class ProductLaunches:
         return self.launch.fallback("linear_weight_gradient")(g, x, **into(out))
 
     # two primitives in one product -----------------------------------------------------------------------------------
+    # each gives two arrays, into the two of `out` if given
 
     def linear_relu_mask(
-        self, x: Array, weight: Array, bias: Array, out: Array | None = None
+        self, x: Array, weight: Array, bias: Array, out: tuple[Array, Array] | None = None
     ) -> tuple[Array, Array | None]:
-        """linear_relu(x, weight, bias), and the bits (out > 0) that matmul_relu_backward reads instead of `out`.
+        """linear_relu(x, weight, bias), and the bits (result > 0) that matmul_relu_backward reads in its place.
 
-        The mask is uint8, of gemm.mask_shape(rows, columns); None where the epilogue does not fit.
+        The mask is uint8, of gemm.mask_shape(rows, columns); None, and not written, where the epilogue does not fit.
         """
+        y, mask = out or (None, None)
         if self.usable(x) and x.size:
-            mask = self.empty(gemm.mask_shape(math.prod(x.shape[:-1]), weight.shape[0]), np.uint8)
-            result = self.layer(x, weight, bias, out, "bias_relu_mask", mask)
+            if mask is None:
+                mask = self.empty(gemm.mask_shape(math.prod(x.shape[:-1]), weight.shape[0]), np.uint8)
+            result = self.layer(x, weight, bias, y, "bias_relu_mask", mask)
             if result is not None:
                 return result, mask
-        return self.linear_relu(x, weight, bias, out), None
+        return self.linear_relu(x, weight, bias, y), None
 
-    def matmul_relu_backward(self, g: Array, weight: Array, y: Array, mask: Array | None) -> tuple[Array, Array]:
+    def matmul_relu_backward(
+        self, g: Array, weight: Array, y: Array, mask: Array | None, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
         """relu_bias_backward(g @ weight, y): the gradients behind a linear layer of a ReLU with a bias before it.
 
         g (..., out), weight (out, n), y (..., n): the ReLU's output; mask: what linear_relu_mask gave with it, or None.
         """
-        if mask is not None and self.usable(g):
-            found = self.activation_gradients(g, weight, "relu_backward_bias", mask)
-            if found is not None:
-                return found
-        return self.others["relu_bias_backward"](self.matmul(g, weight), y)
+        found = None if mask is None else self.activation_gradients(g, weight, "relu_backward_bias", mask, out)
+        return found or self.both(self.others["relu_bias_backward"](self.matmul(g, weight), y), out)
 
-    def linear_gelu_value(self, x: Array, weight: Array, bias: Array, out: Array | None = None) -> tuple[Array, Array]:
-        """gelu(linear(x, weight, bias), "tanh"), and the input of that GELU, as (rows, n), rows maybe padded."""
+    def linear_gelu_value(
+        self, x: Array, weight: Array, bias: Array, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
+        """gelu(linear(x, weight, bias), "tanh"), and the input of that GELU as (rows, n), its rows maybe padded.
+
+        The second of `out` is of gemm.value_shape(rows, n).
+        """
         n = weight.shape[0]
+        y, kept = out or (None, None)
         if self.usable(x) and x.size:
-            value = self.empty(gemm.value_shape(math.prod(x.shape[:-1]), n), x.dtype)
-            result = self.layer(x, weight, bias, out, "bias_gelu_value", value)
+            if kept is None:
+                kept = self.empty(gemm.value_shape(math.prod(x.shape[:-1]), n), x.dtype)
+            result = self.layer(x, weight, bias, y, "bias_gelu_value", kept)
             if result is not None:
-                return result, value[:, :n]
+                return result, kept[:, :n]
         value = self.linear(x, weight, bias)
-        return self.others["gelu"](value, approximate="tanh", **into(out)), value.reshape(-1, n)
+        y = self.others["gelu"](value, approximate="tanh", **into(y))
+        rows = value.reshape(-1, n)
+        return y, rows if kept is None else self.launch.copy_to(rows, out=kept[:, :n])
 
-    def matmul_gelu_backward(self, g: Array, weight: Array, value: Array) -> tuple[Array, Array]:
+    def matmul_gelu_backward(
+        self, g: Array, weight: Array, value: Array, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
         """gelu_backward(g @ weight, value, "tanh") and its sum over rows; value: what linear_gelu_value gave."""
-        if self.usable(g):
-            found = self.activation_gradients(g, weight, "gelu_backward_bias", value)
-            if found is not None:
-                return found
+        found = self.activation_gradients(g, weight, "gelu_backward_bias", value, out)
+        if found is not None:
+            return found
         dx = self.matmul(g, weight)
         dx = self.others["gelu_backward"](self.rows(dx), value, approximate="tanh").reshape(dx.shape)
-        return dx, self.others["sum"](self.rows(dx), axis=(0,), keepdims=False)
+        return self.both((dx, self.others["sum"](self.rows(dx), axis=(0,), keepdims=False)), out)
 
-    def activation_gradients(self, g: Array, weight: Array, epilogue: str, aux: Array) -> tuple[Array, Array] | None:
+    def activation_gradients(
+        self, g: Array, weight: Array, epilogue: str, aux: Array, out: tuple[Array, Array] | None
+    ) -> tuple[Array, Array] | None:
         """(g @ weight) times the slope of an activation, and its sum over rows; None where it does not fit."""
-        dx = self.empty((*g.shape[:-1], weight.shape[1]), g.dtype)
-        db = self.empty((weight.shape[1],), g.dtype)
-        return (dx, db) if self.product(self.rows(g), weight, self.rows(dx), epilogue, bias=db, aux=aux) else None
+        if not self.usable(g):
+            return None
+        n = weight.shape[1]
+        dx, db = out or (self.empty((*g.shape[:-1], n), g.dtype), self.empty((n,), g.dtype))
+        if not dx.flags.c_contiguous:
+            return None
+        rows = dx.reshape(-1, n) if dx.size else dx  # a view: dx is contiguous
+        return (dx, db) if self.product(self.rows(g), weight, rows, epilogue, bias=db, aux=aux) else None
 
-    def linear_gradients(
-        self, g: Array, x: Array, out: Array | None = None, bias_out: Array | None = None
-    ) -> tuple[Array, Array]:
-        """linear_weight_gradient(g, x), and g summed over rows, the gradient of a bias; into `out` and `bias_out`."""
+    def linear_gradients(self, g: Array, x: Array, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
+        """linear_weight_gradient(g, x), and g summed over its rows: the gradient of a bias."""
+        dw, db = out or (None, None)
         if self.usable(g):
-            dw = self.empty((g.shape[-1], x.shape[-1]), g.dtype) if out is None else out
-            db = self.empty((g.shape[-1],), g.dtype) if bias_out is None else bias_out
-            if self.product(self.rows(g).T, self.rows(x), dw, "sum_first", bias=db):
-                return dw, db
-        total = self.others["sum"](self.rows(g), axis=(0,), keepdims=False, **into(bias_out))
-        return self.linear_weight_gradient(g, x, out), total
+            made = self.empty((g.shape[-1], x.shape[-1]), g.dtype) if dw is None else dw
+            total = self.empty((g.shape[-1],), g.dtype) if db is None else db
+            if self.product(self.rows(g).T, self.rows(x), made, "sum_first", bias=total):
+                return made, total
+        total = self.others["sum"](self.rows(g), axis=(0,), keepdims=False, **into(db))
+        return self.linear_weight_gradient(g, x, dw), total
+
+    def both(self, made: tuple[Array, Array], out: tuple[Array, Array] | None) -> tuple[Array, Array]:
+        """Two results, where they are wanted."""
+        if out is None:
+            return made
+        return self.launch.copy_to(made[0], out=out[0]), self.launch.copy_to(made[1], out=out[1])
 
     def add_linear_weight_gradient(self, g: Array, x: Array, out: Array) -> Array:
         """out += linear_weight_gradient(g, x), rounded once where cuBLASLt adds."""
