@@ -3,7 +3,8 @@
 A backend holds raw arrays (NumPy's or CuPy's) and a table `functions`: primitive name -> function over raw arrays.
 Every function is called as `function(*arrays, **attributes)`; an operand is an array, a Python scalar (weakly typed) or
 None, and the engine has already brought all floating operands to one dtype. Functions of primitives that give their
-result by `out` also take `out=` (an array of the result's shape and dtype, C-contiguous) and return it. A name that a
+result by `out` also take `out=` (an array of the result's shape and dtype, C-contiguous; a tuple of them for several
+results) and return it. A name that a
 backend has nothing better for is the array module's function of that name.
 """
 

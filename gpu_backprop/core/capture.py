@@ -80,8 +80,9 @@ class Captured:
     def _record(self, key: Any, args: Any, kwargs: Any, leaves: list[Tensor]) -> Any:
         """Run the function and make a Program of what it does."""
         with _recording:
+            from .calls import Outside
             from .program import Program  # with what it needs, costs as much as the rest of the package
-            from .recording import Outside, Recorder
+            from .recording import Recorder
 
             recorder = Recorder(self.strict)
             _, rebuild = tree.flatten((args, kwargs))

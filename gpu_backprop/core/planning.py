@@ -11,7 +11,7 @@ from typing import Any
 
 from ..ops import elementwise, neural
 from ..ops.primitive import Primitive
-from .recording import Call, Slot, Value, span_of
+from .calls import Call, Slot, Value, span_of
 from .rewrites import rewrite
 
 ALIGNMENT = 256  # bytes, as optim/flat.py

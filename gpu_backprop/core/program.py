@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from .calls import Call, Slot, address_of, replaced, span_of
 from .devices import Device
 from .errors import DeviceError
 from .planning import ALIGNMENT, Plan, plan
-from .recording import Call, Recorder, Slot, address_of, replaced, span_of
+from .recording import Recorder
 from .tensor import Tensor
 
 

@@ -1,8 +1,8 @@
 """Recording what backends are asked to do, so that it can be done again (capture.py).
 
 While a function is captured, the Devices hand out tables and backends that note every call before its result goes on
-its way. Arrays are known by the memory that they view: memory made by a noted call is a Value, which a Program may lay
-wherever it likes; all other memory is outside, and is used where it is. So views cost nothing, whoever made them.
+its way. What is noted is a list of Calls (calls.py), whose arrays are known by the memory that they view: so views cost
+nothing, whoever made them.
 
 What Python does between the calls (whose `.grad` is set, which versions are counted, where random numbers are drawn
 from) is told to the Recorder by those who do it, through `modes.recorder`.
@@ -10,7 +10,6 @@ from) is told to the Recorder by those who do it, through `modes.recorder`.
 
 from __future__ import annotations
 
-import math
 import threading
 import traceback
 import weakref
@@ -18,13 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..backends.base import Functions
 from ..ops.primitive import PRIMITIVES
 from . import devices
+from .calls import Call, Draw, Outside, Slot, Value, address_of, arrays_in, is_array, owner_of, replaced, span_of
 from .errors import CaptureError
 from .modes import modes
 from .tensor import Tensor
@@ -32,149 +32,10 @@ from .tensor import Tensor
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
-@dataclass(eq=False)
-class Value:
-    """Memory that a recorded call made.
-
-    owner: weak reference to the array that owns it; alive after the function has returned: somebody kept a Tensor.
-    address, nbytes: where it was while recording. position: of an argument of the captured function, or -1.
-    """
-
-    owner: Any
-    address: int
-    nbytes: int
-    device: devices.Device
-    position: int = -1
-
-
-class Slot(NamedTuple):
-    """An array inside a Value: `offset` in bytes, as NumPy has shape, dtype and strides."""
-
-    value: Value
-    offset: int
-    shape: tuple[int, ...]
-    dtype: Any
-    strides: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def is_contiguous(self) -> bool:
-        """In C order, without gaps."""
-        expected = self.dtype.itemsize
-        for n, stride in zip(reversed(self.shape), reversed(self.strides)):
-            if n != 1 and stride != expected:
-                return False
-            expected *= n
-        return True
-
-
-class Outside(NamedTuple):
-    """An array in memory from elsewhere, as a Slot has it; it does not keep the memory alive."""
-
-    owner: Any
-    device: devices.Device
-    offset: int
-    shape: tuple[int, ...]
-    dtype: Any
-    strides: tuple[int, ...]
-
-    def array(self) -> Any:
-        return self.device.backend.carve(self.owner(), self.offset, self.shape, self.dtype, self.strides)
-
-
-@dataclass(eq=False)
-class Draw:
-    """Where a call draws random numbers: `blocks` behind the place of `generator` when the function was called."""
-
-    generator: Any
-    blocks: int
-
-
-@dataclass(eq=False)
-class Call:
-    """One recorded call. Arrays in args and attrs are Slots, or Outside; after `Recorder.settle` arrays outside.
-
-    results: what `function` returns, in order; None for one that is a view of an operand.
-    takes_out: the results can be written where `out=` says; else they are copied there.
-    writes: operands that it writes into.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    device: devices.Device
-    args: tuple[Any, ...]
-    attrs: dict[str, Any]
-    results: tuple[Any, ...] = ()
-    takes_out: bool = False
-    writes: tuple[Any, ...] = ()
-    draw: Draw | None = None
-    scope: str = ""
-
-    @property
-    def title(self) -> str:
-        """Its name, and what a chain is made of."""
-        return " > ".join(name for name, *_ in self.attrs["chain"].steps) if self.name == "chain" else self.name
-
-    def arrays(self) -> Iterator[Any]:
-        """Every Slot and every array outside that it touches."""
-        for part in (self.args, self.attrs, self.results):
-            yield from _arrays_in(part)
-
-
-def replaced(part: Any, which: Callable[[Any], bool], make: Callable[[Any], Any]) -> Any:
-    """Nested tuples, lists and dicts with others in the places of some of their leaves."""
-    if which(part):
-        return make(part)
-    if type(part) in (tuple, list):
-        return type(part)(replaced(p, which, make) for p in part)
-    return {k: replaced(p, which, make) for k, p in part.items()} if type(part) is dict else part
-
-
 def _holds(references: dict[int, Any], x: Tensor) -> bool:
     """Is there a weak reference to this very Tensor, and not to one that had its id before?"""
     reference = references.get(id(x))
     return reference is not None and reference() is x
-
-
-def _arrays_in(part: Any) -> Iterator[Any]:
-    if isinstance(part, (Slot, Outside)) or is_array(part):
-        yield part
-    elif isinstance(part, (tuple, list)):
-        for p in part:
-            yield from _arrays_in(p)
-    elif isinstance(part, dict):
-        for p in part.values():
-            yield from _arrays_in(p)
-
-
-def is_array(x: Any) -> bool:
-    """A raw array of some backend; NumPy's scalars are numbers here."""
-    return hasattr(x, "strides") and hasattr(x, "shape") and not isinstance(x, (np.generic, Slot, Outside))
-
-
-def address_of(array: Any) -> int:
-    """The address of an array's first element."""
-    interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
-    return interface["data"][0]
-
-
-def span_of(array: Any) -> tuple[int, int]:
-    """The addresses of the first byte that an array covers, and behind the last."""
-    low = high = address_of(array)
-    if array.size:
-        low += sum((n - 1) * stride for n, stride in zip(array.shape, array.strides) if stride < 0)
-        high += sum((n - 1) * stride for n, stride in zip(array.shape, array.strides) if stride > 0) + array.itemsize
-    return low, high
-
-
-def owner_of(array: Any) -> Any:
-    """The object whose memory an array views."""
-    while getattr(array, "base", None) is not None:
-        array = array.base
-    return array
 
 
 @dataclass(eq=False)
@@ -308,11 +169,11 @@ class Recorder:
         if name in _DRAWING:
             self._mark_draw(call)
         if name.endswith("_update") or name == "write":
-            call.writes = tuple(_arrays_in(call.args if name != "write" else call.args[:1]))
+            call.writes = tuple(arrays_in(call.args if name != "write" else call.args[:1]))
         elif name in PRIMITIVES and PRIMITIVES[name].writes:
             call.writes = tuple(call.args[i] for i in PRIMITIVES[name].writes if call.args[i] is not None)
         if out is not None:
-            call.results, call.takes_out = tuple(_arrays_in(self._slots(out, device, name))), True
+            call.results, call.takes_out = tuple(arrays_in(self._slots(out, device, name))), True
             call.writes += call.results
         elif result is not None:
             arrays = result if isinstance(result, tuple) else (result,)
@@ -322,7 +183,7 @@ class Recorder:
             primitive = PRIMITIVES.get(name)
             call.takes_out = (
                 primitive is not None
-                and (primitive.gives == "out" or name in TUPLE_OUT)
+                and primitive.gives == "out"
                 and all(isinstance(r, Slot) and r.is_contiguous for r in call.results)
             )
         for written in call.writes:
@@ -443,8 +304,6 @@ class Recorder:
 _DRAWING = frozenset(
     ("dropout", "random_words", "random_uniform", "random_normal", "random_integers", "random_permutation")
 )
-# primitives with several results whose functions take a tuple of arrays as `out`
-TUPLE_OUT: frozenset[str] = frozenset()
 
 
 def _line_of_the_user() -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..backends import table
 from ..backends.launching.chain import MAX_INPUTS, Chain
 from . import dtypes
-from .recording import Call, Slot, Value, is_array, span_of
+from .calls import Call, Slot, Value, is_array, span_of
 
 
 class Rewrite(NamedTuple):
@@ -131,7 +131,7 @@ def _gradients_with_bias(calls: list[Call], uses: Counter[Value]) -> list[Call]:
         if not _changed(calls[j + 1 : i], [d]) and not any(_overlap(call.results[0], a) for a in between):
             name = "relu_bias_backward"
             calls[j] = replace(
-                calls[j], name=name, function=_function(call, name), results=(d, *call.results), takes_out=False,
+                calls[j], name=name, function=_function(call, name), results=(d, *call.results), takes_out=True,
                 writes=call.writes,
             )  # fmt: skip
             dropped.add(i)
