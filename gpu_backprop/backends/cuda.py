@@ -31,6 +31,8 @@ TICKETS = 4096  # counters for blocks that wait for the last one: so many rows o
 class HostMachine:
     """The machine of the emulated backend: arrays are NumPy's, work is done when a launch returns."""
 
+    gemm = None  # matrix products are NumPy's
+
     def __init__(self, launcher: Any):
         self.empty = launcher.empty  # between guard zones
 

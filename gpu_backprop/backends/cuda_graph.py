@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..core.errors import CaptureError
+
 
 class GraphRun:
     """Runs calls that take the same arrays every time.
@@ -45,7 +47,7 @@ class GraphRun:
     def _record(self) -> None:
         try:
             self.launch = self.machine.record_graph(self._one_by_one)
-        except (NotImplementedError, *self.machine.failures) as error:  # CuPy's refusals, and CUDA's
+        except (NotImplementedError, CaptureError, *self.machine.failures) as error:  # refusals of CuPy, ours, CUDA's
             self.why_not = str(error) or type(error).__name__
 
     def _one_by_one(self) -> None:

@@ -306,7 +306,7 @@ def test_fifty_steps_have_the_bits_of_eager_ones(device, name):
         return [*history, bits(job.state())], step
 
     eager, _ = run(lambda step: step)
-    captured, step = run(gb.capture)
+    captured, step = run(gb.capture(rewrite="exact" if device == "cuda" else "all"))
     assert captured == eager
     assert len(step.programs) <= 2
     assert eager[0] != eager[-2]  # it did train

@@ -11,6 +11,7 @@ import pytest
 from gpu_backprop.backends.cuda_graph import GraphRun
 from gpu_backprop.backends.cuda_machine import CudaMachine
 from gpu_backprop.backends.cuda_watch import Watch
+from gpu_backprop.core.errors import CaptureError
 
 
 class Stream:
@@ -57,7 +58,7 @@ def test_the_second_run_is_recorded_and_then_launched():
     assert len(looked) == 3
 
 
-@pytest.mark.parametrize("refusal", [NotImplementedError("cuBLAS"), OverflowError()])
+@pytest.mark.parametrize("refusal", [NotImplementedError("cuBLAS"), CaptureError("cuBLAS"), OverflowError()])
 def test_what_cannot_be_captured_is_done_call_by_call(refusal):
     stream = Stream()
     machine = Machine(stream, refusal)
