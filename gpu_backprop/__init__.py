@@ -78,6 +78,7 @@ from .core.errors import (
     TapeError,
 )
 from .core.gradients import checkpoint, grad, gradcheck, hvp, jvp, primitive, value_and_grad, vjp
+from .core.precision import get_matmul_precision, set_matmul_precision
 from .core.tape import enable_grad, is_grad_enabled, no_grad
 from .core.tensor import Tensor, tensor
 from .random import manual_seed
