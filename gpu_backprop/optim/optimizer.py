@@ -196,9 +196,8 @@ class Optimizer:
         self._unclip()
         for group in self.param_groups:
             for device, hyper in group.hypers.items():
-                device.backend.write(
-                    hyper, index, value.to(device).array if isinstance(value, Tensor) else float(value)
-                )
+                raw = value.to(device).array if isinstance(value, Tensor) else float(value)
+                device.backend.write(hyper, index, raw)
             if not isinstance(value, Tensor):
                 group.mirror[index] = float(value)
 
@@ -233,7 +232,7 @@ class Optimizer:
     def masters(self) -> dict[Any, Tensor]:
         """Parameter -> its float32 copy, for those that have one; the Tensors share the optimiser's memory."""
         self._bring_back()
-        found = {}
+        found: dict[Any, Tensor] = {}
         for group in self.param_groups:
             for flat in group.flats:
                 flat.settle()
