@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
+
+import numpy as np
 
 from ..core import dtypes
 from ..core import precision as products
@@ -70,8 +72,11 @@ def _lowered(model: Any, optimizer: Optimizer, dtype: Any) -> Iterator[LossScale
     cast(model, dtype)
     optimizer.keep_master_weights()
     scaler = LossScaler(optimizer) if dtype == dtypes.float16 else None
+    # a step that overflows is skipped and counted; NumPy need not warn of it
+    quiet = np.errstate(over="ignore", invalid="ignore") if scaler is not None else nullcontext()
     try:
-        yield scaler
+        with quiet:
+            yield scaler
     finally:
         if scaler is not None:
             scaler.release()
