@@ -143,6 +143,12 @@ class Flat:
     def _note_versions(self) -> None:
         self.seen = [p._version_cell[0] for p, _, _ in self.members]
 
+    def settle(self) -> None:
+        """Bring the master copy up to the parameters now, not at the next step."""
+        if self.master is not None:
+            self._refresh(self.master)
+            self.seen = [p._version_cell[0] for p, _, _ in self.members]
+
     def _refresh(self, master: Any) -> None:
         """Take over what was written into parameters since the last step; elsewhere the master keeps its digits."""
         functions = self.device.functions
@@ -215,6 +221,13 @@ class Flat:
         if self.master is not None:
             buffers["master"] = self.master
         return {name: buffer[span].reshape(p.shape) for name, buffer in buffers.items()}
+
+    def digits(self, i: int) -> dict[str, Any]:
+        """What a master copy of parameter i begins with if the parameter was float32 here and has been cast since."""
+        if self.dtype != float32:
+            return {}
+        place = self.param[self.starts[i] : self.starts[i] + self.params[i].size]
+        return {"master": Tensor(place.reshape(self.params[i].shape), self.device)}
 
     def fill(self, values: dict[str, float]) -> None:
         """Set state buffers to a number, the master copy to the parameters, and all step counts to zero."""
