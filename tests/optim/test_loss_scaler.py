@@ -192,6 +192,19 @@ def test_scaled_and_clipped_steps_are_those_without_a_scale(name, order, device)
     assert scaler.read() == (2.0**19, 1, 0, 0, 0)
 
 
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+def test_gradients_are_looked_at_once(max_norm, monkeypatch):
+    functions, calls = gb.device("cpu").functions, []
+    for name in ("any_nonfinite", "square_sum"):
+        real = functions[name]
+        monkeypatch.setitem(functions, name, lambda x, name=name, real=real: calls.append(name) or real(x))
+    params = parameters()
+    scaler = LossScaler(gb.optim.SGD(params))
+    backward(scaler, params)
+    scaler.step(max_norm)
+    assert calls == ["any_nonfinite" if max_norm is None else "square_sum"]
+
+
 def test_gradients_too_small_for_float16_arrive(device):
     """A gradient of 2^-26, half of float16's smallest number, moves the parameters if it comes with a scale."""
     ends = []
