@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from . import draws, generic, updates
+from ..core import dtypes
+from . import bound, draws, generic, updates
 from .base import Backend, Functions
 
 # 0-d arrays, which NumPy's functions take faster than Python numbers
@@ -27,7 +28,7 @@ def _ones(n: int, dtype: np.dtype) -> np.ndarray:
     return np.ones(n, dtype)
 
 
-def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoothing):
+def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoothing, out=None):
     """Row losses log(sum(exp(x))) - x[label], reduced; the general way unless every row counts once."""
     n, c = x.shape
     plain = (
@@ -40,7 +41,8 @@ def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoo
         and np.maximum.reduce(labels.view(np.uint64)) < c  # seen as unsigned, a negative label is too large
     )
     if not plain:
-        return _generic["softmax_cross_entropy"](x, labels, weight, reduction, ignore_index, label_smoothing)
+        general = _generic["softmax_cross_entropy"]
+        return general(x, labels, weight, reduction, ignore_index, label_smoothing, out=out)
     top = np.maximum.reduce(x, axis=1, keepdims=True)
     shifted = x - top
     picked = shifted.take(_row_starts(n, c) + labels)
@@ -48,7 +50,7 @@ def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoo
     mass = shifted.dot(_ones(c, x.dtype))
     loss = np.add.reduce(np.log(mass) - picked)
     total = x.dtype.type(n)
-    return (loss / total if reduction == "mean" else loss), top, mass, total
+    return generic.put_all((loss / total if reduction == "mean" else loss, top, mass, total), out)
 
 
 def softmax_cross_entropy_backward(
@@ -95,11 +97,12 @@ def relu_backward(g, y, out=None):
     return np.multiply(g, np.greater(y, _ZERO.get(y.dtype, 0)), out=out)
 
 
-def relu_bias_backward(g, y):
+def relu_bias_backward(g, y, out=None):
     if g.dtype not in _ZERO:
-        return _generic["relu_bias_backward"](g, y)
-    dx = relu_backward(g, y)
-    return dx, sum(dx if dx.ndim == 2 else dx.reshape(-1, dx.shape[-1]), (0,), False)
+        return _generic["relu_bias_backward"](g, y, out=out)
+    dx, db = (None, None) if out is None else out
+    dx = relu_backward(g, y, dx)
+    return dx, sum(dx if dx.ndim == 2 else dx.reshape(-1, dx.shape[-1]), (0,), False, db)
 
 
 def matmul(x, y, out=None):
@@ -117,6 +120,13 @@ def linear_relu(x, weight, bias, out=None):
     return np.maximum(out, _ZERO.get(out.dtype, 0), out=out)
 
 
+def _chain(functions, *operands, chain, out=None):
+    """Imported when first wanted: chains come from captured programs, and with them half the package."""
+    from . import blocks
+
+    return blocks.chain(functions, *operands, chain=chain, out=out)
+
+
 _LEAN = (
     *(softmax_cross_entropy, softmax_cross_entropy_backward, sum),
     *(relu, relu_backward, relu_bias_backward, matmul, linear, linear_relu),
@@ -130,6 +140,7 @@ class CpuBackend(Backend):
 
     name = "cpu"
     xp = np
+    native: Functions
 
     def __init__(self) -> None:
         self.native = native = Functions(lambda name: generic.lookup(np, name))
@@ -138,6 +149,8 @@ class CpuBackend(Backend):
         native.update({name: _reduction(ufunc) for name, ufunc in _REDUCTIONS.items()})
         self.functions = generic.half_aware(native)
         self.functions.update(updates.TABLE | draws.TABLE)
+        for functions in (native, self.functions):
+            functions["chain"] = functools.partial(_chain, functions)
 
     def from_host(self, array: np.ndarray, copy: bool = True) -> np.ndarray:
         return array.copy() if copy else array
@@ -147,6 +160,27 @@ class CpuBackend(Backend):
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
+
+    def bind(self, name, function, args, attrs, results, takes_out):  # type: ignore[no-untyped-def]
+        if name == "chain":
+            from . import blocks
+
+            half = any(hasattr(x, "dtype") and dtypes.is_half(x.dtype) for x in args)
+            return blocks.bind(attrs["chain"], args, results[0], self.functions if half else self.native)
+        place = results[0] if len(results) == 1 else results
+        if takes_out and hasattr(function, "bind"):  # a compiled pass
+            return function.bind(*args, **attrs, out=place)
+        if takes_out and name in bound.MAKERS and function is self.native[name]:
+            made = bound.MAKERS[name](*args, **attrs, out=place)
+            if made is not None:
+                return made
+        if name == "write":
+            array, index, value = args
+            parts = index if isinstance(index, tuple) else (index,)
+            if all(part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
+                view = array[parts if Ellipsis in parts else (*parts, ...)]
+                return functools.partial(np.copyto, view, value, casting="unsafe")
+        return super().bind(name, function, args, attrs, results, takes_out)
 
     def synchronize(self) -> None:
         pass

@@ -65,7 +65,7 @@ def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
         wide = [a.astype(np.float32) if hasattr(a, "dtype") and dtypes.is_half(a.dtype) else a for a in arrays]
         result = function(*wide, **attrs)
         if isinstance(result, tuple):  # an output and its residuals, which stay float32
-            return (_narrow(result[0], half), *result[1:])
+            return put_all((_narrow(result[0], half), *result[1:]), out)
         result = _narrow(result, half)
         if out is not None:
             out[...] = result
@@ -193,10 +193,10 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         out = linear(x, weight, bias, out)
         return xp.maximum(out, 0, out=out)
 
-    def relu_bias_backward(g, y):
+    def relu_bias_backward(g, y, out=None):
         dx = relu_backward(g, y)
         wide = dx.astype(np.float32) if dtypes.is_half(dx.dtype) else dx  # two results: each rounded once
-        return dx, xp.sum(wide, axis=tuple(range(dx.ndim - 1))).astype(dx.dtype, copy=False)
+        return put_all((dx, xp.sum(wide, axis=tuple(range(dx.ndim - 1))).astype(dx.dtype, copy=False)), out)
 
     def linear_weight_gradient(g, x, out=None):
         if g.ndim != 2:
@@ -216,7 +216,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
     def log_softmax_backward(g, y, axis, out=None):
         return xp.subtract(g, xp.exp(y) * xp.sum(g, axis=axis, keepdims=True), out=out)
 
-    def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoothing):
+    def softmax_cross_entropy(x, labels, weight, reduction, ignore_index, label_smoothing, out=None):
         n, c = x.shape
         counts = labels != ignore_index
         bad = counts & ((labels < 0) | (labels >= c))
@@ -239,10 +239,10 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
             loss = loss + every * (label_smoothing / c)
         total = xp.sum(w)
         if reduction == "none":
-            return loss, top, mass, total
+            return put_all((loss, top, mass, total), out)
         loss = xp.sum(loss)
         with np.errstate(invalid="ignore"):
-            return (loss / total if reduction == "mean" else loss), top, mass, total
+            return put_all((loss / total if reduction == "mean" else loss, top, mass, total), out)
 
     def softmax_cross_entropy_backward(
         g, x, labels, weight, top, mass, total, reduction, ignore_index, label_smoothing, out=None
@@ -330,6 +330,15 @@ def _put(result: Any, out: Any) -> Any:
     if out is None:
         return result
     out[...] = result
+    return out
+
+
+def put_all(results: tuple[Any, ...], out: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    """The results of a function that has several, written into `out` if it is given."""
+    if out is None:
+        return results
+    for place, result in zip(out, results):
+        place[...] = result
     return out
 
 

@@ -40,6 +40,7 @@ class Settings:
     precision: str = "float32"
     device: str | None = None
     limit: int | None = None
+    capture: bool = True
     out: Path | None = None
 
 
@@ -80,6 +81,7 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
         validation=(x_test, y_test),
         metrics=["accuracy"],
         precision=settings.precision,
+        capture=settings.capture,
         progress=Bar(output.console) if output.is_terminal else Lines(output.stream),
     )
     last = history.last()

@@ -1,11 +1,14 @@
-"""How exactly matrix products run on CUDA. Process-wide; other devices need no choice."""
+"""How exactly, and how carefully chosen, matrix products run on CUDA. Process-wide; other devices need no choice."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from .errors import DataError
 
 PRECISIONS = ("highest", "high")
 _precision = "highest"
+_tuning = False
 
 
 def set_matmul_precision(precision: str) -> None:
@@ -18,8 +21,7 @@ def set_matmul_precision(precision: str) -> None:
     global _precision
     if precision not in PRECISIONS:
         raise DataError(
-            f'set_matmul_precision: {precision!r} is unknown; use "highest" or "high" '
-            "(for bfloat16 products, cast to it)"
+            f'set_matmul_precision: {precision!r} is unknown; use "highest" or "high"; cast to bfloat16 for less'
         )
     _precision = precision
 
@@ -27,3 +29,24 @@ def set_matmul_precision(precision: str) -> None:
 def get_matmul_precision() -> str:
     """ "highest" or "high"; see set_matmul_precision."""
     return _precision
+
+
+def tune_matmul(enabled: bool = True) -> None:
+    """Choose the algorithm of each matrix product on CUDA by timing cuBLASLt's candidates, not by its first guess.
+
+    Costs some tens of products at the first use of a shape, layout and alignment; the choice is kept while the process
+    lives, also after `tune_matmul(False)`.
+    """
+    global _tuning
+    _tuning = _flag(enabled)
+
+
+def is_tuning_matmul() -> bool:
+    """Are algorithms timed? See tune_matmul."""
+    return _tuning
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise DataError(f"tune_matmul: {value!r} is neither True nor False")
+    return value

@@ -9,11 +9,11 @@ have a float32 master copy, which the updates read and write; the parameters are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import count
 from typing import Any
 
 from ..core.dtypes import float32, float64, is_half
+from ..core.modes import modes
 from ..core.tensor import GradBuffer, Tensor
 
 ALIGNMENT = 256  # bytes; what cuBLASLt's heuristics assume, and whole cache lines on a CPU
@@ -126,17 +126,28 @@ class Flat:
 
     def step(self) -> None:
         """Update the parameters that have a gradient."""
-        if self.master is not None:
+        if self.master is None:
+            return self._step()
+        if modes.recorder is None:
             self._refresh(self.master)
-        self._step()
-        if self.master is not None:
-            self.seen = [p._version_cell[0] for p, _, _ in self.members]
+            self._step()
+            self._note_versions()
+        else:
+            with modes.recorder.paused():
+                self._refresh(self.master)
+            modes.recorder.each_replay(before=lambda: self._refresh(self.master), after=self._note_versions)
+            self._step()
+            self._note_versions()
+        return None
+
+    def _note_versions(self) -> None:
+        self.seen = [p._version_cell[0] for p, _, _ in self.members]
 
     def settle(self) -> None:
         """Bring the master copy up to the parameters now, not at the next step."""
         if self.master is not None:
             self._refresh(self.master)
-            self.seen = [p._version_cell[0] for p, _, _ in self.members]
+            self._note_versions()
 
     def _refresh(self, master: Any) -> None:
         """Take over what was written into parameters since the last step; elsewhere the master keeps its digits."""
@@ -149,7 +160,7 @@ class Flat:
                 self.device.backend.write(place, ..., fresh)
 
     def _step(self) -> None:
-        if self.whole is None:
+        if self.whole is None or modes.recorder is not None:
             return self._step_some()
         for p, _, buffer in self.members:
             if p._grad is not buffer:
@@ -165,6 +176,8 @@ class Flat:
             if p._grad is None:
                 continue
             moving.append(i)
+            if modes.recorder is not None:
+                modes.recorder.consults(p)
             if p._grad is not buffer:
                 p.device.backend.write(buffer.array, ..., p._grad.array)
                 buffer._bump_version()
@@ -254,10 +267,10 @@ class Flat:
 
 def bind(name: str, hyper: Any, attrs: dict[str, Any], device: Any) -> Callable[..., Launch]:
     """A maker of launches of the backend's update `name`, each a call without arguments."""
-    update = device.functions[name]
 
     def make_launch(arrays: list[Any], steps: Any, **run: Any) -> Launch:
-        return partial(update, *arrays, hyper, steps, **run, **attrs)
+        # looked up at every launch: a capture puts its own functions in their places
+        return lambda: device.functions[name](*arrays, hyper, steps, **run, **attrs)
 
     return make_launch
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from ..core import tape
 from ..core.dtypes import float64, is_floating, is_half
 from ..core.errors import CheckpointError, DataError, DTypeError
-from ..core.tensor import Tensor, tensor
+from ..core.modes import modes
+from ..core.tensor import Tensor, filled, tensor
 from ..ops import elementwise as ew
 from .clip import gradient_pieces, power_sum, shrink_factor
 from .flat import Flat, bind, zeros
@@ -184,6 +185,12 @@ class Optimizer:
             else:
                 old = group.mirror
             for i, (a, b) in enumerate(zip(old, numbers)):
+                if a != b and modes.recorder is not None:
+                    modes.recorder.refuse(
+                        f"{type(self).__name__}: a hyperparameter changes from {a} to {b} inside a captured function, "
+                        "which would set it to the same number at every call; change it (or call scheduler.step()) "
+                        "outside, between the calls"
+                    )
                 if a != b:
                     device.backend.write(hyper, i, b)
         group.mirror = numbers
@@ -322,10 +329,13 @@ class Optimizer:
         if set_to_none:
             for p in self._params:
                 p._grad = None
+            if modes.recorder is not None:
+                modes.recorder.replace_grads(self._params)
             return
         for p in self._params:
             if p._grad is not None:
-                p._grad = Tensor(p._grad.array * 0, p.device) if p._grad.node is not None else p._grad
+                if p._grad.node is not None:
+                    p.grad = filled(p.shape, p.dtype, 0, p.device)
                 p.device.backend.write(p._grad.array, ..., 0)
                 p._grad._bump_version()
 

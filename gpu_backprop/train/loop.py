@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import capture as capturing
 from ..core import dtypes
 from ..core.devices import Device
 from ..core.errors import DataError, DeviceError, DTypeError
@@ -43,6 +44,7 @@ def fit(
     schedule: Any = None,
     precision: str | None = None,
     max_norm: float | None = None,
+    capture: bool = True,
 ) -> History:
     """Train `model` and return what happened, step by step and epoch by epoch.
 
@@ -68,6 +70,8 @@ def fit(
         a step whose gradients are not finite is skipped, and if its loss is not finite it is left out of the epoch's
         averages; the columns "skipped" and "loss_scale" tell of it, and 100 skipped steps in a row raise DataError.
     max_norm: clip the gradients of a step so that their norm, as one vector, is at most this.
+    capture: record the step and replay it (`gb.capture`), which gives the same bits sooner; a step that needs a value
+        in Python runs eagerly, with one warning.
 
     Losses and metrics see 16-bit predictions as float32. The loop never waits for the device inside an epoch. A loss
     that is not finite ends the training.
@@ -105,6 +109,8 @@ def fit(
     begun: list[Callback] = []
     with training_in(precision, model, optimizer) as scaler:
         step = make_step(model, criterion, optimizer, used, scaler, max_norm)
+        if capture:
+            step = capturing.capture(step, strict=False)
         skipped = 0
         try:
             for hook in hooks:

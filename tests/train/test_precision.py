@@ -59,6 +59,17 @@ def test_losses_stay_near_those_of_float32(precision, device):
     assert set(low.steps) == set(plain.steps)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("precision", HALVES)
+def test_a_captured_training_is_the_eager_one(precision, device):
+    ends = []
+    for capture in (True, False):
+        model = network(device, dropout=0.2)
+        history = run(model, precision=precision, max_norm=0.5, capture=capture, validation=blobs(20, 1))
+        ends.append((history.steps["loss"], history["val_loss"], [w.tobytes() for w in weights(model)]))
+    assert ends[0] == ends[1]
+
+
 # what the model is meanwhile, and afterwards --------------------------------------------------------------------------
 
 
