@@ -74,7 +74,7 @@ def train(
         training.Settings(
             data=data, hidden=hidden, activation=activation, dropout=dropout, norm=norm, optimizer=optimizer, lr=lr,
             schedule=schedule, batch_size=batch_size, epochs=epochs, seed=seed, precision=precision, device=device,
-            limit=limit, capture=capture, out=out,
+            limit=limit, out=out, capture=capture,
         ),
         json_line=json,
     )  # fmt: skip

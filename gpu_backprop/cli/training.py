@@ -80,8 +80,8 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
         epochs=settings.epochs,
         validation=(x_test, y_test),
         metrics=["accuracy"],
-        capture=settings.capture,
         precision=settings.precision,
+        capture=settings.capture,
         progress=Bar(output.console) if output.is_terminal else Lines(output.stream),
     )
     last = history.last()

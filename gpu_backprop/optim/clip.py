@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core import dtypes, tape
 from ..core.errors import DataError
-from ..core.tensor import Tensor, tensor
+from ..core.tensor import Tensor, filled, tensor
 from ..ops import elementwise as ew
 from ..ops import reduction
 from .flat import FlatGrad
@@ -108,7 +108,7 @@ def any_nonfinite(params: list[Any], device: Any) -> Tensor:
     for x in gradient_pieces(params):
         bad = Tensor(x.device.functions["any_nonfinite"](x.array.reshape(-1)), x.device).to(device)
         found = bad if found is None else ew.logical_or(found, bad)
-    return tensor(False, device=device) if found is None else found
+    return filled((), dtypes.bool_, False, device) if found is None else found
 
 
 def _writable(array: Any) -> bool:

@@ -147,7 +147,7 @@ class Flat:
         """Bring the master copy up to the parameters now, not at the next step."""
         if self.master is not None:
             self._refresh(self.master)
-            self.seen = [p._version_cell[0] for p, _, _ in self.members]
+            self._note_versions()
 
     def _refresh(self, master: Any) -> None:
         """Take over what was written into parameters since the last step; elsewhere the master keeps its digits."""

