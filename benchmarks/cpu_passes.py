@@ -6,8 +6,8 @@
 
 All take turns on the same arrays, so that whatever else the machine does hits all alike; the ratio is the median over
 the rounds of the pass's time over NumPy's in the same round. The time is the thread's own on a processor: on a busy
-machine the clock also counts what other programs do meanwhile. (So threads of the BLAS would not be counted.) `bound` is the call with its arguments fixed, as a
-replayed step does it. Shapes are those of a step of the networks of mlp_step.py.
+machine the clock also counts what other programs do meanwhile. (So threads of the BLAS would not be counted.) `bound`
+is the call with its arguments fixed, as a replayed step does it. Shapes are those of steps of mlp_step.py's networks.
 """
 
 from __future__ import annotations

@@ -1,20 +1,24 @@
 """One training step of an MLP against its peers: same network, data and optimiser, side by side.
 
-    python benchmarks/mlp_step.py --against torch,jax,autograd
+    python benchmarks/mlp_step.py                      # the step, captured, against all peers that are installed
+    python benchmarks/mlp_step.py --task inference     # logits of the same networks, batches of 1 and 256
 
 Each peer runs in a process of its own, which also gives its peak memory; the processes take turns, a few steps a turn,
 so that whatever else the machine does hits all of them alike. The ratio is the median over the rounds of our time
 over the peer's in the same round. A step is: forward, mean cross-entropy, backward, Adam. Before anything is timed,
-the losses of the first steps are compared: all peers start from the same weights.
+the losses of the first steps are compared: all peers start from the same weights. "products" are the matrix products of
+a step alone, in NumPy, into memory that is there already: what no step on this machine can go below.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import importlib.util
 import itertools
 import json
+import math
 import os
 import platform
 import resource
@@ -24,6 +28,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,15 +40,25 @@ NETWORKS = {
     "784-1024-1024-10": 256,
     "784-4096-4096-4096-10": 512,
 }
+INFERENCE_BATCHES = (1, 256)
 LR = 1e-3
 CHECKED_STEPS = 5
 
 
-def problem(network: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+class Setting(NamedTuple):
+    """What is timed."""
+
+    network: str
+    batch: int
+    device: str
+    training: bool
+
+
+def problem(setting: Setting) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
     """Inputs (batch, in), labels (batch,), and the first weights (out, in) and biases (out,) of every layer."""
-    sizes = [int(n) for n in network.split("-")]
+    sizes = [int(n) for n in setting.network.split("-")]
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((NETWORKS[network], sizes[0])).astype(np.float32)
+    x = rng.standard_normal((setting.batch, sizes[0])).astype(np.float32)
     y = rng.integers(0, sizes[-1], len(x))
     layers = []
     for n_in, n_out in itertools.pairwise(sizes):
@@ -57,8 +72,8 @@ def problem(network: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray
     return x, y, layers
 
 
-# Each peer: a function that sets a network up and returns step() -> loss (anything float() takes) and a
-# function that waits until work is done. LeftOut says why a peer cannot run on the device.
+# Each peer: a function that sets a network up and returns step() -> loss, or logits, and a function that waits until
+# work is done. LeftOut says why a peer cannot run on the device.
 
 Step = Callable[[], object]
 
@@ -67,35 +82,48 @@ class LeftOut(Exception):
     """A peer that cannot run on the device asked for."""
 
 
-def gpu_backprop(network: str, device: str) -> tuple[Step, Callable[[], None]]:
+def gpu_backprop(setting: Setting, captured: bool = True) -> tuple[Step, Callable[[], None]]:
     import gpu_backprop as gb
 
-    x, y, layers = problem(network)
-    with gb.device(device):
+    x, y, layers = problem(setting)
+    with gb.device(setting.device):
         model = gb.nn.MLP([x.shape[1], *(len(b) for _, b in layers)])
         linears = [m for m in model.modules() if isinstance(m, gb.nn.Linear)]
         with gb.no_grad():
             for linear, (weight, bias) in zip(linears, layers):
-                linear.weight.copy_(gb.asarray(weight, device=device))
-                linear.bias.copy_(gb.asarray(bias, device=device))
+                linear.weight.copy_(gb.asarray(weight, device=setting.device))
+                linear.bias.copy_(gb.asarray(bias, device=setting.device))
         xs, ys = gb.tensor(x), gb.tensor(y)
+
+    def wait() -> None:
+        gb.synchronize(setting.device)
+
+    if not setting.training:
+        forward = gb.no_grad()(model.eval().forward)
+        forward = gb.capture(forward) if captured else forward
+        return lambda: forward(xs), wait
     loss_function = gb.nn.CrossEntropyLoss()
     optimizer = gb.optim.Adam(model.parameters(), lr=LR)
 
-    def step() -> object:
+    def step(x: object, y: object) -> object:
         optimizer.zero_grad()
-        loss = loss_function(model(xs), ys)
+        loss = loss_function(model(x), y)
         loss.backward()
         optimizer.step()
         return loss
 
-    return step, lambda: gb.synchronize(device)
+    step = gb.capture(step) if captured else step
+    return lambda: step(xs, ys), wait
 
 
-def torch_model(network: str, device: str):  # type: ignore[no-untyped-def]
+def torch_eager(setting: Setting, compiled: bool = False) -> tuple[Step, Callable[[], None]]:
     import torch
 
-    x, y, layers = problem(network)
+    device = setting.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise LeftOut("this PyTorch has no CUDA")
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    x, y, layers = problem(setting)
     modules: list[torch.nn.Module] = []
     for weight, bias in layers:
         linear = torch.nn.Linear(weight.shape[1], weight.shape[0])
@@ -104,26 +132,22 @@ def torch_model(network: str, device: str):  # type: ignore[no-untyped-def]
             linear.bias.copy_(torch.from_numpy(bias))
         modules += [linear, torch.nn.ReLU()]
     model = torch.nn.Sequential(*modules[:-1]).to(device)
+    xs, ys = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+    forward = torch.compile(model, mode="max-autotune" if device == "cuda" else None) if compiled else model
+    if not setting.training:
+        model.eval()
+
+        def infer() -> object:
+            with torch.inference_mode():
+                return forward(xs)
+
+        return infer, wait
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
     loss_function = torch.nn.CrossEntropyLoss()
-    return model, optimizer, loss_function, torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
-
-
-def _torch_wait(device: str) -> Callable[[], None]:
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise LeftOut("this PyTorch has no CUDA")
-    return torch.cuda.synchronize if device == "cuda" else lambda: None
-
-
-def torch_eager(network: str, device: str) -> tuple[Step, Callable[[], None]]:
-    wait = _torch_wait(device)
-    model, optimizer, loss_function, x, y = torch_model(network, device)
 
     def step() -> object:
         optimizer.zero_grad()
-        loss = loss_function(model(x), y)
+        loss = loss_function(forward(xs), ys)
         loss.backward()
         optimizer.step()
         return loss.detach()
@@ -131,23 +155,30 @@ def torch_eager(network: str, device: str) -> tuple[Step, Callable[[], None]]:
     return step, wait
 
 
-def jax_jit(network: str, device: str) -> tuple[Step, Callable[[], None]]:
+def jax_jit(setting: Setting) -> tuple[Step, Callable[[], None]]:
     import jax
     import jax.numpy as jnp
     import optax
 
-    if device == "cuda" and jax.default_backend() != "gpu":
+    if setting.device == "cuda" and jax.default_backend() != "gpu":
         raise LeftOut("this JAX has no CUDA")
-    x, y, layers = problem(network)
+    x, y, layers = problem(setting)
     xs, ys = jnp.asarray(x), jnp.asarray(y)
     params = [(jnp.asarray(w.T), jnp.asarray(b)) for w, b in layers]
     optimizer = optax.adam(LR)
 
-    def loss_function(params, x, y):  # type: ignore[no-untyped-def]
+    def forward(params, x):  # type: ignore[no-untyped-def]
         for w, b in params[:-1]:
             x = jax.nn.relu(x @ w + b)
         w, b = params[-1]
-        return optax.softmax_cross_entropy_with_integer_labels(x @ w + b, y).mean()
+        return x @ w + b
+
+    if not setting.training:
+        compiled = jax.jit(forward)
+        return lambda: jax.block_until_ready(compiled(params, xs)), lambda: None
+
+    def loss_function(params, x, y):  # type: ignore[no-untyped-def]
+        return optax.softmax_cross_entropy_with_integer_labels(forward(params, x), y).mean()
 
     def update(params, state, x, y):  # type: ignore[no-untyped-def]
         loss, gradients = jax.value_and_grad(loss_function)(params, x, y)
@@ -165,14 +196,14 @@ def jax_jit(network: str, device: str) -> tuple[Step, Callable[[], None]]:
     return step, lambda: jax.block_until_ready(params)
 
 
-def hips_autograd(network: str, device: str) -> tuple[Step, Callable[[], None]]:
+def hips_autograd(setting: Setting) -> tuple[Step, Callable[[], None]]:
     import autograd
     import autograd.numpy as anp
     from autograd.scipy.special import logsumexp
 
-    if device == "cuda":
-        raise LeftOut("HIPS autograd runs on the CPU")
-    x, y, layers = problem(network)
+    if setting.device == "cuda" or not setting.training:
+        raise LeftOut("HIPS autograd trains, on the CPU")
+    x, y, layers = problem(setting)
     params = [array for w, b in layers for array in (w.T.copy(), b.copy())]
     m = [np.zeros_like(p) for p in params]
     v = [np.zeros_like(p) for p in params]
@@ -201,24 +232,60 @@ def hips_autograd(network: str, device: str) -> tuple[Step, Callable[[], None]]:
     return step, lambda: None
 
 
-PEERS = {
+def products(setting: Setting) -> tuple[Step, Callable[[], None]]:
+    """The matrix products alone: forward, and for training those of weights' and inputs' gradients."""
+    if setting.device == "cuda":
+        raise LeftOut("the products are NumPy's")
+    x, _, layers = problem(setting)
+    calls = []
+    for i, (weight, _) in enumerate(layers):
+        out = np.empty((len(x), len(weight)), np.float32)
+        calls.append((x, weight.T, out))
+        if setting.training:
+            calls.append((out.T, x, np.empty_like(weight)))
+            if i:
+                calls.append((out, weight, np.empty_like(x)))
+        x = out
+
+    def step() -> object:
+        for a, b, out in calls:
+            np.dot(a, b, out=out)
+        return math.nan
+
+    return step, lambda: None
+
+
+# name -> (function, package); the first one is what the others are compared with
+PEERS: dict[str, tuple[Callable[[Setting], tuple[Step, Callable[[], None]]], str]] = {
     "gpu_backprop": (gpu_backprop, "gpu_backprop"),
+    "gpu_backprop eager": (functools.partial(gpu_backprop, captured=False), "gpu_backprop"),
     "torch": (torch_eager, "torch"),
+    "torch.compile": (functools.partial(torch_eager, compiled=True), "torch"),
     "jax": (jax_jit, "jax"),
     "autograd": (hips_autograd, "autograd"),
+    "products": (products, "numpy"),
 }
 
 
-def worker(peer: str, network: str, device: str) -> None:
+def number(result: object) -> float:
+    """The first element of what a step gave."""
+    if hasattr(result, "cpu"):
+        result = result.cpu()
+    return float(np.asarray(result.numpy() if hasattr(result, "numpy") else result).ravel()[0])
+
+
+def worker(peer: str, setting: Setting) -> None:
     """Answer requests on standard input: {"steps": n} -> {"seconds": of a step}, {"memory": true} -> {"peak_bytes"}."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to standard error
+    if not peer.startswith("gpu_backprop") and setting.device == "emulated":
+        setting = setting._replace(device="cpu")
     try:
-        step, wait = PEERS[peer][0](network, device if peer == "gpu_backprop" or device == "cuda" else "cpu")
+        step, wait = PEERS[peer][0](setting)
     except LeftOut as error:
         print(json.dumps({"left_out": str(error)}), file=out, flush=True)
         return
-    losses = [float(step()) for _ in range(CHECKED_STEPS)]  # type: ignore[arg-type]
+    losses = [number(step()) for _ in range(CHECKED_STEPS)]
     out.write(json.dumps({"losses": losses, "version": _version(peer)}) + "\n")
     out.flush()
     for line in sys.stdin:
@@ -246,8 +313,8 @@ def _version(peer: str) -> str:
 
 
 class Worker:
-    def __init__(self, peer: str, network: str, device: str):
-        command = [sys.executable, __file__, "--worker", peer, "--network", network, "--device", device]
+    def __init__(self, peer: str, setting: Setting):
+        command = [sys.executable, __file__, "--worker", peer, "--setting", json.dumps(setting)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.first = self._read()
 
@@ -267,9 +334,9 @@ class Worker:
         self.process.wait()
 
 
-def measure(network: str, peers: list[str], device: str, rounds: int, seconds: float) -> list[dict]:
+def measure(setting: Setting, peers: list[str], rounds: int, seconds: float) -> list[dict]:
     """Rows of {network, peer, milliseconds, ratio, peak_mib, loss_deviation}; ratio is ours over the peer's."""
-    workers = {peer: Worker(peer, network, device) for peer in peers}
+    workers = {peer: Worker(peer, setting) for peer in peers}
     for peer in [peer for peer, worker_ in workers.items() if "left_out" in worker_.first]:
         left_out = workers.pop(peer)
         print(f"{peer} is left out: {left_out.first['left_out']}", file=sys.stderr)
@@ -287,8 +354,8 @@ def measure(network: str, peers: list[str], device: str, rounds: int, seconds: f
         ratios = [ours / theirs for ours, theirs in zip(times[peers[0]], times[peer])]
         rows.append(
             {
-                "network": network,
-                "batch": NETWORKS[network],
+                "network": setting.network,
+                "batch": setting.batch,
                 "peer": peer,
                 "version": worker_.first["version"],
                 "milliseconds": statistics.median(times[peer]) * 1e3,
@@ -308,10 +375,14 @@ def table(rows: list[dict]) -> str:
     ]
     lines += [
         f"| {r['network']} | {r['batch']} | {r['peer']} {r['version']} | {r['milliseconds']:.3f} "
-        f"| {r['ours_over_theirs']:.2f} | {r['peak_mib']:.0f} | {r['loss_deviation']:.0e} |"
+        f"| {r['ours_over_theirs']:.2f} | {r['peak_mib']:.0f} | {_short(r['loss_deviation'])} |"
         for r in rows
     ]
     return "\n".join(lines)
+
+
+def _short(deviation: float) -> str:
+    return "" if math.isnan(deviation) else f"{deviation:.0e}"
 
 
 def machine(device: str) -> dict:
@@ -332,36 +403,40 @@ def machine(device: str) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", default="torch,jax,autograd", help="peers, those installed are used")
+    parser.add_argument("--against", default=",".join(PEERS), help="peers; those that are installed are used")
+    parser.add_argument("--task", default="train", choices=["train", "inference"])
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "emulated"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one turn")
-    parser.add_argument("--out", type=Path, help="folder for mlp_step_<device>.json and .md")
+    parser.add_argument("--out", type=Path, help="folder for mlp_step_<device>.json and .md (mlp_inference_...)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--network", help=argparse.SUPPRESS)
+    parser.add_argument("--setting", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        worker(args.worker, args.network, args.device)
+        worker(args.worker, Setting(*json.loads(args.setting)))
         return
-    wanted = [p for p in args.against.split(",") if p]
+    wanted = [p for p in args.against.split(",") if p and p != "gpu_backprop"]
     unknown = set(wanted) - set(PEERS)
     if unknown:
-        parser.error(f"unknown peers {sorted(unknown)}; choose from {sorted(set(PEERS) - {'gpu_backprop'})}")
+        parser.error(f"unknown peers {sorted(unknown)}; choose from {', '.join(PEERS)}")
     peers = ["gpu_backprop", *(p for p in wanted if importlib.util.find_spec(PEERS[p][1]))]
     for missing in set(wanted) - set(peers):
         print(f"{missing} is not installed and left out", file=sys.stderr)
     rows = []
     for network in args.networks.split(","):
-        measured = measure(network, peers, args.device, args.rounds, args.seconds)
-        rows += measured
-        print(table(measured) + "\n", flush=True)
+        for batch in (NETWORKS[network],) if args.task == "train" else INFERENCE_BATCHES:
+            setting = Setting(network, batch, args.device, args.task == "train")
+            measured = measure(setting, peers, args.rounds, args.seconds)
+            rows += measured
+            print(table(measured) + "\n", flush=True)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         report = {"machine": machine(args.device), "rows": rows}
-        (args.out / f"mlp_step_{args.device}.json").write_text(json.dumps(report, indent=2) + "\n")
+        name = f"mlp_{'step' if args.task == 'train' else 'inference'}_{args.device}"
+        (args.out / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
         notes = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
-        (args.out / f"mlp_step_{args.device}.md").write_text(f"{table(rows)}\n\n{notes}\n")
+        (args.out / f"{name}.md").write_text(f"{table(rows)}\n\n{notes}\n")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ from .array_api.searching_functions import argmax, argmin, where
 from .array_api.statistical_functions import logsumexp, max, mean, min, prod, std, sum, var
 from .array_api.utility_functions import all, any
 from .core import debug, errors
+from .core.capture import capture
 from .core.devices import Device, default_device, device, devices, set_default_device, synchronize
 from .core.dtypes import (
     bool_ as bool,
@@ -78,6 +79,7 @@ from .core.errors import (
     TapeError,
 )
 from .core.gradients import checkpoint, grad, gradcheck, hvp, jvp, primitive, value_and_grad, vjp
+from .core.precision import get_matmul_precision, set_matmul_precision, tune_matmul
 from .core.tape import enable_grad, is_grad_enabled, no_grad
 from .core.tensor import Tensor, tensor
 from .random import manual_seed

@@ -16,7 +16,7 @@ import numpy as np
 
 from .core import devices, dtypes
 from .core.errors import DataError, DTypeError, ShapeError
-from .core.tape import modes
+from .core.modes import modes
 from .core.tensor import Tensor
 from .ops.reduction import as_integers
 
@@ -31,6 +31,8 @@ class Generator:
 
     def seed(self, seed: int) -> None:
         """Start the stream of `numpy.random.Philox(seed)` from its beginning."""
+        if modes.recorder is not None:
+            modes.recorder.refuse("manual_seed: a captured function would draw the same at every call; seed it outside")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise DataError(f"manual_seed: {seed!r} is not a seed; use an integer of at least 0")
         key = np.random.Philox(int(seed)).state["state"]["key"]
@@ -48,6 +50,8 @@ class Generator:
     def reserve(self, n: int) -> tuple[tuple[int, int], int]:
         """Take `n` words out of the stream: the key and the block they start at."""
         place = self.key, self.offset
+        if modes.recorder is not None:
+            modes.recorder.draws(self)
         self.offset += -(-n // 4)
         return place
 

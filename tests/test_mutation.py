@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 
 import pytest
 
-from .mutation import FAULTS, ROOT, STAGES, drawn, mutants, runs_of
+from .mutation import FAULTS, NO_EFFECT, ROOT, STAGES, drawn, judged, mutants, runs_of
 
 FILES = sorted((ROOT / "kernels").glob("*.cu*"))
 
@@ -28,3 +29,16 @@ def test_every_kind_of_fault_is_drawn_and_a_seed_repeats_the_draw():
     kinds = {kind for kind, _, _ in FAULTS}
     assert {mutant.kind for mutant in islice(drawn(FILES, 0), 200)} == kinds
     assert list(islice(drawn(FILES, 1), 20)) == list(islice(drawn(FILES, 1), 20)) != list(islice(drawn(FILES, 2), 20))
+
+
+def test_every_fault_without_effect_can_still_be_drawn():
+    lines = [f"{mutant.file}: {mutant.new.strip()}" for path in FILES for mutant in mutants(path)]
+    for pattern in NO_EFFECT:
+        assert any(re.search(pattern, line) for line in lines), pattern
+
+
+def test_only_a_survivor_is_judged():
+    result = {"file": "indexing.cu", "new": "column <= width ? left<N>(column, width) : 0;", "why": "", "verdict": ""}
+    assert judged({**result, "verdict": "survived"})["verdict"] == "no fault"
+    assert judged({**result, "verdict": "noticed"})["verdict"] == "noticed"
+    assert judged({**result, "verdict": "survived", "new": "something else"})["verdict"] == "survived"

@@ -3,14 +3,16 @@
 A backend holds raw arrays (NumPy's or CuPy's) and a table `functions`: primitive name -> function over raw arrays.
 Every function is called as `function(*arrays, **attributes)`; an operand is an array, a Python scalar (weakly typed) or
 None, and the engine has already brought all floating operands to one dtype. Functions of primitives that give their
-result by `out` also take `out=` (an array of the result's shape and dtype, C-contiguous) and return it. A name that a
+result by `out` also take `out=` (an array of the result's shape and dtype, C-contiguous; a tuple of them for several
+results) and return it. A name that a
 backend has nothing better for is the array module's function of that name.
 """
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,16 @@ class Functions(dict[str, Callable[..., Any]]):
     def __missing__(self, name: str) -> Callable[..., Any]:
         function = self[name] = self._default(name)
         return function
+
+
+def in_turn(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    """Calls, one after the other, as one."""
+
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
 
 
 class Backend(ABC):
@@ -50,9 +62,42 @@ class Backend(ABC):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """An uninitialised C-contiguous array."""
 
+    def run(self, forward: Callable[..., Any], arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
+        """A function of the user's own, over this backend's arrays."""
+        return forward(*arrays, **attrs)
+
     def write(self, array: Array, index: Any, value: Any) -> None:
         """array[index] = value; the one way in which the rest of the package writes into an array."""
         array[index] = value
+
+    def carve(
+        self, memory: Array, offset: int, shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]
+    ) -> Array:
+        """An array in the memory of a contiguous one, `offset` bytes behind its beginning."""
+        whole = np.asarray(memory).ravel(order="K").view(np.uint8)
+        return np.ndarray(shape, dtype, whole, offset, strides)
+
+    def bind(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], attrs: dict[str, Any],
+        results: tuple[Array | None, ...], takes_out: bool,
+    ) -> Callable[[], Any]:  # fmt: skip
+        """A recorded call on arrays that stay where they are, as a call without arguments."""
+        if takes_out:
+            return functools.partial(function, *args, **attrs, out=results[0] if len(results) == 1 else results)
+        if not results:
+            return functools.partial(function, *args, **attrs)
+
+        def run() -> None:
+            made = function(*args, **attrs)
+            for place, result in zip(results, made if isinstance(made, tuple) else (made,), strict=True):
+                if place is not None:
+                    place[...] = result
+
+        return run
+
+    def executor(self, calls: Sequence[Callable[[], Any]], same: bool) -> Callable[[], Any]:
+        """What makes bound calls in their order; `same`: they do the same with the same arrays every time."""
+        return in_turn(calls)
 
     @abstractmethod
     def synchronize(self) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from . import compiled, draws, generic, updates
+from ..core import dtypes
+from . import bound, compiled, draws, generic, updates
 from .base import Backend, Functions
 
 # 0-d arrays, which NumPy's functions take faster than Python numbers
@@ -123,6 +124,13 @@ def linear_relu(x, weight, bias, out=None):
     return np.maximum(out, _ZERO.get(out.dtype, 0), out=out)
 
 
+def _chain(functions, *operands, chain, out=None):
+    """Imported when first wanted: chains come from captured programs, and with them half the package."""
+    from . import blocks
+
+    return blocks.chain(functions, *operands, chain=chain, out=out)
+
+
 _LEAN = (
     *(softmax_cross_entropy, softmax_cross_entropy_backward, sum),
     *(relu, relu_backward, relu_bias_backward, matmul, linear, linear_relu),
@@ -149,11 +157,14 @@ class CpuBackend(Backend):
 
     name = "cpu"
     xp = np
+    native: Functions
 
     def __init__(self) -> None:
         self.native = _with_passes(NUMPY, Functions(lambda name: generic.lookup(np, name)))
         half_aware = generic.half_aware(self.native)
         self.functions = _with_passes(updates.TABLE | draws.TABLE, half_aware)
+        for functions in (self.native, self.functions):
+            functions["chain"] = functools.partial(_chain, functions)
 
     def from_host(self, array: np.ndarray, copy: bool = True) -> np.ndarray:
         return array.copy() if copy else array
@@ -163,6 +174,27 @@ class CpuBackend(Backend):
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
+
+    def bind(self, name, function, args, attrs, results, takes_out):  # type: ignore[no-untyped-def]
+        if name == "chain":
+            from . import blocks
+
+            half = any(hasattr(x, "dtype") and dtypes.is_half(x.dtype) for x in args)
+            return blocks.bind(attrs["chain"], args, results[0], self.functions if half else self.native)
+        place = results[0] if len(results) == 1 else results
+        if (takes_out or not results) and hasattr(function, "bind"):  # a compiled pass
+            return function.bind(*args, **attrs, out=place) if takes_out else function.bind(*args, **attrs)
+        if takes_out and name in bound.MAKERS and function is self.native[name]:
+            made = bound.MAKERS[name](*args, **attrs, out=place)
+            if made is not None:
+                return made
+        if name == "write":
+            array, index, value = args
+            parts = index if isinstance(index, tuple) else (index,)
+            if all(part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
+                view = array[parts if Ellipsis in parts else (*parts, ...)]
+                return functools.partial(np.copyto, view, value, casting="unsafe")
+        return super().bind(name, function, args, attrs, results, takes_out)
 
     def synchronize(self) -> None:
         pass

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import platform
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import generic
 from .base import Array, Backend, Functions
+from .cuda_graph import GraphRun
 from .cuda_machine import CudaMachine, cuda_status
 from .faults import FAULTS, fault
 from .launching import launch_functions
@@ -28,6 +30,8 @@ TICKETS = 4096  # counters for blocks that wait for the last one: so many rows o
 
 class HostMachine:
     """The machine of the emulated backend: arrays are NumPy's, work is done when a launch returns."""
+
+    gemm = None  # matrix products are NumPy's
 
     def __init__(self, launcher: Any):
         self.empty = launcher.empty  # between guard zones
@@ -86,6 +90,22 @@ class KernelBackend(Backend):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         return self.machine.empty(shape, dtype)  # __init__ puts the machine's own function in this place
 
+    def carve(
+        self, memory: Array, offset: int, shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]
+    ) -> Array:
+        if self.xp is np:
+            return super().carve(memory, offset, shape, dtype, strides)
+        return self.xp.ndarray(shape, dtype, memory.data + offset, strides)
+
+    def executor(self, calls: Sequence[Callable[[], Any]], same: bool) -> Callable[[], Any]:
+        if not same or not hasattr(self.machine, "record_graph"):
+            return super().executor(calls, same)
+        return GraphRun(self.machine, calls, self.expect_faults)
+
+    def expect_faults(self) -> None:
+        """Kernels are under way that may report a fault: somebody has to look."""
+        self._fault_pending = True
+
     def write(self, array: Array, index: Any, value: Any) -> None:
         if self.xp is not np and hasattr(value, "strides") and self.xp.may_share_memory(array, value):
             value = value.copy()  # NumPy reads all before it writes; CuPy does not
@@ -107,6 +127,10 @@ class KernelBackend(Backend):
         if found is None:
             found = self._tickets[stream] = self.zeros(TICKETS, np.uint32)
         return found
+
+    def forget_tickets(self) -> Array | None:
+        """Take the counters of this stream away from it."""
+        return self._tickets.pop(self.machine.stream(), None)
 
     def zeros(self, count: int, dtype: type) -> Array:
         array = self.empty((count,), np.dtype(dtype))
@@ -130,7 +154,7 @@ class KernelBackend(Backend):
 
     def launched_faultable(self) -> None:
         """A kernel that may report a fault is under way; where launches have ended when they return, look at once."""
-        self._fault_pending = True
+        self.expect_faults()
         if self.xp is np:
             self.check_faults()
 

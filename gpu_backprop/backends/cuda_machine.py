@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DeviceError
+from . import gemm
 from .cuda_watch import Watch, out_of_memory
 
 PER_THREAD = 2  # the handle cudaStreamPerThread
@@ -62,6 +63,12 @@ def cuda_status() -> tuple[int, str]:
     if count == 0:
         return 0, "the driver finds no GPU; check `nvidia-smi` and CUDA_VISIBLE_DEVICES"
     return count, ""
+
+
+def product_status() -> tuple[bool, str]:
+    """Do matrix products on CUDA go through cuBLASLt? And what serves them, with the remedy if it is CuPy."""
+    works, reason = gemm.report()
+    return works, reason if works else f"CuPy's matmul, nothing fused ({reason}; `{install_line()}` brings cuBLASLt)"
 
 
 # copies --------------------------------------------------------------------------------------------------------------
@@ -187,6 +194,23 @@ class CudaMachine:
         stream = self.xp.cuda.get_current_stream().ptr
         return stream if stream != PER_THREAD else -threading.get_ident()
 
+    def stream_handle(self) -> int:
+        """CUDA's own number of the current stream."""
+        return self.xp.cuda.get_current_stream().ptr
+
+    def capturing(self) -> bool:
+        """Does the current stream record a CUDA graph?"""
+        return self.xp.cuda.get_current_stream().is_capturing()
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        """How long the GPU takes for what `work` puts on the current stream; waits for it."""
+        begin, end = self.xp.cuda.Event(), self.xp.cuda.Event()
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        return self.xp.cuda.get_elapsed_time(begin, end) / 1e3
+
     def record(self) -> Any:
         """An event behind the work given to the current stream."""
         event = self.xp.cuda.Event(disable_timing=True)
@@ -202,15 +226,42 @@ class CudaMachine:
 
     def watch(self, backend: Any) -> None:
         """Everything that `backend` puts on a stream goes through one Watch from now on."""
-        guard = Watch(self).guard
+        watch = Watch(self)
+        guard = watch.guard
+        self.record_graph = functools.partial(self._record_graph, watch, backend)
         for name, what in (
             ("from_host", "copy from the host"), ("to_host", "copy to the host"), ("synchronize", "synchronize"),
-            ("write", "write"),
+            ("write", "write"), ("run", "a primitive of your own"),
         ):  # fmt: skip
             setattr(backend, name, guard(what, getattr(backend, name)))
         functions, default = backend.functions, backend.functions._default
         functions.update({name: guard(name, function) for name, function in functions.items()})
         functions._default = lambda name: guard(name, default(name))
+
+    def _record_graph(self, watch: Watch, backend: Any, run: Callable[[], Any]) -> Callable[[], Any]:
+        """What launches, on the current stream, all that `run` gives to its stream."""
+        with self.here():
+            pool = self.xp.cuda.MemoryPool()
+            stream = self.xp.cuda.Stream(non_blocking=True)
+            with watch.suspended(), self.xp.cuda.using_allocator(pool.malloc), stream:
+                stream.begin_capture()
+                try:
+                    run()
+                finally:
+                    graph = stream.end_capture()
+                    tickets = backend.forget_tickets()  # of this stream: the graph's own
+        kept = pool, stream, tickets, run
+        return watch.guard("program", lambda: kept and graph.launch())
+
+    # matrix products -------------------------------------------------------------------------------------------------
+
+    def address(self, array: Any) -> int:
+        return array.data.ptr
+
+    @functools.cached_property
+    def gemm(self) -> gemm.Library | None:
+        """cuBLASLt on this device, loaded at the first product; None where CuPy's matmul has to serve."""
+        return gemm.Library(gemm.load(), self) if gemm.report()[0] else None
 
     # copies ----------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..core.errors import DeviceError, GpuBackpropError, KernelError
@@ -32,6 +33,10 @@ class Line:
         self.events: dict[Line, Any] = {}  # the latest of each
 
 
+class _Local(threading.local):
+    suspended = False
+
+
 class Watch:
     """Guards the functions of one device.
 
@@ -43,6 +48,16 @@ class Watch:
         self.machine = machine
         self.lines: dict[int, Line] = {}
         self.lock = threading.Lock()
+        self.local = _Local()
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Calls of this thread go unwatched inside: while a stream captures, nobody may wait."""
+        self.local.suspended = True
+        try:
+            yield
+        finally:
+            self.local.suspended = False
 
     def guard(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, on this device, behind the work of other streams, its CUDA errors told as ours."""
@@ -50,6 +65,8 @@ class Watch:
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
+            if self.local.suspended:
+                return function(*args, **kwargs)
             line = lines.get(stream())
             if line is None:
                 line = self.first_use(stream())

@@ -56,10 +56,14 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 64,
     epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 20,
     seed: Seed = 0,
+    precision: Annotated[
+        str, typer.Option(help="float32, tf32, bfloat16 or float16; master weights are float32, as is what is saved.")
+    ] = "float32",
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, emulated.", show_default="cuda if usable")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use this many samples only.", show_default="all")] = None,
+    capture: Annotated[bool, typer.Option(help="Record the step once and replay it.")] = True,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/<time>")] = None,
     json: Json = False,
 ) -> None:
@@ -69,7 +73,8 @@ def train(
     training.run(
         training.Settings(
             data=data, hidden=hidden, activation=activation, dropout=dropout, norm=norm, optimizer=optimizer, lr=lr,
-            schedule=schedule, batch_size=batch_size, epochs=epochs, seed=seed, device=device, limit=limit, out=out,
+            schedule=schedule, batch_size=batch_size, epochs=epochs, seed=seed, precision=precision, device=device,
+            limit=limit, out=out, capture=capture,
         ),
         json_line=json,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import __version__
 from ..backends import emulated, kernels
-from ..backends.cuda_machine import cuda_status, driver_version, install_line
+from ..backends.cuda_machine import cuda_status, driver_version, install_line, product_status
 from ..core import devices
 from ..core.errors import GpuBackpropError
 from .output import Output
@@ -43,6 +43,7 @@ def run(json_line: bool = False) -> dict[str, Any]:
             ("cache", found["kernels"]["cache"]),
         ],
     )
+    output.facts("matrix products", [("on a GPU", found["matrix products"]["with"])])
     if found["missing"]:
         output.facts("missing", found["missing"].items())
     output.result(found)
@@ -62,6 +63,7 @@ def gather() -> dict[str, Any]:
     emulates, emulated_with = emulated.available()
     if not emulates:
         missing["device emulated"] = emulated_with if sys.platform == "linux" else "runs on Linux only"
+    cublaslt, multiplied_with = product_status()
     places = {}
     for name in devices.devices():
         try:
@@ -77,6 +79,7 @@ def gather() -> dict[str, Any]:
             "host compiler": {"works": emulates, "with": emulated_with if emulates else None},
             "cache": str(kernels.cache_folder()),
         },
+        "matrix products": {"cuBLASLt": cublaslt, "with": multiplied_with},
         "missing": missing,
     }
 

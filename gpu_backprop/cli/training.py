@@ -37,8 +37,10 @@ class Settings:
     batch_size: int = 64
     epochs: int = 20
     seed: int = 0
+    precision: str = "float32"
     device: str | None = None
     limit: int | None = None
+    capture: bool = True
     out: Path | None = None
 
 
@@ -49,6 +51,7 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
     place = devices.resolve(settings.device)
     train.names.look_up("optimizer", settings.optimizer, train.OPTIMIZERS)
     train.names.look_up("schedule", settings.schedule, train.SCHEDULES)
+    train.names.look_up("precision", settings.precision, train.PRECISIONS)
     lr = RATES[settings.optimizer] if settings.lr is None else settings.lr
     settings = replace(settings, lr=lr, device=place.name)
     random.manual_seed(settings.seed)
@@ -65,6 +68,8 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
     widths = "-".join(map(str, (X.shape[1], *widths_of(settings.hidden), len(classes))))
     name = settings.data.name if settings.data else "digits"
     title = f"{name}: a {widths} network on {place.name}"
+    if settings.precision != "float32":
+        title += f" in {settings.precision}"
     output.line(f"{title}, {len(x_train)} samples to train on, {len(x_test)} to test on")
     history = train.fit(
         model,
@@ -75,6 +80,8 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
         epochs=settings.epochs,
         validation=(x_test, y_test),
         metrics=["accuracy"],
+        precision=settings.precision,
+        capture=settings.capture,
         progress=Bar(output.console) if output.is_terminal else Lines(output.stream),
     )
     last = history.last()
@@ -105,6 +112,8 @@ def _report(output: Output, result: dict[str, Any], history: train.History, last
     if history.stopped:
         output.line(f"stopped early: {history.stopped}")
     rate = sum(history["samples_per_second"][-5:]) / len(history["samples_per_second"][-5:])
+    skips = sum(history.epochs.get("skipped", ()))
+    skipped = [("skipped steps", f"{skips:.0f}, whose float16 gradients were not finite")] if skips else []
     output.facts(
         "result",
         [
@@ -113,6 +122,7 @@ def _report(output: Output, result: dict[str, Any], history: train.History, last
             ("train accuracy", f"{last['accuracy']:.4f}"),
             ("test accuracy", f"{result['test_accuracy']:.4f}"),
             ("epochs", result["epochs"]),
+            *skipped,
             ("training time", f"{result['seconds']:.2f} s, {rate:,.0f} samples/s"),
             ("device", result["device"]),
             ("written to", f"{result['run_dir']}: metrics.json, loss.png, model.safetensors"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import dtypes
 from .errors import TapeError
-from .tape import modes
+from .modes import modes
 from .tensor import Tensor
 
 

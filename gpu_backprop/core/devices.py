@@ -147,6 +147,11 @@ def devices() -> list[str]:
     return [*names, "emulated"] if emulated.available()[0] else names
 
 
+def known() -> list[Device]:
+    """The devices that were used."""
+    return list(_known.values())
+
+
 def synchronize(spec: Any = None) -> None:
     """Wait until all work on a device (the default one unless named) is done; its errors surface here."""
     resolve(spec).backend.synchronize()

@@ -14,8 +14,8 @@ import numpy as np
 from ..ops.primitive import Primitive
 from . import dtypes, tape, tree
 from .errors import DTypeError, ShapeError, TapeError
-from .tape import modes
-from .tensor import Tensor, asarray, tensor
+from .modes import modes
+from .tensor import Tensor, asarray, filled, tensor
 
 
 def _name(f: Any) -> str:
@@ -77,11 +77,11 @@ def _to_tensors(argument: Any) -> Any:
 
 
 def zeros_like(t: Tensor) -> Tensor:
-    return Tensor(t.device.backend.xp.zeros(t.shape, t.dtype), t.device)
+    return filled(t.shape, t.dtype, 0, t.device)
 
 
 def ones_like(t: Tensor) -> Tensor:
-    return Tensor(t.device.backend.xp.ones(t.shape, t.dtype), t.device)
+    return filled(t.shape, t.dtype, 1, t.device)
 
 
 def _argnums(argnums: int | Sequence[int]) -> tuple[int, ...]:

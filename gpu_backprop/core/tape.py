@@ -10,7 +10,6 @@ are no reference cycles, and a forward pass that is thrown away is gone at once.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,22 +21,11 @@ from ..ops import movement
 from ..ops.primitive import Primitive, Spec, Tail
 from . import dtypes
 from .errors import DataError, DeviceError, DTypeError, GpuBackpropError, ShapeError, ShapeIndexError, TapeError
-from .tensor import Tensor, as_operands
+from .modes import modes
+from .tensor import Tensor, as_operands, filled
 
 _new = object.__new__
 _sequence = count()
-
-
-class _Modes(threading.local):
-    """What differs from thread to thread."""
-
-    grad = True  # record?
-    scope = ""  # the module that is running, for pictures
-    generator: Any = None  # of random numbers (random.py), made when first used
-    watch: Callable[[str, Any, Sequence[Any], bool], None] | None = None  # sees every result (debug.py)
-
-
-modes = _Modes()
 
 
 class Node:
@@ -116,9 +104,12 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
         if coerced is not inputs:
             return apply(primitive, *coerced, **attrs)
     try:
-        # Only 16-bit floats need the functions that compute in float32 on the CPU; the others' path is shorter.
-        functions = device.functions if dtype.itemsize == 2 else device.native
-        result = (primitive.forward or functions[primitive.name])(*arrays, **attrs)
+        if primitive.forward is None:
+            # Only 16-bit floats need the functions that compute in float32 on the CPU; the others' path is shorter.
+            functions = device.functions if dtype.itemsize == 2 else device.native
+            result = functions[primitive.name](*arrays, **attrs)
+        else:
+            result = device.backend.run(primitive.forward, arrays, attrs)
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise _explain(primitive, inputs, error) from error
     residuals: tuple[Any, ...] = ()
@@ -352,7 +343,9 @@ def walk(
     in_place = wanted is None and not create_graph
     before = modes.grad, modes.watch
     modes.grad = create_graph
-    watch, modes.watch = modes.watch, None  # a gradient is judged whole, not by the operations of its rule
+    watch = None
+    if modes.recorder is None:  # which sees everything
+        watch, modes.watch = modes.watch, None  # a gradient is judged whole, not by the operations of its rule
 
     def deliver(edge: Any, gradient: Tensor) -> None:
         if edge.__class__ is Node:
@@ -515,6 +508,8 @@ def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
         if array.dtype is not dtype and array.dtype != dtype:
             return False
         arrays.append(array)
+    if modes.recorder is not None:
+        modes.recorder.consults(leaf)
     buffer.renew()
     device = leaf.device
     functions = device.functions if dtype.itemsize == 2 else device.native
@@ -592,9 +587,8 @@ def _gather(pick: Node, g: Tensor, pending: dict[Node, Any], heap: list[tuple[in
 
 def _dense(slots: list[Any], node: Node) -> tuple[Tensor, ...]:
     """The gradients of all outputs of a Node, zeros where none arrived."""
-    xp = node.device.backend.xp
     return tuple(
-        Tensor(xp.zeros(*spec), node.device) if g is None else g for g, spec in zip(slots, node.attrs["outputs"])
+        filled(spec[0], spec[1], 0, node.device) if g is None else g for g, spec in zip(slots, node.attrs["outputs"])
     )
 
 
@@ -658,9 +652,7 @@ def backward(
                     f"backward: a result of shape {list(output.shape)} is not a scalar; "
                     "reduce it first (t.sum()), or pass gradient= of the same shape"
                 )
-            one = output.device.backend.empty(output.shape, output.dtype)
-            output.device.backend.write(one, ..., 1)
-            seeds.append(Tensor(one, output.device))
+            seeds.append(filled(output.shape, output.dtype, 1, output.device))
             continue
         if gradient.shape != output.shape:
             raise ShapeError(

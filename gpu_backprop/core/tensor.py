@@ -12,6 +12,7 @@ from ..ops import elementwise as ew
 from ..ops import indexing, linalg, movement, reduction
 from . import devices, dtypes
 from .errors import DataError, DeviceError, DTypeError, ShapeError, ShapeIndexError, TapeError
+from .modes import modes
 
 _new = object.__new__
 
@@ -183,6 +184,8 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
+        if modes.recorder is not None:
+            modes.recorder.replace_grads([self])
         if value is not None:
             if not isinstance(value, Tensor):
                 raise DTypeError(f"grad: a {type(value).__name__} is not a Tensor; assign a Tensor or None")
@@ -259,6 +262,8 @@ class Tensor:
             self._grad = gradient if self._grad is None else self._grad + gradient
             return
         buffer = self._extra.get("grad_buffer") if self._extra else None
+        if modes.recorder is not None:
+            modes.recorder.consults(self)
         if self._grad is None:
             if buffer is not None:
                 buffer.renew()
@@ -266,14 +271,15 @@ class Tensor:
                 self._grad = buffer
             else:
                 shared = gradient.array.base is not None or gradient._version_cell is not None or gradient.requires_grad
-                self._grad = Tensor(gradient.array.copy() if shared else gradient.array, self.device)
+                copy = self.device.functions["copy"]
+                self._grad = Tensor(copy(gradient.array) if shared else gradient.array, self.device)
                 gradient._version_cell = self._grad._version_cell = gradient._version_cell or [
                     0
                 ]  # a second leaf that is handed it will copy
-        elif self._grad is buffer:
+        elif self._grad is buffer or (modes.recorder is not None and modes.recorder.keeps_grad(self)):
             add = self.device.functions["add"]
-            add(buffer.array, gradient.array, out=buffer.array)
-            buffer._bump_version()
+            add(self._grad.array, gradient.array, out=self._grad.array)
+            self._grad._bump_version()
         else:
             self._grad = (self._grad + gradient).detach()
 
@@ -290,15 +296,15 @@ class Tensor:
             self._version_cell = [1]
         else:
             self._version_cell[0] += 1
+        if modes.recorder is not None:
+            modes.recorder.bumped(self._version_cell)
 
     def copy_(self, source: Any) -> Tensor:
         """Overwrite the values in place (off the tape) with those of `source`, broadcast to this shape."""
-        from . import tape
-
-        if self.requires_grad and tape.modes.grad:
+        if self.requires_grad and modes.grad:
             raise TapeError("copy_: this Tensor requires grad; write inside `with gb.no_grad():`, or use gb.where")
         value = source if isinstance(source, Tensor) else tensor(source, device=self.device)
-        self._write("copy_", ..., value.to(self.device).array.astype(self.dtype, copy=False))
+        self._write("copy_", ..., value.detach().to(self.device).astype(self.dtype, copy=False).array)
         return self
 
     def _write(self, name: str, index: Any, value: Any) -> None:
@@ -313,9 +319,7 @@ class Tensor:
         self._bump_version()
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        from . import tape
-
-        if tape.modes.grad and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+        if modes.grad and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
             raise TapeError(
                 "item assignment: a Tensor that requires grad cannot be written in place; "
                 "use gb.where(mask, new, t), or write inside `with gb.no_grad():`"
@@ -636,6 +640,8 @@ class GradBuffer(Tensor):
             self._version_cell = None
         self.lent = None
         self._bump_version()
+        if modes.recorder is not None:
+            modes.recorder.each_replay(before=self.renew)
 
 
 def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
@@ -647,7 +653,7 @@ def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
 
     name = getattr(primitive, "name", "matmul")
     y = other if isinstance(other, (int, float)) else _operand(other, x.device)
-    if tape.modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
+    if modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
         return primitive(x, y)
     with tape.no_grad():
         result = primitive(x, y)
@@ -753,6 +759,13 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     """
     out = _make(data, dtype, device, copy=True)
     return out.requires_grad_() if requires_grad else out
+
+
+def filled(shape: tuple[int, ...], dtype: np.dtype, value: float, device: devices.Device) -> Tensor:
+    """A new Tensor with one value everywhere."""
+    array = device.backend.empty(shape, dtype)
+    device.backend.write(array, ..., value)
+    return Tensor(array, device)
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from .losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSEL
 from .module import Module
 from .norms import BatchNorm1d, LayerNorm, RMSNorm
 from .parameter import Parameter
+from .precision import cast
 from .serialization import register
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Softplus",
     "Standardize",
     "Tanh",
+    "cast",
     "functional",
     "init",
     "register",

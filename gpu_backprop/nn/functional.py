@@ -268,9 +268,18 @@ def check_batch(x: Tensor) -> None:
 # losses --------------------------------------------------------------------------------------------------------------
 
 
-def _pair(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
-    """Prediction and target of equal shape, in the dtype of the prediction."""
+# A prediction of 16 bits is compared in float32, and the loss is float32: a mean of 16 bits has lost the digits that
+# training curves are read by, and in float16 a loss times its scale would be infinite.
+
+
+def _prediction(name: str, input: Any) -> Tensor:
     x = _floating(name, input)
+    return x.astype(dtypes.float32) if dtypes.is_half(x.dtype) else x
+
+
+def _pair(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Prediction and target of equal shape, in the dtype of the prediction (float32 if it has 16 bits)."""
+    x = _prediction(name, input)
     y = _tensor(target, x)
     if x.shape != y.shape:
         raise ShapeError(
@@ -357,7 +366,7 @@ def cross_entropy(
             input, target, None,
             reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
         )  # fmt: skip
-    x = _floating("cross_entropy", input)
+    x = _prediction("cross_entropy", input)
     y = _tensor(target, x)
     if reduction not in _REDUCTIONS:
         raise _unknown_reduction("cross_entropy", reduction)
@@ -405,7 +414,8 @@ def _rows_and_labels(x: Any, y: Any) -> bool:
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         return False
     x, y = x.array, y.array
-    return x.ndim == 2 and x.dtype.kind == "f" and y.dtype == dtypes.int64 and y.shape == x.shape[:1] and x.size > 0
+    wide = x.dtype.kind == "f" and x.dtype.itemsize > 2
+    return wide and x.ndim == 2 and y.dtype == dtypes.int64 and y.shape == x.shape[:1] and x.size > 0
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..core import devices, dtypes, tape
 from ..core.errors import CheckpointError, DTypeError, ShapeError
+from ..core.modes import modes
 from ..core.tensor import Tensor, asarray
 from .parameter import Parameter, rehome
 
@@ -52,8 +53,9 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward function; write def forward(self, x)")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        modes = tape.modes
         outer = modes.scope
+        if modes.recorder is not None:
+            modes.recorder.entered(self)
         modes.scope = f"{outer}.{self._name}" if outer else self._name
         try:
             return self.forward(*args, **kwargs)
@@ -152,7 +154,7 @@ class Module:
                 p.device.backend.write(p._grad.array, ..., 0)
                 p._grad._bump_version()
             else:
-                p._grad = None
+                p.grad = None
 
     def apply(self, fn: Callable[[Module], Any]) -> Any:
         """Call `fn` on every Module below this one, then on this one; returns self."""

@@ -49,6 +49,7 @@ relu_bias_backward = Primitive(
     "relu_bias_backward", "g_ out_",
     lambda g, out_: relu_backward(g[0] + g[1], out_),
     None,
+    gives="out",
 )  # fmt: skip
 
 # relu(linear(x)), which is where most of a network's time outside its products goes

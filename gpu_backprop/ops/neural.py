@@ -60,7 +60,7 @@ softmax_cross_entropy = Primitive(
     ),
     None,
     None,
-    residuals="top mass total",  # max(x) (n, 1), sum(exp(x - top)) (n,), and what a mean divides by
+    residuals="top mass total", gives="out",  # max(x) (n, 1), sum(exp(x - top)) (n,), and what a mean divides by
 )  # fmt: skip
 softmax_cross_entropy_backward = Primitive(
     "softmax_cross_entropy_backward", "g_ x labels weight top mass total", gives="out",

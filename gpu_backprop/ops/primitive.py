@@ -22,6 +22,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 Rule = Callable[..., Any]
+PRIMITIVES: dict[str, Primitive] = {}  # by the name of the backend's function
 
 
 class Spec(NamedTuple):
@@ -59,7 +60,8 @@ class Primitive:
     residuals: names of what the forward function returns beside the output, kept for the rules only.
     promotes: "same" brings the inputs to one dtype, "float" to one float dtype, "" leaves them as they are;
         from input number `promotes_from` on.
-    gives: how the forward function gives its result: "out" (into a given buffer too), "view" or "alloc".
+    gives: how the forward function gives its result: "out" (into a given buffer too; into a tuple of them where it has
+        several results, or residuals), "view" or "alloc".
     before: a rule whose result takes the place of `g` in the others: the outer one of two functions fused into one, or
         what the others share. It may name `mask`: which inputs need a gradient, a bit for each.
     writes: names of inputs that the forward function writes in place; the tape counts that as a new version.
@@ -122,6 +124,8 @@ class Primitive:
         asked = {name for names in self.needs for name in names}
         self.spec_names = [(i, f"{n}_spec") for i, n in enumerate(self.input_names) if f"{n}_spec" in asked]
         self.saves: dict[int, tuple[tuple[int, ...], bool, tuple[int, ...]]] = {}
+        if forward is None:
+            PRIMITIVES.setdefault(name, self)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"

@@ -3,6 +3,7 @@
 from . import lr_scheduler
 from .algorithms import SGD, Adagrad, Adam, AdamW, RMSprop
 from .clip import clip_grad_norm_, clip_grad_value_
+from .loss_scaler import LossScaler
 from .optimizer import Optimizer
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "LossScaler",
     "Optimizer",
     "RMSprop",
     "clip_grad_norm_",

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core import dtypes, tape
 from ..core.errors import DataError
-from ..core.tensor import Tensor
+from ..core.tensor import Tensor, filled, tensor
 from ..ops import elementwise as ew
 from ..ops import reduction
 from .flat import FlatGrad
@@ -35,8 +35,6 @@ def clip_grad_norm_(
     with tape.no_grad():
         pieces = gradient_pieces(params)
         if not pieces:
-            from ..core.tensor import tensor
-
             return tensor(0.0, device=params[0].device if params else "cpu")
         home = pieces[0].device
         parts = [power_sum(x, norm_type).to(home) for x in pieces]
@@ -88,7 +86,7 @@ def gradient_pieces(params: list[Any]) -> list[Tensor]:
             continue
         if grad.node is not None or not _writable(grad.array):
             # a recorded gradient, or a view of memory that is not ours, is replaced by a copy
-            grad = p.grad = Tensor(grad.array.copy(), grad.device)
+            grad = p.grad = Tensor(grad.device.functions["copy"](grad.array), grad.device)
         pieces.append(grad)
     for grads in runs.values():
         flat, device = grads[0].flat, grads[0].device
@@ -102,6 +100,15 @@ def gradient_pieces(params: list[Any]) -> list[Tensor]:
         if end > start:
             pieces.append(Tensor(flat[start:end], device))
     return pieces
+
+
+def any_nonfinite(params: list[Any], device: Any) -> Tensor:
+    """Whether any gradient is infinite or NaN, as a bool Tensor without axes on `device`; nothing waits for it."""
+    found = None
+    for x in gradient_pieces(params):
+        bad = Tensor(x.device.functions["any_nonfinite"](x.array.reshape(-1)), x.device).to(device)
+        found = bad if found is None else ew.logical_or(found, bad)
+    return filled((), dtypes.bool_, False, device) if found is None else found
 
 
 def _writable(array: Any) -> bool:

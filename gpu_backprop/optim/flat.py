@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 from ..core.dtypes import float32, float64, is_half
+from ..core.modes import modes
 from ..core.tensor import GradBuffer, Tensor
 
 ALIGNMENT = 256  # bytes; what cuBLASLt's heuristics assume, and whole cache lines on a CPU
@@ -126,11 +127,28 @@ class Flat:
 
     def step(self) -> None:
         """Update the parameters that have a gradient."""
+        if self.master is None:
+            return self._step()
+        if modes.recorder is None:
+            self._refresh(self.master)
+            self._step()
+            self._note_versions()
+        else:
+            with modes.recorder.paused():
+                self._refresh(self.master)
+            modes.recorder.each_replay(before=lambda: self._refresh(self.master), after=self._note_versions)
+            self._step()
+            self._note_versions()
+        return None
+
+    def _note_versions(self) -> None:
+        self.seen = [p._version_cell[0] for p, _, _ in self.members]
+
+    def settle(self) -> None:
+        """Bring the master copy up to the parameters now, not at the next step."""
         if self.master is not None:
             self._refresh(self.master)
-        self._step()
-        if self.master is not None:
-            self.seen = [p._version_cell[0] for p, _, _ in self.members]
+            self._note_versions()
 
     def _refresh(self, master: Any) -> None:
         """Take over what was written into parameters since the last step; elsewhere the master keeps its digits."""
@@ -143,7 +161,7 @@ class Flat:
                 self.device.backend.write(place, ..., fresh)
 
     def _step(self) -> None:
-        if self.whole is None:
+        if self.whole is None or modes.recorder is not None:
             return self._step_some()
         for p, _, buffer in self.members:
             if p._grad is not buffer:
@@ -159,6 +177,8 @@ class Flat:
             if p._grad is None:
                 continue
             moving.append(i)
+            if modes.recorder is not None:
+                modes.recorder.consults(p)
             if p._grad is not buffer:
                 p.device.backend.write(buffer.array, ..., p._grad.array)
                 buffer._bump_version()
@@ -203,6 +223,13 @@ class Flat:
             buffers["master"] = self.master
         return {name: buffer[span].reshape(p.shape) for name, buffer in buffers.items()}
 
+    def digits(self, i: int) -> dict[str, Any]:
+        """What a master copy of parameter i begins with if the parameter was float32 here and has been cast since."""
+        if self.dtype != float32:
+            return {}
+        place = self.param[self.starts[i] : self.starts[i] + self.params[i].size]
+        return {"master": Tensor(place.reshape(self.params[i].shape), self.device)}
+
     def fill(self, values: dict[str, float]) -> None:
         """Set state buffers to a number, the master copy to the parameters, and all step counts to zero."""
         write = self.device.backend.write
@@ -241,13 +268,19 @@ class Flat:
 
 def bind(name: str, hyper: Any, attrs: dict[str, Any], device: Any) -> Callable[..., Launch]:
     """A maker of launches of the backend's update `name`, each a call without arguments."""
-    update = device.functions[name]
 
     def make_launch(arrays: list[Any], steps: Any, **run: Any) -> Launch:
-        fixed = getattr(update, "bind", None) or partial(
-            partial, update
-        )  # a compiled update fixes its arguments itself
-        return fixed(*arrays, hyper, steps, **run, **attrs)
+        fixed: tuple[Any, Launch] | None = None
+
+        def launch() -> None:
+            nonlocal fixed
+            function = device.functions[name]  # at every launch: a capture puts its own functions in their places
+            if fixed is None or fixed[0] is not function:
+                bind = getattr(function, "bind", None) or partial(partial, function)
+                fixed = function, bind(*arrays, hyper, steps, **run, **attrs)
+            fixed[1]()
+
+        return launch
 
     return make_launch
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..core import tape
-from ..core.dtypes import float64, is_floating
+from ..core.dtypes import float64, is_floating, is_half
 from ..core.errors import CheckpointError, DataError, DTypeError
-from ..core.tensor import Tensor, tensor
+from ..core.modes import modes
+from ..core.tensor import Tensor, filled, tensor
 from ..ops import elementwise as ew
 from .clip import gradient_pieces, power_sum, shrink_factor
 from .flat import Flat, bind, zeros
@@ -19,8 +20,9 @@ GRAD_SCALE, SKIP = 2, 3  # places in the hyper array, between lr and weight_deca
 
 
 class _Clip(NamedTuple):
-    """What `clip_grad_norm` was asked for, and the scale and skip of each hyper array before."""
+    """What `clip_grad_norm` was asked for and found, and the scale and skip of each hyper array before."""
 
+    norm: Tensor
     max_norm: float
     skip_nonfinite: bool
     kept: list[tuple[Any, Any, Tensor]]  # device, hyper array, what it held
@@ -160,7 +162,7 @@ class Optimizer:
     def _flatten_anew(self, group: ParamGroup) -> None:
         """The parameters were moved to other memory, another dtype or device: flatten them again, keeping the state."""
         self._unclip()
-        state = {id(p): host for flat in group.flats for p, host in flat.read_all()}
+        state = {id(p): flat.digits(i) | host for flat in group.flats for i, (p, host) in enumerate(flat.read_all())}
         device, hyper = next(iter(group.hypers.items()))
         held = device.backend.to_host(hyper).tolist()
         for i in (GRAD_SCALE, SKIP):  # a Tensor may have set them on the device alone
@@ -183,6 +185,12 @@ class Optimizer:
             else:
                 old = group.mirror
             for i, (a, b) in enumerate(zip(old, numbers)):
+                if a != b and modes.recorder is not None:
+                    modes.recorder.refuse(
+                        f"{type(self).__name__}: a hyperparameter changes from {a} to {b} inside a captured function, "
+                        "which would set it to the same number at every call; change it (or call scheduler.step()) "
+                        "outside, between the calls"
+                    )
                 if a != b:
                     device.backend.write(hyper, i, b)
         group.mirror = numbers
@@ -195,7 +203,8 @@ class Optimizer:
         self._unclip()
         for group in self.param_groups:
             for device, hyper in group.hypers.items():
-                device.backend.write(hyper, index, value.array if isinstance(value, Tensor) else float(value))
+                raw = value.to(device).array if isinstance(value, Tensor) else float(value)
+                device.backend.write(hyper, index, raw)
             if not isinstance(value, Tensor):
                 group.mirror[index] = float(value)
 
@@ -204,8 +213,38 @@ class Optimizer:
         self._set_everywhere(GRAD_SCALE, scale)
 
     def set_skip(self, skip: Any) -> None:
-        """While `skip` (a bool, or a scalar Tensor on the device) is not zero, steps change nothing."""
+        """While `skip` (a bool, or a scalar Tensor on the device) is not zero, steps change nothing.
+
+        A clipping that was asked for stays.
+        """
+        clip = self._clip
         self._set_everywhere(SKIP, skip)
+        if clip is not None:
+            self._shrink(clip.norm, clip.max_norm, clip.skip_nonfinite)
+
+    def keep_master_weights(self, keep: bool = True) -> None:
+        """Keep float32 copies of 16-bit parameters from now on, or no longer; see `master_weights`.
+
+        Parameters that were float32 when the optimiser took them, and were cast since, keep their digits in the copy.
+        Takes effect at once. Waits for the device.
+        """
+        self.master_weights = bool(keep)
+        self._bring_back()
+        for group in self.param_groups:
+            if any((flat.master is not None) != (keep and is_half(flat.dtype)) for flat in group.flats):
+                self._flatten_anew(group)
+            for flat in group.flats:
+                flat.settle()
+
+    def masters(self) -> dict[Any, Tensor]:
+        """Parameter -> its float32 copy, for those that have one; the Tensors share the optimiser's memory."""
+        self._bring_back()
+        found: dict[Any, Tensor] = {}
+        for group in self.param_groups:
+            for flat in group.flats:
+                flat.settle()
+                found |= {p: values["master"] for p, values in flat.read_all() if "master" in values}
+        return found
 
     # clipping --------------------------------------------------------------------------------------------------------
 
@@ -223,8 +262,14 @@ class Optimizer:
         self._unclip()
         self._bring_back()
         with tape.no_grad():
-            total = self._grad_norm()
-            factor, bad = shrink_factor(total, max_norm), ew.logical_not(ew.isfinite(total))
+            norm = self._grad_norm()
+        self._shrink(norm, max_norm, skip_nonfinite)
+        return norm
+
+    def _shrink(self, norm: Tensor, max_norm: float, skip_nonfinite: bool) -> None:
+        """Change scale and skip for one step so that gradients of this norm are clipped."""
+        with tape.no_grad():
+            factor, bad = shrink_factor(norm, max_norm), ew.logical_not(ew.isfinite(norm))
             kept = []
             for group in self.param_groups:
                 for device, hyper in group.hypers.items():
@@ -233,8 +278,7 @@ class Optimizer:
                     device.backend.write(hyper, GRAD_SCALE, (held[0] * factor.to(device)).array)
                     if skip_nonfinite:
                         device.backend.write(hyper, SKIP, (held[1] + bad.to(device)).array)
-        self._clip = _Clip(max_norm, skip_nonfinite, kept)
-        return total
+        self._clip = _Clip(norm, max_norm, skip_nonfinite, kept)
 
     def _grad_norm(self) -> Tensor:
         """The norm of all gradients, scaled, in float64."""
@@ -285,10 +329,13 @@ class Optimizer:
         if set_to_none:
             for p in self._params:
                 p._grad = None
+            if modes.recorder is not None:
+                modes.recorder.replace_grads(self._params)
             return
         for p in self._params:
             if p._grad is not None:
-                p._grad = Tensor(p._grad.array * 0, p.device) if p._grad.node is not None else p._grad
+                if p._grad.node is not None:
+                    p.grad = filled(p.shape, p.dtype, 0, p.device)
                 p.device.backend.write(p._grad.array, ..., 0)
                 p._grad._bump_version()
 

@@ -11,10 +11,11 @@ from .history import History
 from .loop import evaluate, fit, make_step
 from .metrics import Metric
 from .names import LOSSES, METRICS, OPTIMIZERS, SCHEDULES
+from .precision import PRECISIONS
 
 # fmt: off
 __all__ = [
-    "LOSSES", "METRICS", "OPTIMIZERS", "SCHEDULES",
+    "LOSSES", "METRICS", "OPTIMIZERS", "PRECISIONS", "SCHEDULES",
     "Callback", "EarlyStopping", "History", "Metric", "Run", "evaluate", "fit", "make_step",
 ]
 # fmt: on

@@ -68,10 +68,12 @@ class Recorder:
     """Keeps the scalars of steps on the device until somebody asks.
 
     Each row is a loss and the parts of the metrics. Reading waits for the device; adding never does.
+    skipping: a step whose loss is not finite changed nothing, and does not count beside others.
     """
 
-    def __init__(self, metrics: Sequence[Metric]):
+    def __init__(self, metrics: Sequence[Metric], skipping: bool = False):
         self.metrics = metrics
+        self.skipping = skipping
         self.width = 1 + sum(m.n_parts for m in metrics)
         self.sizes: list[int] = []
         self.rates: list[float] = []
@@ -105,7 +107,11 @@ class Recorder:
 
     def summary(self, first: int = 0) -> dict[str, float]:
         """The loss and the metrics of all rows from `first` on, every sample weighing the same."""
-        return self._summary(self.rows()[first:], np.array(self.sizes[first:], float))
+        rows, sizes = self.rows()[first:], np.array(self.sizes[first:], float)
+        counts = np.isfinite(rows[:, 0])
+        if self.skipping and counts.any():
+            rows, sizes = rows[counts], sizes[counts]
+        return self._summary(rows, sizes)
 
     def _summary(self, rows: np.ndarray, sizes: np.ndarray) -> dict[str, float]:
         result = {"loss": float(np.average(rows[:, 0], weights=sizes))}

@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from ..core import capture as capturing
 from ..core import dtypes
 from ..core.devices import Device
 from ..core.errors import DataError, DeviceError, DTypeError
 from ..core.tape import no_grad
 from ..core.tensor import Tensor
 from ..data.loader import DataLoader, TensorDataset
-from ..optim import Optimizer
+from ..optim import LossScaler, Optimizer
 from .callbacks import Callback, Run, as_callback
 from .history import History, Recorder
 from .metrics import Metric, as_metric
 from .names import LOSSES, METRICS, OPTIMIZERS, SCHEDULES, look_up
+from .precision import training_in, wide
 from .progress import default_progress
 
 BATCH = 32
@@ -40,6 +42,9 @@ def fit(
     progress: bool | Callback = True,
     lr: float | None = None,
     schedule: Any = None,
+    precision: str | None = None,
+    max_norm: float | None = None,
+    capture: bool = True,
 ) -> History:
     """Train `model` and return what happened, step by step and epoch by epoch.
 
@@ -56,8 +61,20 @@ def fit(
     progress: a bar on a terminal, lines elsewhere; False for silence; a Callback to show it your way.
     schedule: a scheduler, stepped after every step (ReduceLROnPlateau: after every epoch, with the validation loss if
         there is one), or one of the names in `gb.train.SCHEDULES`, spread over the whole training.
+    precision: what the training computes in, while it runs; None leaves model and settings as they are.
+        "float32": products of float32 parameters are exact to float32. "tf32": a GPU may round what it multiplies to
+        TF32 (`gb.set_matmul_precision`); other devices go on in float32. "bfloat16", "float16": weights and activations
+        are of 16 bits (`gb.nn.cast`), while the optimiser works on float32 master weights and state. The model gets its
+        dtype and the digits of the master weights back in the end, so what is saved then is float32, and casting it
+        gives, bit for bit, the network that was trained and measured. float16 scales its loss (`gb.optim.LossScaler`):
+        a step whose gradients are not finite is skipped, and if its loss is not finite it is left out of the epoch's
+        averages; the columns "skipped" and "loss_scale" tell of it, and 100 skipped steps in a row raise DataError.
+    max_norm: clip the gradients of a step so that their norm, as one vector, is at most this.
+    capture: record the step and replay it (`gb.capture`), which gives the same bits sooner; a step that needs a value
+        in Python runs eagerly, with one warning.
 
-    The loop never waits for the device inside an epoch. A loss that is not finite ends the training.
+    Losses and metrics see 16-bit predictions as float32. The loop never waits for the device inside an epoch. A loss
+    that is not finite ends the training.
     """
     if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 1:
         raise DataError(f"fit: epochs={epochs!r} is not a number of epochs; use an integer of at least 1")
@@ -84,36 +101,45 @@ def fit(
     hooks = [as_callback(c) for c in callbacks]
     if progress:
         hooks.insert(0, progress if isinstance(progress, Callback) else default_progress())
-    step = make_step(model, criterion, optimizer, used)
     after_step = [hook.on_step for hook in hooks if type(hook).on_step is not Callback.on_step]
     if schedule is not None and not by_epoch:
         # the last step has no successor that a learning rate could be for
         after_step.insert(0, lambda run: schedule.step() if run.step < total else None)
     was_training = model.training
     begun: list[Callback] = []
-    try:
-        for hook in hooks:
-            hook.on_begin(run)
-            begun.append(hook)
-        while run.epoch < run.epochs and not run.stop:
-            run.epoch += 1
-            row = _epoch(run, Recorder(used), step, loader, device, after_step)
-            if tested is not None:
-                row |= {f"val_{k}": v for k, v in _measure(model, tested, criterion, used, device).items()}
-            history.add_epoch(row)
-            if by_epoch:
-                schedule.step(row.get("val_loss", row["loss"]))
-            if not math.isfinite(row["loss"]):
-                run.stop = f"the loss became {row['loss']} in epoch {run.epoch}; lower the learning rate"
-                history.stopped = run.stop
+    with training_in(precision, model, optimizer) as scaler:
+        step = make_step(model, criterion, optimizer, used, scaler, max_norm)
+        if capture:
+            step = capturing.capture(step, strict=False)
+        skipped = 0
+        try:
             for hook in hooks:
-                hook.on_epoch(run)
-        if run.epoch < run.epochs:
-            history.stopped = run.stop
-    finally:
-        model.train(was_training)
-        for hook in reversed(begun):
-            hook.on_end(run)
+                hook.on_begin(run)
+                begun.append(hook)
+            while run.epoch < run.epochs and not run.stop:
+                run.epoch += 1
+                recorder = Recorder(used, skipping=scaler is not None)
+                row = _epoch(run, recorder, step, loader, device, after_step)
+                if scaler is not None:
+                    state = scaler.check()
+                    row |= {"skipped": state.skipped - skipped, "loss_scale": state.scale}
+                    skipped = state.skipped
+                if tested is not None:
+                    row |= {f"val_{k}": v for k, v in _measure(model, tested, criterion, used, device).items()}
+                history.add_epoch(row)
+                if by_epoch:
+                    schedule.step(row.get("val_loss", row["loss"]))
+                if not math.isfinite(row["loss"]) and not row.get("skipped"):
+                    run.stop = f"the loss became {row['loss']} in epoch {run.epoch}; lower the learning rate"
+                    history.stopped = run.stop
+                for hook in hooks:
+                    hook.on_epoch(run)
+            if run.epoch < run.epochs:
+                history.stopped = run.stop
+        finally:
+            model.train(was_training)
+            for hook in reversed(begun):
+                hook.on_end(run)
     return history
 
 
@@ -145,18 +171,29 @@ def _epoch(
 
 
 def make_step(
-    model: Any, criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Any, metrics: Sequence[Metric] = ()
+    model: Any,
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    optimizer: Any,
+    metrics: Sequence[Metric] = (),
+    scaler: LossScaler | None = None,
+    max_norm: float | None = None,
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
     """The function of one training step: step(x, y) gives the loss and the parts of the metrics, on the device."""
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         optimizer.zero_grad()
-        prediction = model(x)
+        prediction = wide(model(x))
         loss = criterion(prediction, y)
         if not isinstance(loss, Tensor):
             raise DTypeError(f"fit: the loss gave a {type(loss).__name__}; it must give a scalar Tensor")
-        loss.backward()
-        optimizer.step()
+        if scaler is None:
+            loss.backward()
+            if max_norm is not None:
+                optimizer.clip_grad_norm(max_norm)
+            optimizer.step()
+        else:
+            scaler.scale(loss).backward()
+            scaler.step(max_norm)
         prediction = prediction.detach()
         return (loss.detach(), *(part for metric in metrics for part in metric.parts(prediction, y)))
 
@@ -185,7 +222,7 @@ def _measure(
         with no_grad():
             for x, y in loader:
                 x, y = _to(x, device), _to(y, device)
-                prediction = model(x)
+                prediction = wide(model(x))
                 parts = (part for metric in metrics for part in metric.parts(prediction, y))
                 recorder.add((criterion(prediction, y), *parts), len(x), 0.0)
     finally:

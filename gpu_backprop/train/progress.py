@@ -29,8 +29,11 @@ def default_progress(stream: TextIO | None = None) -> Callback:
 
 def describe(row: dict[str, float]) -> str:
     """The losses and metrics of an epoch on one line."""
-    left_out = ("lr", "seconds", "samples_per_second")
-    return "  ".join(f"{name} {readable(value)}" for name, value in row.items() if name not in left_out)
+    left_out = ("lr", "seconds", "samples_per_second", "skipped", "loss_scale")
+    shown = [f"{name} {readable(value)}" for name, value in row.items() if name not in left_out]
+    if row.get("skipped"):
+        shown.append(f"skipped {row['skipped']:.0f}")
+    return "  ".join(shown)
 
 
 def readable(value: float) -> str:

@@ -44,6 +44,20 @@ def test_info_says_what_is_missing_and_how_to_get_it(capsys, monkeypatch):
     assert line in out
 
 
+def test_info_says_what_multiplies_matrices(capsys, monkeypatch):
+    from gpu_backprop.backends import cuda_machine
+
+    monkeypatch.setattr(cuda_machine, "driver_version", lambda: 12090)
+    monkeypatch.setattr(cuda_machine.gemm, "report", lambda: (False, "nvmath-python is not installed"))
+    found = run_json(capsys, ["info"])["matrix products"]
+    assert found["cuBLASLt"] is False
+    assert found["with"].startswith("CuPy's matmul, nothing fused (nvmath-python is not installed; ")
+    assert 'pip install "gpu-backprop[cuda12]"' in found["with"]
+    monkeypatch.setattr(cuda_machine.gemm, "report", lambda: (True, "cuBLASLt 13.1.0 through nvmath-python 1.0.0"))
+    assert main(["info"]) == 0
+    assert "cuBLASLt 13.1.0" in capsys.readouterr().out
+
+
 def test_info_tells_of_a_gpu(capsys, monkeypatch):
     from gpu_backprop.cli import information
 

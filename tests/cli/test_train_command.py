@@ -86,6 +86,26 @@ def test_options_reach_the_model_and_the_optimizer(capsys):
     assert gb.load(f"{result['run_dir']}/model.safetensors").training is False
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+def test_precision(capsys, precision):
+    plain = run_json(capsys, quick())
+    result = run_json(capsys, quick("--precision", precision))
+    assert metrics_of(result)["settings"]["precision"] == precision
+    assert (result["train_loss"] == plain["train_loss"]) == (precision == "tf32")
+    assert result["train_loss"] == pytest.approx(plain["train_loss"], rel=0.2)  # float16 begins by skipping a step
+    model = gb.load(f"{result['run_dir']}/model.safetensors", device="cpu")
+    assert {p.dtype.name for p in model.parameters()} == {"float32"}
+    assert main(quick("--precision", precision)) == 0
+    out = capsys.readouterr().out
+    assert f" network on cpu in {precision}, 80 samples" in out
+    assert ("skipped steps" in out) == (sum(metrics_of(result)["history"]["epochs"].get("skipped", ())) > 0)
+
+
+def test_an_unknown_precision_is_named(capsys):
+    assert main(quick("--precision", "half")) != 0
+    assert "precision 'half' is not known; use one of float32, tf32, bfloat16, float16" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("optimizer", sorted(gb.train.OPTIMIZERS))
 def test_every_optimizer_learns_with_its_default_rate(capsys, optimizer):
     arguments = ["train", "--hidden", "32", "--epochs", "10", "--optimizer", optimizer]

@@ -114,6 +114,52 @@ def test_missing_devices_are_device_errors(probe):
         cuda.cuda_backend(2)
 
 
+def machine(stream: Any, event: Any) -> cuda_machine.CudaMachine:
+    """A CudaMachine on a stand-in for CuPy: one current stream, events, arrays with addresses."""
+    made = cuda_machine.CudaMachine.__new__(cuda_machine.CudaMachine)
+    elapsed = lambda begin, end: (end.time - begin.time) * 1e3
+    made.xp = types.SimpleNamespace(
+        cuda=types.SimpleNamespace(get_current_stream=lambda: stream, Event=event, get_elapsed_time=elapsed)
+    )
+    return made
+
+
+def test_what_matrix_products_ask_of_the_machine():
+    clock, waited = [0.0], []
+
+    class Event:
+        def record(self):
+            self.time = clock[0]
+
+        def synchronize(self):
+            waited.append(self.time)
+
+    stream = types.SimpleNamespace(ptr=48, is_capturing=lambda: True)
+    gpu = machine(stream, Event)
+    assert gpu.stream_handle() == 48
+    assert gpu.capturing()
+    assert gpu.address(types.SimpleNamespace(data=types.SimpleNamespace(ptr=4096))) == 4096
+    assert gpu.seconds(lambda: clock.__setitem__(0, 2.5)) == 2.5
+    assert waited == [2.5]
+
+
+def test_cublaslt_is_loaded_at_the_first_product_and_once(monkeypatch):
+    """Where it cannot be loaded there is none, and CuPy's matmul serves."""
+    asked, made = [], []
+    monkeypatch.setattr(cuda_machine.gemm, "report", lambda: asked.append(0) or (len(made) > 0, "not installed"))
+    monkeypatch.setattr(cuda_machine.gemm, "load", lambda: "bindings")
+    monkeypatch.setattr(cuda_machine.gemm, "Library", lambda *given: given)
+    without = machine(None, None)
+    assert not asked
+    assert without.gemm is None
+    assert without.gemm is None
+    assert len(asked) == 1
+    made.append(0)
+    gpu = machine(None, None)
+    assert gpu.gemm == ("bindings", gpu)
+    assert gpu.gemm is gpu.gemm
+
+
 def test_import_does_not_touch_cupy():
     names = "('cupy', 'cuda.core', 'nvmath')"
     code = f"import sys, gpu_backprop.backends.cuda; print([m for m in {names} if m in sys.modules])"

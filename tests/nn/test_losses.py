@@ -240,3 +240,37 @@ def test_cross_entropy_with_nothing_to_count_has_a_zero_gradient(device):
     assert np.isnan(loss.item())  # 0 / 0, as in PyTorch
     loss.backward()
     assert not x.grad.numpy().any()
+
+
+HALVES = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half the distance from 1 to the next number
+
+
+def loss_calls():
+    """Every loss of a prediction (5, 4) as a function of it."""
+    return {
+        "mse": lambda x: F.mse_loss(x, gb.tensor(Y)),
+        "l1": lambda x: F.l1_loss(x, gb.tensor(Y)),
+        "huber": lambda x: F.huber_loss(x, gb.tensor(Y)),
+        "bce": lambda x: F.binary_cross_entropy_with_logits(x, gb.tensor(Y > 0), gb.tensor(WEIGHT)),
+        "labels": lambda x: F.cross_entropy(x, gb.tensor(LABELS)),
+        "weighted labels": lambda x: F.cross_entropy(x, gb.tensor(LABELS), gb.tensor(WEIGHT)),
+        "probabilities": lambda x: F.cross_entropy(x, gb.tensor(np.full((5, 4), 0.25))),
+    }
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", loss_calls())
+def test_losses_of_16_bits_compute_in_float32(name, dtype, device):
+    """The value has float32's digits, and the gradient is rounded once, when it comes back to the prediction."""
+    loss = loss_calls()[name]
+    x = gb.tensor(X, dtype=dtype).requires_grad_()
+    exact = gb.tensor(x.detach().numpy().astype(np.float64)).requires_grad_()
+    value, reference = loss(x), loss(exact)
+    assert value.dtype == "float32"
+    np.testing.assert_allclose(value.item(), reference.item(), rtol=1e-5)
+    (value * 65536.0).backward()  # a loss scale, which float16 itself cannot hold
+    reference.backward()
+    assert x.grad.dtype == dtype
+    np.testing.assert_allclose(
+        x.grad.numpy().astype(np.float64), exact.grad.numpy() * 65536.0, rtol=2 * HALVES[dtype], atol=1e-2
+    )

@@ -247,6 +247,22 @@ def test_a_second_clip_and_a_new_scale_take_the_place_of_the_first(device):
             np.testing.assert_allclose(d, g * 0.25, rtol=1e-11)
 
 
+def test_a_skip_leaves_the_clipping(device):
+    optimizer, params, gradients = prepared()
+    norm = norm_of(gradients)
+    optimizer.clip_grad_norm(0.5)
+    optimizer.set_skip(gb.tensor(True))
+    assert not any(d.any() for d in moved(optimizer, params))
+    optimizer.clip_grad_norm(0.5)
+    optimizer.set_skip(gb.tensor(False))
+    for d, g in zip(moved(optimizer, params), gradients):
+        np.testing.assert_allclose(d, g * 0.5 / (norm + 1e-6), rtol=1e-11)
+    params[0].grad.array[0, 0] = math.nan
+    optimizer.clip_grad_norm(0.5, skip_nonfinite=True)
+    optimizer.set_skip(False)
+    assert not any(d.any() for d in moved(optimizer, params))
+
+
 def test_a_clip_follows_parameters_that_move_before_the_step(device):
     optimizer, params, gradients = prepared()
     optimizer.clip_grad_norm(0.5)

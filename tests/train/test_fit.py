@@ -411,3 +411,39 @@ def test_data_on_another_device_than_the_model(device):
         gb.DeviceError, match=r"the data are on emulated and the model on cpu; use model.to\('emulated'\)"
     ):
         run(data=(X, y))
+
+
+def test_fit_replays_its_step_with_the_same_bits(device):
+    """Also the smaller last batch, which is a Program of its own."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((70, 5)).astype(np.float32), rng.integers(0, 3, 70)
+
+    def weights(capture):
+        gb.manual_seed(0)
+        model = gb.nn.MLP([5, 8, 3], dropout=0.2, device=device)
+        history = gb.train.fit(
+            model, (X, y), loss="cross_entropy", optimizer="adam", schedule="onecycle", epochs=3, metrics=["accuracy"],
+            progress=False, capture=capture,
+        )  # fmt: skip
+        return [p.numpy().tobytes() for p in model.parameters()], history["loss"], history["accuracy"]
+
+    assert weights(True) == weights(False)
+
+
+def test_fit_goes_on_eagerly_with_one_warning():
+    """A loss that looks at a value cannot be replayed."""
+    calls = []
+
+    def loss(prediction, target):
+        value = gb.nn.functional.mse_loss(prediction, target)
+        calls.append(float(value))
+        return value
+
+    with pytest.warns(UserWarning, match=r"runs eagerly: .*test_fit.py") as warned:
+        gb.train.fit(
+            gb.nn.Linear(2, 1), (np.ones((8, 2), np.float32), np.ones((8, 1), np.float32)), loss=loss,
+            optimizer="sgd", lr=0.1, epochs=3, batch_size=4, progress=False,
+        )  # fmt: skip
+    assert len(warned) == 1
+    assert len(calls) == 6
+    assert calls[-1] < calls[0]

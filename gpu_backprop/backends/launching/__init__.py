@@ -12,11 +12,11 @@ from typing import Any
 from .chain import ChainLaunches
 from .elementwise import ElementwiseLaunches
 from .indexing import IndexingLaunches
-from .linear import LinearLaunches
 from .losses import LossLaunches
 from .neural import NeuralLaunches
 from .norms import NormLaunches
 from .optimizer import UpdateLaunches
+from .products import ProductLaunches
 from .random import RandomLaunches
 from .reduction import ReductionLaunches
 from .shared import Function, Launch
@@ -34,4 +34,4 @@ def launch_functions(backend: Any, fallback: Callable[[str], Function]) -> dict[
     functions |= ChainLaunches(launch, functions).functions
     for family in FAMILIES:
         functions |= family(launch).functions
-    return functions | LinearLaunches(launch, functions).functions
+    return functions | ProductLaunches(launch, functions).functions

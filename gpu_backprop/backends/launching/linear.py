@@ -1,4 +1,4 @@
-"""Linear layers: the array module's matrix product, and what follows it in our kernels."""
+"""Linear layers: a matrix product, and what follows it in our kernels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BIAS_RELU = Chain(2, (("add", 0, 1), ("relu", 2)))
 class LinearLaunches:
     """Functions that begin with a matrix product."""
 
-    def __init__(self, launch: Launch, functions: dict[str, Function]):
+    def __init__(self, launch: Launch, functions: dict[str, Function], product: Function):
         self.launch = launch
+        self.product = product  # (first, second, out): by cuBLASLt if it can; False if not
         self.add, self.relu, self.chain = functions["add"], functions["relu"], functions["chain"]
-        self.functions: dict[str, Function] = {"linear": self.linear, "linear_relu": self.linear_relu}
 
     def linear(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
         if dtypes.is_half(x.dtype) or c_name(x.dtype) is None:  # float32 inside, rounded once
@@ -24,7 +24,9 @@ class LinearLaunches:
         shape = (*x.shape[:-1], weight.shape[0])
         if out is None:
             out = self.launch.backend.empty(shape, x.dtype)
-        if x.ndim > 2 and x.flags.c_contiguous and out.flags.c_contiguous:  # one product instead of a batch of them
+        if self.product(x, weight.T, out):
+            pass
+        elif x.ndim > 2 and x.flags.c_contiguous and out.flags.c_contiguous:  # one product instead of a batch of them
             self.launch.xp.matmul(x.reshape(-1, x.shape[-1]), weight.T, out=out.reshape(-1, shape[-1]))
         else:
             self.launch.xp.matmul(x, weight.T, out=out)

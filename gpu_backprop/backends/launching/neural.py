@@ -58,32 +58,34 @@ class NeuralLaunches:
     # cross-entropy ---------------------------------------------------------------------------------------------------
 
     def cross_entropy(
-        self, x: Array, labels: Array, weight: Array | None, reduction: str, ignore_index: int, label_smoothing: float
-    ) -> tuple[Array, Array, Array, Array]:
+        self, x: Array, labels: Array, weight: Array | None, reduction: str, ignore_index: int, label_smoothing: float,
+        out: tuple[Array, Array, Array, Array] | None = None,
+    ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
         name = "softmax_cross_entropy"
         dtype = c_name(x.dtype)
         if dtype is None or x.size == 0:
             attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
-            return self.launch.fallback(name)(x, labels, weight, **attrs)
+            return self.launch.fallback(name)(x, labels, weight, **attrs, out=out)
         (rows, n), number = x.shape, accumulator(x.dtype)
         empty, contiguous = self.launch.backend.empty, self.launch.contiguous
         index, kind = index_of(x.size)
         grid, block = self.launch.row_geometry(rows, n, PARTIALS)
         wide = np.dtype(number)
-        out = empty((rows,) if reduction == "none" else (), x.dtype)
-        top, mass, total = empty((rows, 1), wide), empty((rows,), wide), empty((), wide)
+        if out is None:
+            loss = empty((rows,) if reduction == "none" else (), x.dtype)
+            out = loss, empty((rows, 1), wide), empty((rows,), wide), empty((), wide)
         partial = empty((2 * grid[0],), wide)
         kernel = table.rowwise(name, dtype, index)
         backend = self.launch.backend
         backend.launch_counted(
             kernel, grid, block,
             (kind(rows), kind(n), contiguous(x), self.launch.as_labels(labels),
-             None if weight is None else contiguous(weight), out, top, mass, total, np.int64(ignore_index),
+             None if weight is None else contiguous(weight), *out, np.int64(ignore_index),
              smoothing(label_smoothing, n), np.int32(REDUCTION[reduction]), partial, backend.tickets(),
              backend.fault_word("cross_entropy")),
         )  # fmt: skip
         backend.launched_faultable()
-        return out, top, mass, total
+        return out
 
     def cross_entropy_backward(
         self, g: Array, x: Array, labels: Array, weight: Array | None, top: Array, mass: Array, total: Array,

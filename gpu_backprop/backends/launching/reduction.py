@@ -121,7 +121,9 @@ class ReductionLaunches:
 
     # a reduction behind an activation's gradient ---------------------------------------------------------------------
 
-    def activation_bias_backward(self, g: Array, y: Array, gradient: str, **numbers: float) -> tuple[Array, Array]:
+    def activation_bias_backward(
+        self, g: Array, y: Array, gradient: str, out: tuple[Array, Array] | None = None, **numbers: float
+    ) -> tuple[Array, Array]:
         """(dx, db) for out = act(x + bias): dx = gradient(g, y), of table.BIAS_BACKWARD, and its sum over rows."""
         dtype, row = c_name(g.dtype), table.ELEMENTWISE[gradient]
         empty, contiguous = self.launch.backend.empty, self.launch.contiguous
@@ -134,7 +136,7 @@ class ReductionLaunches:
         index, kind = index_of(g.size)
         number = accumulator(g.dtype)
         z, w = (*(number(numbers[name]) for name in row.numbers), number(0), number(0))[:2]
-        dx, db = empty(g.shape, g.dtype), empty((columns,), g.dtype)
+        dx, db = (empty(g.shape, g.dtype), empty((columns,), g.dtype)) if out is None else out
         space = empty((states * (8 if dtype == "double" else 4),), np.dtype(np.uint8)) if states else None
         self.launch.backend.launch_counted(
             table.bias_backward(gradient, dtype, index), grid, block,
@@ -143,10 +145,11 @@ class ReductionLaunches:
         )  # fmt: skip
         return dx, db
 
-    def relu_bias_backward(self, g: Array, y: Array) -> tuple[Array, Array]:
+    def relu_bias_backward(self, g: Array, y: Array, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
         if c_name(g.dtype) is None or g.size == 0:
-            return self.launch.fallback("relu_bias_backward")(g, y)
+            return self.launch.fallback("relu_bias_backward")(g, y, out=out)
         rows = (-1, g.shape[-1])
         g_rows, y_rows = (self.launch.contiguous(x).reshape(rows) for x in (g, y))
-        dx, db = self.activation_bias_backward(g_rows, y_rows, "relu_backward")
+        places = None if out is None else (out[0].reshape(rows), out[1])
+        dx, db = self.activation_bias_backward(g_rows, y_rows, "relu_backward", places)
         return dx.reshape(g.shape), db

@@ -1,0 +1,55 @@
+"""The calls of a Program as one CUDA graph.
+
+The first run makes the calls one by one: kernels are compiled and loaded, algorithms of products chosen, and whatever
+else must not happen while a stream captures. The second records them into a graph, under a memory pool of its own:
+what functions allocate on the way belongs to the graph, and is given to nobody else while the graph lives. From then on
+a run is one launch on the current stream. Calls that cannot be captured are made one by one for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..core.errors import CaptureError
+
+
+class GraphRun:
+    """Runs calls that take the same arrays every time.
+
+    machine: a CudaMachine, or what stands in for it: record_graph(run) gives a function that launches what `run` put on
+    the stream; failures are the exceptions that CUDA's errors arrive as. before: called before every launch.
+    """
+
+    def __init__(self, machine: Any, calls: Sequence[Callable[[], Any]], before: Callable[[], Any]):
+        self.machine = machine
+        self.calls = calls
+        self.before = before
+        self.launch: Callable[[], Any] | None = None
+        self.warm = False
+        self.why_not = ""  # the calls are made one by one: for this reason
+
+    @property
+    def state(self) -> str:
+        """For Program.stats."""
+        return "launched as one" if self.launch is not None else self.why_not or "not recorded yet"
+
+    def __call__(self) -> None:
+        if self.launch is None and self.warm and not self.why_not:
+            self._record()
+        if self.launch is None:
+            self._one_by_one()
+            self.warm = True
+        else:
+            self.before()
+            self.launch()
+
+    def _record(self) -> None:
+        try:
+            self.launch = self.machine.record_graph(self._one_by_one)
+        except (NotImplementedError, CaptureError, *self.machine.failures) as error:  # refusals of CuPy, ours, CUDA's
+            self.why_not = str(error) or type(error).__name__
+
+    def _one_by_one(self) -> None:
+        for call in self.calls:
+            call()

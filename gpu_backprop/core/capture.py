@@ -1,0 +1,198 @@
+"""gb.capture: a function that is recorded once for a signature, and replayed from then on."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import devices, dtypes, precision, tree
+from .errors import CaptureError
+from .modes import modes
+from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .program import Program
+
+LEVELS = ("all", "exact", "none")  # of rewrites.py
+_recording = threading.RLock()  # one capture at a time: it changes what Devices hand out
+
+
+class Captured:
+    """A function behind `gb.capture`.
+
+    programs: its Programs, the one used last at the end. eager: signatures that run eagerly, and why.
+    """
+
+    def __init__(self, function: Callable[..., Any], max_programs: int, strict: bool, rewrite: str):
+        self.function = function
+        self.max_programs = max_programs
+        self.strict = strict
+        self.rewrite = rewrite
+        self._programs: OrderedDict[Any, list[tuple[Program, Any]]] = OrderedDict()
+        self.eager: dict[Any, str] = {}
+        self._last: Program | None = None
+        self._lock = threading.Lock()
+        functools.update_wrapper(self, function, updated=())
+
+    @property
+    def programs(self) -> list[Program]:
+        return [program for group in self._programs.values() for program, _ in group]
+
+    @property
+    def program(self) -> Program:
+        """The Program that ran last; printed, it is a listing."""
+        if self._last is None:
+            raise CaptureError(f"capture: {_name(self.function)} was not called yet, so there is no Program; call it")
+        return self._last
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Of the Program that ran last: operations, buffers, planned_bytes, unplanned_bytes, alloc."""
+        return self.program.stats
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if modes.watch is not None:  # inside another capture, which records this; or somebody watches every operation
+            return self.function(*args, **kwargs)
+        leaves: list[Tensor] = []
+        key = self._signature(args, kwargs, leaves)
+        for program, form in self._programs.get(key, ()):
+            if program.fits():
+                self._last = program
+                if len(self._programs) > 1:
+                    self._programs.move_to_end(key)
+                return form(program.replay([t.array for t in leaves]))
+        if key in self.eager:
+            return self.function(*args, **kwargs)
+        return self._record(key, args, kwargs, leaves)
+
+    def _signature(self, args: Any, kwargs: Any, leaves: list[Tensor]) -> Any:
+        parts: list[Any] = [
+            modes.grad, dtypes.get_default_dtype(), devices.default_device(), precision.get_matmul_precision(),
+        ]  # fmt: skip
+        for name, part in (*enumerate(args), *kwargs.items()):
+            parts += name, _describe(part, leaves, self.function, name)
+        return tuple(parts)
+
+    def _record(self, key: Any, args: Any, kwargs: Any, leaves: list[Tensor]) -> Any:
+        """Run the function and make a Program of what it does."""
+        with _recording:
+            from .calls import Outside
+            from .program import Program  # with what it needs, costs as much as the rest of the package
+            from .recording import Recorder
+
+            recorder = Recorder(self.strict)
+            _, rebuild = tree.flatten((args, kwargs))
+            stems = [_fresh(t) for t in leaves]
+            slots = []
+            for i, stem in enumerate(stems):
+                recorder.argument(stem.array, stem.device, i)
+                slots.append(recorder.slot(stem.array, stem.device, "argument"))
+            own_args, own_kwargs = rebuild(stems)
+            with recorder.at_work():
+                result = self.function(*own_args, **own_kwargs)
+            for i, stem in enumerate(stems):
+                if stem._grad is not None:
+                    recorder.refuse(
+                        f"backward() inside {_name(self.function)} leaves a gradient in argument {i}, which only its "
+                        "first caller would see; return gb.grad(...) of it, or give it detached"
+                    )
+                    leaves[i]._grad = stem._grad
+            outputs, form = tree.flatten(result)
+            refs = [(recorder.slot(t.array, t.device, "return"), t.device) for t in outputs]
+            values = [Tensor(t.device.functions["copy"](t.array), t.device) for t in outputs]
+            eager = result if recorder.stopped else None
+            del result, outputs, own_args, own_kwargs, stems
+            if not recorder.stopped:
+                recorder.settle()
+            if recorder.stopped:
+                self.eager[key] = recorder.stopped
+                warnings.warn(f"capture: {_name(self.function)} runs eagerly: {recorder.stopped}", stacklevel=3)
+                return form(values) if eager is None else eager
+            refs = [(ref.array() if isinstance(ref, Outside) else ref, device) for ref, device in refs]
+            program = Program(recorder, slots, refs, self.rewrite)
+        with self._lock:
+            self._programs.setdefault(key, []).append((program, form))
+            self._programs.move_to_end(key)
+            while len(self.programs) > self.max_programs:
+                oldest = next(iter(self._programs))
+                self._programs[oldest].pop(0)
+                if not self._programs[oldest]:
+                    del self._programs[oldest]
+        self._last = program
+        return form(values)
+
+    def __repr__(self) -> str:
+        return f"<captured {_name(self.function)}, {len(self.programs)} programs>"
+
+
+def capture(
+    function: Callable[..., Any] | None = None, *, max_programs: int = 8, strict: bool = True, rewrite: str = "all"
+) -> Any:
+    """`function` (one training step, or a model), recorded at its first call and replayed at every later one.
+
+    A replay does the same operations on the same memory without running any Python of the function: on the CPU a list
+    of calls that allocate nothing. It gives new, detached Tensors, with the same bits as the eager function.
+
+    A new signature (shapes, dtypes and devices of the Tensors among the arguments, values of the others, training mode)
+    is recorded anew; at most `max_programs` recordings are kept, the least recently used goes first. Tensors that
+    the function finds elsewhere (parameters, optimiser state) are read and written where they are. Learning rates, step
+    counts and random numbers go on as in eager code. A Tensor that is made inside and kept outside (`self.last = h`) is
+    written anew by every replay.
+
+    rewrite: which calls may be replaced by fewer: "all"; "exact", those that keep every bit on every device; or "none".
+
+    Raises CaptureError where the function needs a value in Python (`float(t)`, `if t:`), or writes into an argument;
+    with `strict=False` such a function goes on eagerly from there, with one warning. May be used as a decorator. Runs
+    eagerly inside gb.debug.detect_anomaly().
+    """
+    if function is None:
+        return functools.partial(capture, max_programs=max_programs, strict=strict, rewrite=rewrite)
+    if not callable(function):
+        raise CaptureError(f"capture: a {type(function).__name__} cannot be captured; give a function or a model")
+    if isinstance(max_programs, bool) or not isinstance(max_programs, int) or max_programs < 1:
+        raise CaptureError(f"capture: max_programs={max_programs!r} is out of range; give an integer of at least 1")
+    if rewrite not in LEVELS:
+        raise CaptureError(f"capture: rewrite={rewrite!r} is unknown; use {', '.join(map(repr, LEVELS))}")
+    return Captured(function, max_programs, strict, rewrite)
+
+
+def _describe(part: Any, leaves: list[Tensor], function: Any, name: Any) -> Any:
+    """An argument as something that can be compared, its Tensors added to `leaves`."""
+    if isinstance(part, Tensor):
+        leaves.append(part)
+        array = part.array
+        return array.shape, array.dtype, part.device, part.requires_grad
+    if isinstance(part, (tuple, list)):
+        return type(part), tuple(_describe(p, leaves, function, name) for p in part)
+    if isinstance(part, dict):
+        return dict, tuple((k, _describe(v, leaves, function, name)) for k, v in part.items())
+    if isinstance(part, np.ndarray) or hasattr(part, "__cuda_array_interface__"):
+        raise CaptureError(
+            f"capture: argument {name} of {_name(function)} is a {type(part).__name__}, whose values would be fixed by "
+            "the first call; give a Tensor (gb.asarray(x))"
+        )
+    try:
+        hash(part)
+    except TypeError:
+        raise CaptureError(
+            f"capture: argument {name} of {_name(function)} is a {type(part).__name__}, which cannot be told from "
+            "another; give Tensors, numbers, strings, or lists, tuples and dicts of them"
+        ) from None
+    return type(part), part
+
+
+def _fresh(t: Tensor) -> Tensor:
+    """An argument with memory of its own."""
+    out = Tensor(t.device.functions["copy"](t.array), t.device)
+    out.requires_grad = t.requires_grad
+    return out
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)

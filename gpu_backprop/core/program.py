@@ -1,0 +1,198 @@
+"""A Program: recorded calls, bound to memory of their own, that run again in one go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import in_turn
+from .calls import Call, Slot, address_of, replaced, span_of
+from .devices import Device
+from .errors import DeviceError
+from .planning import ALIGNMENT, Plan, plan
+from .recording import Recorder
+from .tensor import Tensor
+
+
+class Program:
+    """What a captured function did for one signature.
+
+    Made of a Recorder whose function has returned; `outputs` are Slots, or arrays outside, with their devices; `level`
+    says which rewrites are allowed (rewrites.py).
+    """
+
+    def __init__(self, recorder: Recorder, inputs: list[Slot], outputs: list[tuple[Any, Device]], level: str):
+        self.plan: Plan = plan(recorder.calls, [ref for ref, _ in outputs], level)
+        self._lock = threading.Lock()
+        self._memory: dict[Device, Any] = {}
+        self._drawing: list[_Drawing] = []
+        self._fill = [(self._array(slot), slot.value.device.backend.write) for slot in inputs]
+        self._calls = [self._bound(call) for call in self.plan.calls]
+        self._run = self._executor()
+        self._outputs = [(self._array(ref), device) for ref, device in outputs]
+        self._keep_state(recorder)
+
+    # memory ----------------------------------------------------------------------------------------------------------
+
+    def _own(self, device: Device) -> Any:
+        """The Program's own memory on a device, at an aligned address."""
+        if device not in self._memory:
+            try:
+                raw = device.backend.empty((self.plan.nbytes + ALIGNMENT,), np.dtype(np.uint8))
+            except (MemoryError, DeviceError) as error:
+                raise DeviceError(
+                    f"capture: no room for the {self.plan.nbytes:,} bytes of a Program on {device} ({error}); use a "
+                    "smaller batch, lower max_programs, or call the function without capture"
+                ) from None
+            skip = -address_of(raw) % ALIGNMENT
+            self._memory[device] = raw[skip : skip + self.plan.nbytes]
+        return self._memory[device]
+
+    def _array(self, ref: Any) -> Any:
+        """The array that a Slot is from now on; arrays outside as they are."""
+        if not isinstance(ref, Slot):
+            return ref
+        value, backend = ref.value, ref.value.device.backend
+        storage = self.plan.storages.get(value)
+        if storage is None:  # an argument that nothing reads
+            return backend.empty(ref.shape, ref.dtype)
+        if storage.kept is None:
+            memory, start = self._own(value.device), storage.offset
+        else:  # memory of a Tensor that somebody kept; or the place outside that a copy would go to
+            memory = storage.kept
+            start = value.address - span_of(memory)[0] if memory is value.owner() else 0
+        return backend.carve(memory, start + ref.offset, ref.shape, ref.dtype, ref.strides)
+
+    def _bound(self, call: Call) -> Callable[[], Any]:
+        function = call.function
+        if call.draw is not None:
+            function = drawing = _Drawing(call)
+            self._drawing.append(drawing)
+        args, attrs = (replaced(part, lambda p: isinstance(p, Slot), self._array) for part in (call.args, call.attrs))
+        results = tuple(None if r is None else self._array(r) for r in call.results)
+        return call.device.backend.bind(call.name, function, args, attrs, results, call.takes_out)
+
+    def _executor(self) -> Callable[[], Any]:
+        """The device's way of making all calls; one by one where there are several devices."""
+        places = {call.device for call in self.plan.calls}
+        if len(places) != 1:
+            return in_turn(self._calls)
+        return places.pop().backend.executor(self._calls, not self._drawing)
+
+    # what Python has to do -------------------------------------------------------------------------------------------
+
+    def _keep_state(self, recorder: Recorder) -> None:
+        leaves = {key: leaf() for key, leaf in recorder.leaves.items() if leaf() is not None}
+        self.entry = [(leaf, recorder.entry[key]) for key, leaf in leaves.items() if key in recorder.entry]
+        self.exit = [(leaf, leaf._grad) for leaf in leaves.values()]
+        self.outside = [(t, t().array) for t in recorder.outside.values() if t() is not None]
+        self.modules = list(recorder.modules.values())
+        self.generators = [(g, g.offset - start) for g, start in recorder.generators.values()]
+        self.before, self.after = recorder.before, recorder.after
+        cells = dict(recorder.cells)
+        for reference in recorder.made.values():
+            tensor = reference()
+            if tensor is not None:  # somebody kept it: every replay writes it
+                if tensor._version_cell is None:
+                    tensor._version_cell = [0]
+                cells[id(tensor._version_cell)] = tensor._version_cell
+        self.cells = list(cells.values())
+
+    def fits(self) -> bool:
+        """Is everything outside as it was when this was recorded?"""
+        # loops, not all() over generators, which would take three times as long
+        for reference, array in self.outside:
+            tensor = reference()
+            if tensor is None or tensor.array is not array:
+                return False
+        for module, training in self.modules:
+            if module.training is not training:
+                return False
+        for leaf, grad in self.entry:  # noqa: SIM110
+            if leaf._grad is not grad:
+                return False
+        return True
+
+    # running ---------------------------------------------------------------------------------------------------------
+
+    def replay(self, arrays: list[Any]) -> list[Tensor]:
+        """Run on other arguments, of the same shapes, dtypes and devices; the outputs are new Tensors."""
+        with self._lock:
+            for call in self.before:
+                call()
+            for (place, write), array in zip(self._fill, arrays):
+                write(place, ..., array)
+            for drawing in self._drawing:
+                drawing.move()
+            self._run()
+            outputs = [Tensor(device.functions["copy"](array), device) for array, device in self._outputs]
+            for generator, blocks in self.generators:
+                generator.offset += blocks
+            for cell in self.cells:
+                cell[0] += 1
+            for leaf, grad in self.exit:
+                leaf._grad = grad
+            for call in self.after:
+                call()
+        return outputs
+
+    # looking at it ---------------------------------------------------------------------------------------------------
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Operations, buffers, bytes with and without sharing; `alloc`: operations that make memory of their own.
+
+        On CUDA also `graph`: whether a replay is one launch, or why it is not.
+        """
+        calls = self.plan.calls
+        return {
+            "operations": len(calls),
+            "buffers": len(self.plan.buffers),
+            "planned_bytes": self.plan.nbytes,
+            "unplanned_bytes": self.plan.unplanned,
+            "alloc": [call.name for call in calls if call.results and not call.takes_out],
+            **({"graph": self._run.state} if hasattr(self._run, "state") else {}),
+        }
+
+    def __str__(self) -> str:
+        rows = [("", "operation", "result", "memory", "bytes")]
+        for number, call in enumerate(self.plan.calls):
+            touched = [r for r in call.results or call.writes[:1] if r is not None]
+            shapes = ", ".join(f"{r.dtype}{list(r.shape)}" for r in touched)
+            places = ", ".join(self._place(r) for r in touched)
+            size = sum(r.nbytes for r in touched)
+            rows.append((str(number), call.title, shapes, places, f"{size:,}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = [
+            f"{n:>{widths[0]}}  {a:<{widths[1]}}  {b:<{widths[2]}}  {c:<{widths[3]}}  {d:>{widths[4]}}"
+            for n, a, b, c, d in rows
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _place(self, ref: Any) -> str:
+        if not isinstance(ref, Slot):
+            return "outside"
+        storage = self.plan.storages[ref.value]
+        return "outside" if storage.kept is not None else f"+{storage.offset + ref.offset:,}"
+
+
+class _Drawing:
+    """A call that draws random numbers, from where its generator is at each replay."""
+
+    def __init__(self, call: Call):
+        assert call.draw is not None
+        self.function = call.function
+        self.generator, self.blocks = call.draw.generator, call.draw.blocks
+        self.place: tuple[Any, int] = (None, 0)
+
+    def move(self) -> None:
+        self.place = self.generator.key, self.generator.offset + self.blocks
+
+    def __call__(self, *args: Any, **attrs: Any) -> Any:
+        key, offset = self.place
+        if "key" in attrs:
+            return self.function(*args, **{**attrs, "key": key, "offset": offset})
+        return self.function(key, offset, *args[2:], **attrs)

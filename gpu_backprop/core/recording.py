@@ -1,0 +1,388 @@
+"""Recording what backends are asked to do, so that it can be done again (capture.py).
+
+While a function is captured, the Devices hand out tables and backends that note every call before its result goes on
+its way. What is noted is a list of Calls (calls.py), whose arrays are known by the memory that they view: so views cost
+nothing, whoever made them.
+
+What Python does between the calls (whose `.grad` is set, which versions are counted, where random numbers are drawn
+from) is told to the Recorder by those who do it, through `modes.recorder`.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Functions
+from ..ops.primitive import PRIMITIVES
+from . import devices
+from .calls import Call, Draw, Outside, Slot, Value, address_of, arrays_in, is_array, owner_of, replaced, span_of
+from .errors import CaptureError
+from .modes import modes
+from .tensor import Tensor
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+
+
+def _holds(references: dict[int, Any], x: Tensor) -> bool:
+    """Is there a weak reference to this very Tensor, and not to one that had its id before?"""
+    reference = references.get(id(x))
+    return reference is not None and reference() is x
+
+
+@dataclass(eq=False)
+class Recorder:
+    """What one call of a captured function did.
+
+    strict: what a replay could not do is an error; else recording stops there.
+    """
+
+    strict: bool = True
+    calls: list[Call] = field(default_factory=list)
+    leaves: dict[int, Any] = field(default_factory=dict)  # whose `.grad` is set, weakly
+    entry: dict[int, Any] = field(default_factory=dict)  # the `.grad` that they must have before, where it matters
+    cells: dict[int, list[int]] = field(default_factory=dict)  # version counters of what is written
+    outside: dict[int, Any] = field(default_factory=dict)  # Tensors with memory from elsewhere, weakly
+    modules: dict[int, tuple[Any, bool]] = field(default_factory=dict)  # that ran, and were they training?
+    generators: dict[int, tuple[Any, int]] = field(default_factory=dict)  # drawn from, and the place before
+    before: list[Callable[[], Any]] = field(default_factory=list)
+    after: list[Callable[[], Any]] = field(default_factory=list)
+    stopped: str = ""  # why nothing more is recorded
+
+    def __post_init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.values: dict[int, Value] = {}  # by id of the owner
+        self.made: dict[int, Any] = {}  # weak references to Tensors made while recording
+        self._foreign: dict[int, tuple[Any, str]] = {}  # owners of memory outside, and which call met them first
+        self._gone: list[str] = []  # calls that met owners which are no more
+        self._places: dict[tuple[Any, int], Draw] = {}
+
+    # what it is told by the engine -----------------------------------------------------------------------------------
+
+    def saw(self, name: str, out: Tensor, inputs: Sequence[Any], _: bool) -> None:
+        """A primitive ran (modes.watch)."""
+        for x in inputs:
+            if isinstance(x, Tensor) and id(owner_of(x.array)) not in self.values and not _holds(self.outside, x):
+                self.outside[id(x)] = weakref.ref(x)
+        self.made[id(out)] = weakref.ref(out)
+
+    def consults(self, leaf: Tensor) -> None:
+        """What happens next depends on `leaf._grad`, and may set it."""
+        if not _holds(self.leaves, leaf):
+            self.leaves[id(leaf)] = weakref.ref(leaf)
+            self.entry[id(leaf)] = leaf._grad
+
+    def replace_grads(self, leaves: Sequence[Tensor]) -> None:
+        """`.grad` is set, whatever it was."""
+        for leaf in leaves:
+            if not _holds(self.leaves, leaf):
+                self.leaves[id(leaf)] = weakref.ref(leaf)
+                self.entry.pop(id(leaf), None)
+
+    def keeps_grad(self, leaf: Tensor) -> bool:
+        """Was the `.grad` that a leaf has now there before? Then what is added to it goes into its memory."""
+        grad = leaf._grad
+        if not _holds(self.leaves, leaf) or self.entry.get(id(leaf)) is not grad or grad is None:
+            return False
+        return (
+            not grad.requires_grad
+            and grad.array.dtype == leaf.array.dtype
+            and bool(grad.array.flags.c_contiguous)
+            and bool(getattr(grad.array.flags, "writeable", True))
+        )
+
+    def bumped(self, cell: list[int]) -> None:
+        self.cells[id(cell)] = cell
+
+    def entered(self, module: Any) -> None:
+        self.modules.setdefault(id(module), (module, module.training))
+
+    def draws(self, generator: Any) -> None:
+        """The next random numbers come from the generator's present place."""
+        _, start = self.generators.setdefault(id(generator), (generator, generator.offset))
+        self._places[generator.key, generator.offset] = Draw(generator, generator.offset - start)
+
+    def each_replay(self, before: Callable[[], Any] | None = None, after: Callable[[], Any] | None = None) -> None:
+        """What Python must do at every replay, before or after its calls."""
+        if before is not None and before not in self.before:
+            self.before.append(before)
+        if after is not None and after not in self.after:
+            self.after.append(after)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Calls inside are made, and not recorded."""
+        thread, self.thread = self.thread, -1
+        recorder, modes.recorder = modes.recorder, None
+        try:
+            yield
+        finally:
+            self.thread, modes.recorder = thread, recorder
+
+    # what it is told by backends -------------------------------------------------------------------------------------
+
+    @property
+    def listens(self) -> bool:
+        """Is this the thread that is recorded, and not yet stopped?"""
+        return self.thread == threading.get_ident() and not self.stopped
+
+    def needs_value(self, what: str) -> None:
+        """Python asked for a value, which a replay could not give it."""
+        where = _line_of_the_user()
+        reason = (
+            f"{what} at {where}: a captured function runs its Python code once, so no value may decide there what "
+            "happens next; return the Tensor and look at it outside"
+        )
+        self.refuse(reason)
+
+    def refuse(self, reason: str) -> None:
+        """What was recorded cannot be replayed."""
+        if self.strict:
+            raise CaptureError(f"capture: {reason}; or capture with strict=False, which goes on eagerly")
+        self.stopped = reason
+
+    def argument(self, array: Any, device: devices.Device, position: int) -> None:
+        """Memory of an argument, which every replay fills anew."""
+        low, high = span_of(array)
+        owner = owner_of(array)
+        self.values[id(owner)] = Value(self._reference(owner), low, high - low, device, position)
+
+    def ran(
+        self, name: str, function: Callable[..., Any], device: devices.Device, args: Any, attrs: Any, result: Any
+    ) -> None:
+        """A call is over."""
+        if name.startswith("getitem") and any(is_array(a) and a.dtype.kind == "b" for a in args):
+            return self.needs_value("indexing by a mask, whose result has as many rows as the mask has True values,")
+        attrs = dict(attrs)
+        out = attrs.pop("out", None)
+        call = Call(
+            name, function, device, self._slots(args, device, name), self._slots(attrs, device, name), scope=modes.scope
+        )
+        if name in _DRAWING:
+            self._mark_draw(call)
+        if name.endswith("_update") or name == "write":
+            call.writes = tuple(arrays_in(call.args if name != "write" else call.args[:1]))
+        elif name in PRIMITIVES and PRIMITIVES[name].writes:
+            call.writes = tuple(call.args[i] for i in PRIMITIVES[name].writes if call.args[i] is not None)
+        if out is not None:
+            call.results, call.takes_out = tuple(arrays_in(self._slots(out, device, name))), True
+            call.writes += call.results
+        elif result is not None:
+            arrays = result if isinstance(result, tuple) else (result,)
+            call.results = self._made(arrays, device, name)
+            if not any(isinstance(r, Slot) for r in call.results):
+                return None  # views of what is there already
+            primitive = PRIMITIVES.get(name)
+            call.takes_out = (
+                primitive is not None
+                and primitive.gives == "out"
+                and all(isinstance(r, Slot) and r.is_contiguous for r in call.results)
+            )
+        for written in call.writes:
+            if isinstance(written, Slot) and written.value.position >= 0:
+                return self.refuse(
+                    f"{name} writes into argument {written.value.position} of the captured function at "
+                    f"{_line_of_the_user()}; write into a copy (t.copy()), or into a Tensor from outside"
+                )
+        self.calls.append(call)
+        return None
+
+    def made_empty(self, array: Any, device: devices.Device) -> None:
+        """Memory that calls will fill."""
+        self._made((array,), device, "empty")
+
+    def _made(self, arrays: Sequence[Any], device: devices.Device, name: str) -> tuple[Any, ...]:
+        """Slots for results; None for those that view memory that is known already."""
+        fresh: dict[int, list[Any]] = {}
+        for array in arrays:
+            owner = owner_of(array)
+            if id(owner) not in self.values and not self._is_foreign(owner):
+                fresh.setdefault(id(owner), []).append(array)
+        for key, group in fresh.items():
+            spans = [span_of(array) for array in group]
+            low, high = min(low for low, _ in spans), max(high for _, high in spans)
+            self.values[key] = Value(self._reference(owner_of(group[0])), low, high - low, device)
+        return tuple(self.slot(a, device, name) if id(owner_of(a)) in fresh else None for a in arrays)
+
+    def _reference(self, owner: Any) -> Any:
+        """A weak reference; when the owner goes, its id may become another's."""
+        key = id(owner)
+
+        def forget(_: Any) -> None:
+            self.values.pop(key, None)
+
+        return weakref.ref(owner, forget)
+
+    def _slots(self, part: Any, device: devices.Device, name: str) -> Any:
+        """Arguments with Slots and Outsides in the places of arrays."""
+        return replaced(part, is_array, lambda array: self.slot(array, device, name))
+
+    def slot(self, array: Any, device: devices.Device, name: str) -> Any:
+        """What stands for an array of the call `name`."""
+        owner = owner_of(array)
+        value = self.values.get(id(owner))
+        if value is not None:
+            low, high = span_of(array)
+            if low < value.address or high > value.address + value.nbytes:
+                raise CaptureError(f"capture: {name} reads memory that no recorded operation filled")
+            return Slot(value, address_of(array) - value.address, array.shape, array.dtype, array.strides)
+        if not self._is_foreign(owner):
+            if not isinstance(owner, device.array_type):  # memory of another library, which its array keeps
+                self._foreign[id(owner)] = (lambda: owner), name
+            else:
+                self._foreign[id(owner)] = weakref.ref(owner), name
+        if not isinstance(owner, device.array_type):
+            return array
+        offset = address_of(array) - span_of(owner)[0]
+        return Outside(self._foreign[id(owner)][0], device, offset, array.shape, array.dtype, array.strides)
+
+    def _is_foreign(self, owner: Any) -> bool:
+        known, name = self._foreign.get(id(owner), (None, ""))
+        if known is not None and known() is None:
+            del self._foreign[id(owner)]  # another has its id now
+            self._gone.append(name)
+        return known is not None and known() is owner
+
+    def constant(self, array: Any) -> None:
+        """Memory with the same values at every replay: kept."""
+        owner = owner_of(array)
+        self._foreign[id(owner)] = (lambda: owner), "from_host"
+
+    def _mark_draw(self, call: Call) -> None:
+        """Find the generator whose numbers a call draws."""
+        place = (call.attrs["key"], call.attrs["offset"]) if "key" in call.attrs else (call.args[0], call.args[1])
+        call.draw = self._places.get(place)
+
+    # the end ---------------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Put arrays in the places of Outsides; CaptureError when their memory is gone.
+
+        A replay would read what eager code would not.
+        """
+        gone = self._gone + [name for owner, name in self._foreign.values() if owner() is None]
+        if gone:
+            return self.refuse(
+                f"an array that {gone[0]} reads was replaced or dropped while the function ran, so the next "
+                "call would read an old one; write into a Tensor that stays (t.copy_(...)), or pass it as an "
+                "argument and return the new one"
+            )
+
+        for call in self.calls:
+            call.args, call.attrs, call.results, call.writes = (
+                replaced(part, lambda p: isinstance(p, Outside), Outside.array)
+                for part in (call.args, call.attrs, call.results, call.writes)
+            )
+        return None
+
+    @contextmanager
+    def at_work(self) -> Iterator[Recorder]:
+        """This thread's calls are recorded inside."""
+        kept = [(d, d.functions, d.native, d.backend) for d in devices.known()]
+        watch = modes.watch
+        try:
+            modes.recorder, modes.watch = self, self.saw
+            for device, functions, native, backend in kept:
+                device.functions = _Functions(self, device, functions)
+                device.native = device.functions if native is functions else _Functions(self, device, native)
+                device.backend = _Backend(self, device, backend)  # type: ignore[assignment]
+            yield self
+        finally:
+            modes.recorder, modes.watch = None, watch
+            for device, functions, native, backend in kept:
+                device.functions, device.native, device.backend = functions, native, backend
+
+
+_DRAWING = frozenset(
+    ("dropout", "random_words", "random_uniform", "random_normal", "random_integers", "random_permutation")
+)
+
+
+def _line_of_the_user() -> str:
+    """File, line and text of the innermost frame outside this package."""
+    for frame in reversed(traceback.extract_stack()):
+        if not frame.filename.startswith(_PACKAGE):
+            return f"{Path(frame.filename).name}:{frame.lineno} ({frame.line})"
+    return "an unknown line"
+
+
+class _Functions(Functions):
+    """A device's functions, each call noted."""
+
+    def __init__(self, recorder: Recorder, device: devices.Device, functions: Functions):
+        super().__init__(lambda name: self._noting(name, functions[name]))
+        self._recorder = recorder
+        self._device = device
+
+    def _noting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        recorder, device = self._recorder, self._device
+
+        def run(*args: Any, **attrs: Any) -> Any:
+            result = function(*args, **attrs)
+            if recorder.listens:
+                result = _as_arrays(result, device)
+                recorder.ran(name, function, device, args, attrs, result)
+            return result
+
+        return run
+
+
+def _as_arrays(result: Any, device: devices.Device) -> Any:
+    """Results as arrays, where a function gave NumPy's scalars."""
+    if isinstance(result, tuple):
+        return tuple(_as_arrays(r, device) for r in result)
+    return result if result is None or type(result) is device.array_type else device.backend.xp.asarray(result)
+
+
+class _Backend:
+    """A backend, everything that makes or fills arrays noted, and everything that needs their values refused."""
+
+    def __init__(self, recorder: Recorder, device: devices.Device, backend: Any):
+        self._recorder = recorder
+        self._device = device
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def run(self, forward: Callable[..., Any], arrays: Any, attrs: Any) -> Any:
+        result = self._backend.run(forward, arrays, attrs)
+        if self._recorder.listens:
+            result = _as_arrays(result, self._device)
+            name = f"{getattr(forward, '__name__', 'primitive')} (own)"
+
+            def function(*args: Any, **attrs: Any) -> Any:
+                return self._backend.run(forward, args, attrs)
+
+            self._recorder.ran(name, function, self._device, arrays, attrs, result)
+        return result
+
+    def write(self, array: Any, index: Any, value: Any) -> None:
+        self._backend.write(array, index, value)
+        if self._recorder.listens:
+            self._recorder.ran("write", self._backend.write, self._device, (array, index, value), {}, None)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        array = self._backend.empty(shape, dtype)
+        if self._recorder.listens:
+            self._recorder.made_empty(array, self._device)
+        return array
+
+    def from_host(self, array: np.ndarray, copy: bool = True) -> Any:
+        result = self._backend.from_host(array, copy)
+        if self._recorder.listens:
+            self._recorder.constant(result)
+        return result
+
+    def to_host(self, array: Any) -> np.ndarray:
+        if self._recorder.listens:
+            self._recorder.needs_value("a value is needed in Python")
+        return self._backend.to_host(array)
