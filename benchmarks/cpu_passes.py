@@ -160,21 +160,27 @@ def numba_calls(name: str, operands: list[Any], attrs: dict[str, Any]) -> Calls:
     return {}
 
 
-def step_calls(network: str) -> Calls:
+def step_calls(network: str, batch: int, captured: bool) -> Calls:
     """A training step on the NumPy functions alone, and one with the passes."""
     device = gb.device("cpu")
+    backend: Any = device.backend
     native = Functions(lambda name: generic.lookup(np, name))
     native.update(cpu.NUMPY)
     functions = generic.half_aware(native)
     functions.update(updates.TABLE | draws.TABLE)
-    tables = {"numpy": (functions, native), "compiled": (device.functions, device.native)}
+    for table in (native, functions):
+        table["chain"] = backend.native["chain"]
     calls: Calls = {}
-    for name, table in tables.items():
-        device.functions, device.native = table
-        step, _ = mlp_step.gpu_backprop(network, "cpu")
+    for name, tables in {"numpy": (functions, native), "compiled": (device.functions, device.native)}.items():
 
-        def run(step: Callable[[], object] = step, table: Any = table) -> None:
-            device.functions, device.native = table
+        def use(tables: Any = tables) -> None:
+            device.functions, device.native = backend.functions, backend.native = tables
+
+        use()
+        step, _ = mlp_step.gpu_backprop(mlp_step.Setting(network, batch, "cpu", True), captured)
+
+        def run(use: Callable[[], None] = use, step: Callable[[], object] = step) -> None:
+            use()
             step()
 
         calls[name] = run
@@ -182,11 +188,15 @@ def step_calls(network: str) -> Calls:
 
 
 def steps(rounds: int) -> None:
-    print("| network | batch | NumPy, ms | compiled, ms | ratio |\n| --- | ---: | ---: | ---: | ---: |")
+    heads = "| network | batch | NumPy, ms | compiled, ms | ratio | captured: NumPy, ms | compiled, ms | ratio |"
+    print(heads + "\n| --- |" + " ---: |" * 7)
     for network, batch in mlp_step.NETWORKS.items():
-        times, ratios = measure(step_calls(network), rounds if "4096" not in network else max(3, rounds // 4))
-        cells = f"{times['numpy'] * 1e3:,.3f} | {times['compiled'] * 1e3:,.3f} | {ratios['compiled']:.2f}"
-        print(f"| {network} | {batch} | {cells} |", flush=True)
+        cells = [network, str(batch)]
+        for captured in (False, True):
+            few = max(3, rounds // 4) if "4096" in network else rounds
+            times, ratios = measure(step_calls(network, batch, captured), few)
+            cells += [f"{times[kind] * 1e3:,.3f}" for kind in times] + [f"{ratios['compiled']:.2f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
