@@ -338,12 +338,12 @@ public:
 
     A* block(int n) {
         if (!at || as_it_is) return reinterpret_cast<A*>(at);
-        dtype == FLOAT16 ? widen_block<Half>(at, wide, n) : widen_block<Bfloat>(at, wide, n);
+        if constexpr (sizeof(A) == 4) dtype == FLOAT16 ? widen_block<Half>(at, wide, n) : widen_block<Bfloat>(at, wide, n);
         return wide;
     }
     void back(const A* from, int n) {
         if (!at || as_it_is) return;
-        dtype == FLOAT16 ? narrow_block<Half>(from, at, n) : narrow_block<Bfloat>(from, at, n);
+        if constexpr (sizeof(A) == 4) dtype == FLOAT16 ? narrow_block<Half>(from, at, n) : narrow_block<Bfloat>(from, at, n);
     }
     void next(int n) {
         if (at) at += n * itemsize;
