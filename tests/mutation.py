@@ -73,9 +73,11 @@ HARMLESS = {
 NO_EFFECT = {
     r"common.cuh: .*__umul64hi\(c0, a\)": "a product's factors have no order",
     r"common.cuh: if \(threadIdx\.x % WARP != 0\) warps\[": "all lanes of the warp hold the same state",
+    r"elementwise.cu: if \(true \|\| Op::operands > 1\) fetch": "an operation of one operand ignores the second",
     r"indexing.cu: .*column <= width \? left": "at column == width nothing is left",
     r"norms.cu: if \(true \|\| k < count\) sum \+=": "a pack holds zeros behind its end",
     r"batch_norm.cu: if \(true \|\| k < n\) \{": "a pack holds zeros behind its end",
+    r"tiles.cuh: .*item <= end; item \+= UNROLL": "an item at the end has no elements",
     r"neural.cu: .*state\.sum - \(state\.maximum - state\.maximum\)": "that is minus zero, or NaN either way",
 }
 

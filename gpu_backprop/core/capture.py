@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import devices, dtypes, tree
+from . import devices, dtypes, precision, tree
 from .errors import CaptureError
 from .modes import modes
 from .tensor import Tensor
@@ -72,7 +72,9 @@ class Captured:
         return self._record(key, args, kwargs, leaves)
 
     def _signature(self, args: Any, kwargs: Any, leaves: list[Tensor]) -> Any:
-        parts: list[Any] = [modes.grad, dtypes.get_default_dtype(), devices.default_device()]
+        parts: list[Any] = [
+            modes.grad, dtypes.get_default_dtype(), devices.default_device(), precision.get_matmul_precision(),
+        ]  # fmt: skip
         for name, part in (*enumerate(args), *kwargs.items()):
             parts += name, _describe(part, leaves, self.function, name)
         return tuple(parts)
