@@ -97,7 +97,11 @@ def test_a_tolerance_takes_the_place_of_the_bounds(capsys, place):
 def test_other_dtypes(capsys, place, dtype):
     found = run_json(capsys, two(place, "--dtype", dtype))
     assert found["agree"] is True
-    assert {operation["dtype"] for operation in found["operations"]} == {dtype}
+    loss = {"softmax_cross_entropy", "softmax_cross_entropy_backward"}  # of 16 bits in float32, there and back
+    inner = {operation["dtype"] for operation in found["operations"] if operation["name"] not in {*loss, "astype"}}
+    assert inner == {dtype}
+    outer = {operation["dtype"] for operation in found["operations"] if operation["name"] in loss}
+    assert outer == {dtype if dtype == "float64" else "float32"}
 
 
 @kernels

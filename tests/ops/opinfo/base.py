@@ -16,7 +16,10 @@ Arrays = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Op:
-    """An operation. `half`: float16 and bfloat16 values are within an ulp or so of the rounded reference."""
+    """An operation. `half`: float16 and bfloat16 values are within an ulp or so of the rounded reference.
+
+    `wide`: of float16 and bfloat16 it gives float32.
+    """
 
     name: str
     f: Callable[..., Any]
@@ -25,6 +28,7 @@ class Op:
     autograd: Callable[..., Any] | None = None
     gradient: bool = True  # False: values only
     half: bool = True
+    wide: bool = False
 
     def __str__(self) -> str:
         return self.name

@@ -53,6 +53,7 @@ def _differences() -> list[Op]:
             [_apart((3, 5)), _apart((7,)), _apart(())],
             lambda x, y, v=value, r=reduction: _reduced(anp, v(anp, x, y), r),
             half=False,
+            wide=True,
         )
         for name, (f, value) in FORMULAS.items()
         for reduction in REDUCTIONS
@@ -100,6 +101,7 @@ def _logistics() -> list[Op]:
                     [sample],
                     lambda *xs, over=over: over(anp, *xs),
                     half=False,
+                    wide=True,
                 )
             )
     return ops
