@@ -6,6 +6,7 @@ The result of an elementwise call takes the place of an operand that nobody need
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,9 +39,13 @@ class Storage:
 
 @dataclass
 class Plan:
-    """calls: what is left to do, in order. nbytes: what the Program's own memory takes."""
+    """calls: what is left to do, in order. once: what is done before the first replay, and for all of them.
+
+    nbytes: what the Program's own memory takes.
+    """
 
     calls: list[Call]
+    once: list[Call]
     storages: dict[Value, Storage]
     nbytes: int
     unplanned: int  # bytes, if every Value had memory of its own
@@ -71,9 +76,15 @@ def plan(calls: list[Call], outputs: list[Any], level: str) -> Plan:
         storage.last = len(calls)
     unplanned = sum(storage.nbytes for storage in storages.values() if storage.kept is None)
     end = len(calls)
-    calls = _place_copies(calls, storages)
+    once = _constants(calls, kept)
+    for call in once:
+        storage = storages[call.args[0].value]
+        storage.first, storage.last = -1, end
+    calls = [call for call in _place_copies(calls, storages) if call not in once]
     _overwrite(calls, storages, end)
-    return Plan(calls, storages, _pack([s for s in dict.fromkeys(storages.values()) if s.kept is None]), unplanned)
+    return Plan(
+        calls, once, storages, _pack([s for s in dict.fromkeys(storages.values()) if s.kept is None]), unplanned
+    )
 
 
 def _values(call: Call) -> list[Value]:
@@ -90,6 +101,21 @@ def _needed(calls: list[Call], wanted: set[Value]) -> list[Call]:
             wanted.update(_values(call))
             left.append(call)
     return left[::-1]
+
+
+def _constants(calls: list[Call], kept: set[Value]) -> list[Call]:
+    """The calls that fill a Value with a number which nobody else changes."""
+    changes = Counter(a.value for call in calls for a in (*call.results, *call.writes) if isinstance(a, Slot))
+    return [
+        call
+        for call in calls
+        if call.name == "write"
+        and _is_whole(call.args[0])
+        and call.args[1] is Ellipsis
+        and isinstance(call.args[2], (bool, int, float))
+        and changes[call.args[0].value] == 1
+        and call.args[0].value not in kept
+    ]
 
 
 def _is_whole(slot: Any) -> bool:

@@ -30,6 +30,8 @@ class Program:
         self._memory: dict[Device, Any] = {}
         self._drawing: list[_Drawing] = []
         self._fill = [(self._array(slot), slot.value.device.backend.write) for slot in inputs]
+        for call in self.plan.once:
+            self._bound(call)()
         self._calls = [self._bound(call) for call in self.plan.calls]
         self._run = self._executor()
         self._outputs = [(self._array(ref), device) for ref, device in outputs]
