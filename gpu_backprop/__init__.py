@@ -80,6 +80,7 @@ from .core.errors import (
 )
 from .core.gradients import checkpoint, grad, gradcheck, hvp, jvp, primitive, value_and_grad, vjp
 from .core.precision import get_matmul_precision, set_matmul_precision, tune_matmul
+from .core.profiling import profile
 from .core.tape import enable_grad, is_grad_enabled, no_grad
 from .core.tensor import Tensor, tensor
 from .random import manual_seed

@@ -11,6 +11,7 @@ backend has nothing better for is the array module's function of that name.
 from __future__ import annotations
 
 import functools
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -102,6 +103,14 @@ class Backend(ABC):
     @abstractmethod
     def synchronize(self) -> None:
         """Wait for all work; errors of asynchronous work surface here."""
+
+    def mark(self) -> Any:
+        """A place in time, behind the work given so far."""
+        return time.perf_counter_ns()
+
+    def between(self, start: Any, stop: Any) -> float:
+        """Seconds from one mark to another, once the work is done."""
+        return (stop - start) * 1e-9
 
     @abstractmethod
     def info(self) -> dict[str, Any]:

@@ -102,6 +102,12 @@ class KernelBackend(Backend):
             return super().executor(calls, same)
         return GraphRun(self.machine, calls, self.expect_faults)
 
+    def mark(self) -> Any:
+        return self.machine.mark() if hasattr(self.machine, "mark") else super().mark()
+
+    def between(self, start: Any, stop: Any) -> float:
+        return self.machine.between(start, stop) if hasattr(self.machine, "between") else super().between(start, stop)
+
     def expect_faults(self) -> None:
         """Kernels are under way that may report a fault: somebody has to look."""
         self._fault_pending = True

@@ -63,6 +63,9 @@ def train(
         str | None, typer.Option(help="cpu, cuda, cuda:1, emulated.", show_default="cuda if usable")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use this many samples only.", show_default="all")] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Time every operation; print a table, write trace.json for Perfetto.")
+    ] = False,
     capture: Annotated[bool, typer.Option(help="Record the step once and replay it.")] = True,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/<time>")] = None,
     json: Json = False,
@@ -74,7 +77,7 @@ def train(
         training.Settings(
             data=data, hidden=hidden, activation=activation, dropout=dropout, norm=norm, optimizer=optimizer, lr=lr,
             schedule=schedule, batch_size=batch_size, epochs=epochs, seed=seed, precision=precision, device=device,
-            limit=limit, out=out, capture=capture,
+            limit=limit, out=out, capture=capture, profile=profile,
         ),
         json_line=json,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__, data, nn, random, train
-from ..core import devices
+from ..core import devices, profiling
 from ..core.errors import DataError
 from ..nn.serialization import save
 from ..train.progress import Bar, Lines, readable
@@ -41,6 +42,7 @@ class Settings:
     device: str | None = None
     limit: int | None = None
     capture: bool = True
+    profile: bool = False
     out: Path | None = None
 
 
@@ -71,19 +73,20 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
     if settings.precision != "float32":
         title += f" in {settings.precision}"
     output.line(f"{title}, {len(x_train)} samples to train on, {len(x_test)} to test on")
-    history = train.fit(
-        model,
-        loader,
-        loss="cross_entropy",
-        optimizer=optimizer,
-        schedule=settings.schedule,
-        epochs=settings.epochs,
-        validation=(x_test, y_test),
-        metrics=["accuracy"],
-        precision=settings.precision,
-        capture=settings.capture,
-        progress=Bar(output.console) if output.is_terminal else Lines(output.stream),
-    )
+    with profiling.profile() if settings.profile else nullcontext() as found:
+        history = train.fit(
+            model,
+            loader,
+            loss="cross_entropy",
+            optimizer=optimizer,
+            schedule=settings.schedule,
+            epochs=settings.epochs,
+            validation=(x_test, y_test),
+            metrics=["accuracy"],
+            precision=settings.precision,
+            capture=settings.capture,
+            progress=Bar(output.console) if output.is_terminal else Lines(output.stream),
+        )
     last = history.last()
     result = {
         "train_loss": last["loss"],
@@ -103,6 +106,9 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
         "versions": {"gpu_backprop": __version__, "numpy": np.__version__, "python": platform.python_version()},
     }
     write_json(folder / "metrics.json", {**result, "stopped": history.stopped, **about, "history": history.to_dict()})
+    if found is not None:
+        found.save(folder / "trace.json")
+        output.line(str(found))
     _report(output, result, history, last)
     output.result(result)
     return result

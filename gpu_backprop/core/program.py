@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import in_turn
-from .calls import Call, Slot, address_of, replaced, span_of
+from .calls import Call, Slot, address_of, replaced, span_of, untimed
 from .devices import Device
 from .errors import DeviceError
+from .modes import modes
 from .planning import ALIGNMENT, Plan, plan
 from .recording import Recorder
 from .tensor import Tensor
@@ -29,7 +30,7 @@ class Program:
         self._lock = threading.Lock()
         self._memory: dict[Device, Any] = {}
         self._drawing: list[_Drawing] = []
-        self._fill = [(self._array(slot), slot.value.device.backend.write) for slot in inputs]
+        self._fill = [(self._array(slot), untimed(slot.value.device.backend.write)) for slot in inputs]
         for call in self.plan.once:
             self._bound(call)()
         self._calls = [self._bound(call) for call in self.plan.calls]
@@ -129,7 +130,10 @@ class Program:
                 write(place, ..., array)
             for drawing in self._drawing:
                 drawing.move()
-            self._run()
+            if modes.profile is None:
+                self._run()
+            else:
+                modes.profile.replay(self, self.plan.calls, self._calls)
             outputs = [Tensor(device.functions["copy"](array), device) for array, device in self._outputs]
             for generator, blocks in self.generators:
                 generator.offset += blocks

@@ -24,7 +24,20 @@ import numpy as np
 from ..backends.base import Functions
 from ..ops.primitive import PRIMITIVES
 from . import devices
-from .calls import Call, Draw, Outside, Slot, Value, address_of, arrays_in, is_array, owner_of, replaced, span_of
+from .calls import (
+    Call,
+    Draw,
+    Outside,
+    Slot,
+    Value,
+    address_of,
+    arrays_in,
+    is_array,
+    owner_of,
+    replaced,
+    span_of,
+    untimed,
+)
 from .errors import CaptureError
 from .modes import modes
 from .tensor import Tensor
@@ -324,12 +337,13 @@ class _Functions(Functions):
 
     def _noting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         recorder, device = self._recorder, self._device
+        own = untimed(function)
 
         def run(*args: Any, **attrs: Any) -> Any:
             result = function(*args, **attrs)
             if recorder.listens:
                 result = _as_arrays(result, device)
-                recorder.ran(name, function, device, args, attrs, result)
+                recorder.ran(name, own, device, args, attrs, result)
             return result
 
         return run
@@ -368,7 +382,7 @@ class _Backend:
     def write(self, array: Any, index: Any, value: Any) -> None:
         self._backend.write(array, index, value)
         if self._recorder.listens:
-            self._recorder.ran("write", self._backend.write, self._device, (array, index, value), {}, None)
+            self._recorder.ran("write", untimed(self._backend.write), self._device, (array, index, value), {}, None)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         array = self._backend.empty(shape, dtype)

@@ -158,3 +158,12 @@ def test_train_on_an_npz(capsys):
     result = run_json(capsys, ["train", "--data", "t.npz", "--hidden", "16", "--batch-size", "8"])
     assert result["test_accuracy"] > 0.9
     assert metrics_of(result)["classes"] == [-2, 7]
+
+
+def test_profile_prints_a_table_and_writes_a_trace(capsys, tmp_path):
+    assert main(quick("--profile", "--out", str(tmp_path / "run"))) == 0
+    out = capsys.readouterr().out
+    assert "adam_update" in out
+    assert "GFLOP/s" in out
+    trace = json.loads((tmp_path / "run" / "trace.json").read_text())
+    assert any(event["name"] == "linear_relu" for event in trace["traceEvents"])
