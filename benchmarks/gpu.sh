@@ -75,7 +75,7 @@ if [ "$device" = cuda ]; then
     sanitized racecheck 40 float "${barriers[@]}"
     sanitized initcheck 30 float "${kernel_tests[@]}"
     step kernels 45 "$python" benchmarks/kernels.py --out "$work"
-    step mlp_step 55 "$python" benchmarks/mlp_step.py --device cuda --against torch,jax --rounds 9 --seconds 0.2 \
+    step mlp_step 55 "$python" benchmarks/mlp_step.py --device cuda --against "gpu_backprop eager,torch,jax" --rounds 9 --seconds 0.2 \
         --out "$work"
 else
     step compile 120 "$python" benchmarks/compile_all.py --arch none --only neural.cu
