@@ -168,21 +168,20 @@ def known() -> list[Device]:
 # layers --------------------------------------------------------------------------------------------------------------
 
 Dress = Callable[[Device, Tables], Tables]
-_layers: list[tuple[bool, Dress]] = []  # the innermost first
+_layers: list[list[Dress]] = []  # the innermost first
 _dressing = threading.Lock()
 
 
 @contextmanager
-def layer(dress: Dress, outermost: bool = False) -> Iterator[None]:
+def layer(dress: Dress) -> Iterator[None]:
     """Inside the block all devices hand out what `dress(device, tables)` makes of their tables.
 
-    Layers lie over each other as they came, those that are `outermost` over the others. Each goes with its own block,
-    in whatever order the blocks of several threads end; with the last one the tables are the backends' own again.
+    Layers lie over each other as they came. Each goes with its own block, in whatever order the blocks of several
+    threads end; with the last one the tables are the backends' own again.
     """
-    entry = outermost, dress
+    entry = [dress]  # one that can be told from all others
     with _dressing:
         _layers.append(entry)
-        _layers.sort(key=lambda e: e[0])
         _dress(*_known.values())
     try:
         yield
@@ -195,7 +194,7 @@ def layer(dress: Dress, outermost: bool = False) -> Iterator[None]:
 def _dress(*devices: Device) -> None:
     for device in devices:
         tables = device.plain
-        for _, dress in _layers:
+        for (dress,) in _layers:
             tables = dress(device, tables)
         device.functions, device.native, device.backend = tables
 

@@ -301,7 +301,7 @@ class Recorder:
     def at_work(self) -> Iterator[Recorder]:
         """This thread's calls are recorded inside."""
         watch = modes.watch
-        with devices.layer(self._dress, outermost=True):  # what others add is no part of what is recorded
+        with devices.layer(self._dress):
             try:
                 modes.recorder, modes.watch = self, self.saw
                 yield self
