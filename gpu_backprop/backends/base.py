@@ -104,6 +104,10 @@ class Backend(ABC):
     def synchronize(self) -> None:
         """Wait for all work; errors of asynchronous work surface here."""
 
+    def lane(self) -> int:
+        """What tells apart the queues in which work is done in order: streams of a GPU."""
+        return 0
+
     def mark(self) -> Any:
         """A place in time, behind the work given so far."""
         return time.perf_counter_ns()

@@ -102,6 +102,9 @@ class KernelBackend(Backend):
             return super().executor(calls, same)
         return GraphRun(self.machine, calls, self.expect_faults)
 
+    def lane(self) -> int:
+        return self.machine.stream()
+
     def mark(self) -> Any:
         return self.machine.mark() if hasattr(self.machine, "mark") else super().mark()
 

@@ -109,12 +109,16 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
     if found is not None:
         found.save(folder / "trace.json")
         output.line(str(found))
-    _report(output, result, history, last)
+        output.line()
+    written = "metrics.json, loss.png, model.safetensors" + ("" if found is None else ", trace.json")
+    _report(output, result, history, last, written)
     output.result(result)
     return result
 
 
-def _report(output: Output, result: dict[str, Any], history: train.History, last: dict[str, float]) -> None:
+def _report(
+    output: Output, result: dict[str, Any], history: train.History, last: dict[str, float], written: str
+) -> None:
     if history.stopped:
         output.line(f"stopped early: {history.stopped}")
     rate = sum(history["samples_per_second"][-5:]) / len(history["samples_per_second"][-5:])
@@ -131,7 +135,7 @@ def _report(output: Output, result: dict[str, Any], history: train.History, last
             *skipped,
             ("training time", f"{result['seconds']:.2f} s, {rate:,.0f} samples/s"),
             ("device", result["device"]),
-            ("written to", f"{result['run_dir']}: metrics.json, loss.png, model.safetensors"),
+            ("written to", f"{result['run_dir']}: {written}"),
         ],
     )
 

@@ -83,7 +83,7 @@ class Call:
 
     results: what `function` returns, in order; None for one that is a view of an operand.
     takes_out: the results can be written where `out=` says; else they are copied there.
-    writes: operands that it writes into.
+    writes: operands that it writes into. scope: the module that ran. backward: on the walk back along the tape.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Call:
     writes: tuple[Any, ...] = ()
     draw: Draw | None = None
     scope: str = ""
+    backward: bool = False
 
     @property
     def title(self) -> str:
@@ -155,6 +156,6 @@ def owner_of(array: Any) -> Any:
     return array
 
 
-def untimed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function without the stopwatch that a profile (profiling.py) may have put round it."""
-    return getattr(function, "untimed", function)
+def own_name(forward: Callable[..., Any]) -> str:
+    """What a primitive of the user's own is called."""
+    return f"{getattr(forward, '__name__', 'primitive')} (own)"

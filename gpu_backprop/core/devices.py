@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from ..backends.base import Backend, Functions
 from .errors import DeviceError
+
+
+class Tables(NamedTuple):
+    """What a Device hands out: its backend, and the backend's tables of functions."""
+
+    functions: Functions
+    native: Functions
+    backend: Backend
 
 
 class Device:
@@ -16,9 +25,11 @@ class Device:
 
     One object a name, so that devices compare by identity; equal to their names. As a context manager it is the
     default device of this thread inside the block.
+
+    plain: the backend's own tables. functions, native, backend: the same, or what layers (see `layer`) made of them.
     """
 
-    __slots__ = ("array_type", "backend", "functions", "name", "native")
+    __slots__ = ("array_type", "backend", "functions", "name", "native", "plain")
 
     name: str
     backend: Backend
@@ -28,9 +39,8 @@ class Device:
 
     def __init__(self, name: str, backend: Backend):
         self.name = name
-        self.backend = backend
-        self.functions = backend.functions
-        self.native = backend.native or backend.functions
+        self.plain = Tables(backend.functions, backend.native or backend.functions, backend)
+        self.functions, self.native, self.backend = self.plain
         self.array_type = backend.xp.ndarray
 
     def __repr__(self) -> str:
@@ -103,7 +113,10 @@ def device(spec: Any) -> Device:
         with _lock:
             found = _known.get(name)
             if found is None:
-                found = _known[name] = Device(name, _make_backend(name))
+                found = Device(name, _make_backend(name))
+                with _dressing:
+                    _known[name] = found
+                    _dress(found)
     return found
 
 
@@ -150,6 +163,40 @@ def devices() -> list[str]:
 def known() -> list[Device]:
     """The devices that were used."""
     return list(_known.values())
+
+
+# layers --------------------------------------------------------------------------------------------------------------
+
+Dress = Callable[[Device, Tables], Tables]
+_layers: list[list[Dress]] = []  # the innermost first
+_dressing = threading.Lock()
+
+
+@contextmanager
+def layer(dress: Dress) -> Iterator[None]:
+    """Inside the block all devices hand out what `dress(device, tables)` makes of their tables.
+
+    Layers lie over each other as they came. Each goes with its own block, in whatever order the blocks of several
+    threads end; with the last one the tables are the backends' own again.
+    """
+    entry = [dress]  # one that can be told from all others
+    with _dressing:
+        _layers.append(entry)
+        _dress(*_known.values())
+    try:
+        yield
+    finally:
+        with _dressing:
+            _layers[:] = [e for e in _layers if e is not entry]
+            _dress(*_known.values())
+
+
+def _dress(*devices: Device) -> None:
+    for device in devices:
+        tables = device.plain
+        for (dress,) in _layers:
+            tables = dress(device, tables)
+        device.functions, device.native, device.backend = tables
 
 
 def synchronize(spec: Any = None) -> None:

@@ -329,6 +329,7 @@ def primitive(
                 raise TypeError("the forward function returned its own input; return a copy")
         return result
 
+    run.__name__ = label  # for listings and profiles
     made = Primitive(label, " ".join(inputs), *rules, promotes="same" if len(inputs) > 1 else "", forward=run)
     made.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     return made

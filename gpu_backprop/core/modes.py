@@ -12,6 +12,7 @@ class _Modes(threading.local):
     scope = ""  # the module that is running, for pictures
     generator: Any = None  # of random numbers (random.py), made when first used
     watch: Callable[[str, Any, Sequence[Any], bool], None] | None = None  # sees every result (debug.py, recording.py)
+    backward = False  # on the walk back along the tape?
     profile: Any = None  # that is on (profiling.py)
     recorder: Any = None  # of the capture that is under way (recording.py)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import in_turn
-from .calls import Call, Slot, address_of, replaced, span_of, untimed
+from .calls import Call, Slot, address_of, replaced, span_of
 from .devices import Device
 from .errors import DeviceError
 from .modes import modes
@@ -30,7 +30,7 @@ class Program:
         self._lock = threading.Lock()
         self._memory: dict[Device, Any] = {}
         self._drawing: list[_Drawing] = []
-        self._fill = [(self._array(slot), untimed(slot.value.device.backend.write)) for slot in inputs]
+        self._fill = [(self._array(slot), slot.value.device) for slot in inputs]
         for call in self.plan.once:
             self._bound(call)()
         self._calls = [self._bound(call) for call in self.plan.calls]
@@ -126,8 +126,8 @@ class Program:
         with self._lock:
             for call in self.before:
                 call()
-            for (place, write), array in zip(self._fill, arrays):
-                write(place, ..., array)
+            for (place, device), array in zip(self._fill, arrays):
+                device.backend.write(place, ..., array)
             for drawing in self._drawing:
                 drawing.move()
             if modes.profile is None:

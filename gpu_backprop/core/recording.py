@@ -33,10 +33,10 @@ from .calls import (
     address_of,
     arrays_in,
     is_array,
+    own_name,
     owner_of,
     replaced,
     span_of,
-    untimed,
 )
 from .errors import CaptureError
 from .modes import modes
@@ -177,8 +177,9 @@ class Recorder:
         attrs = dict(attrs)
         out = attrs.pop("out", None)
         call = Call(
-            name, function, device, self._slots(args, device, name), self._slots(attrs, device, name), scope=modes.scope
-        )
+            name, function, device, self._slots(args, device, name), self._slots(attrs, device, name),
+            scope=modes.scope, backward=modes.backward,
+        )  # fmt: skip
         if name in _DRAWING:
             self._mark_draw(call)
         if name.endswith("_update") or name == "write":
@@ -299,19 +300,19 @@ class Recorder:
     @contextmanager
     def at_work(self) -> Iterator[Recorder]:
         """This thread's calls are recorded inside."""
-        kept = [(d, d.functions, d.native, d.backend) for d in devices.known()]
         watch = modes.watch
-        try:
-            modes.recorder, modes.watch = self, self.saw
-            for device, functions, native, backend in kept:
-                device.functions = _Functions(self, device, functions)
-                device.native = device.functions if native is functions else _Functions(self, device, native)
-                device.backend = _Backend(self, device, backend)  # type: ignore[assignment]
-            yield self
-        finally:
-            modes.recorder, modes.watch = None, watch
-            for device, functions, native, backend in kept:
-                device.functions, device.native, device.backend = functions, native, backend
+        with devices.layer(self._dress):
+            try:
+                modes.recorder, modes.watch = self, self.saw
+                yield self
+            finally:
+                modes.recorder, modes.watch = None, watch
+
+    def _dress(self, device: devices.Device, below: devices.Tables) -> devices.Tables:
+        plain = device.plain
+        functions = _Functions(self, device, below.functions, plain.functions)
+        native = functions if below.native is below.functions else _Functions(self, device, below.native, plain.native)
+        return devices.Tables(functions, native, _Backend(self, device, below.backend))  # type: ignore[arg-type]
 
 
 _DRAWING = frozenset(
@@ -328,22 +329,21 @@ def _line_of_the_user() -> str:
 
 
 class _Functions(Functions):
-    """A device's functions, each call noted."""
+    """A device's functions, each call noted: those `below` are called, the `plain` ones are what a replay calls."""
 
-    def __init__(self, recorder: Recorder, device: devices.Device, functions: Functions):
-        super().__init__(lambda name: self._noting(name, functions[name]))
+    def __init__(self, recorder: Recorder, device: devices.Device, below: Functions, plain: Functions):
+        super().__init__(lambda name: self._noting(name, below[name], plain[name]))
         self._recorder = recorder
         self._device = device
 
-    def _noting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _noting(self, name: str, function: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
         recorder, device = self._recorder, self._device
-        own = untimed(function)
 
         def run(*args: Any, **attrs: Any) -> Any:
             result = function(*args, **attrs)
             if recorder.listens:
                 result = _as_arrays(result, device)
-                recorder.ran(name, own, device, args, attrs, result)
+                recorder.ran(name, plain, device, args, attrs, result)
             return result
 
         return run
@@ -371,10 +371,10 @@ class _Backend:
         result = self._backend.run(forward, arrays, attrs)
         if self._recorder.listens:
             result = _as_arrays(result, self._device)
-            name = f"{getattr(forward, '__name__', 'primitive')} (own)"
+            name, plain = own_name(forward), self._device.plain.backend
 
             def function(*args: Any, **attrs: Any) -> Any:
-                return self._backend.run(forward, args, attrs)
+                return plain.run(forward, args, attrs)
 
             self._recorder.ran(name, function, self._device, arrays, attrs, result)
         return result
@@ -382,7 +382,7 @@ class _Backend:
     def write(self, array: Any, index: Any, value: Any) -> None:
         self._backend.write(array, index, value)
         if self._recorder.listens:
-            self._recorder.ran("write", untimed(self._backend.write), self._device, (array, index, value), {}, None)
+            self._recorder.ran("write", self._device.plain.backend.write, self._device, (array, index, value), {}, None)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         array = self._backend.empty(shape, dtype)

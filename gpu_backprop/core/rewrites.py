@@ -252,7 +252,8 @@ def _array(ref: Any) -> bool:
 def _function(call: Call, name: str) -> Callable[..., Any]:
     """The device's function of another name, of the table that the call's own is from."""
     half = call.results[0] is not None and call.results[0].dtype.itemsize == 2
-    return (call.device.functions if half else call.device.native)[name]
+    plain = call.device.plain  # not what a profile may have put in its place
+    return (plain.functions if half else plain.native)[name]
 
 
 REWRITES = (

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..backends.base import Functions
 from . import agreement
-from .devices import Device, device
+from .devices import Device, Tables, device, layer
 
 REPEATS = 5  # of which the median time counts
 BUDGET = 1.0  # seconds that the repeats of one operation may take on a device
@@ -61,12 +61,9 @@ def shadow(first: Device, others: Sequence[Device]) -> Iterator[list[Operation]]
     the user's own, in no device's table, and not done again.
     """
     operations: list[Operation] = []
-    tables = first.functions, first.native
     watching = True
 
-    def watched(kind: str) -> Functions:
-        table: Functions = getattr(first, kind)
-
+    def watched(kind: str, table: Functions) -> Functions:
         def make(name: str) -> Callable[..., Any]:
             function = table[name]
 
@@ -87,11 +84,15 @@ def shadow(first: Device, others: Sequence[Device]) -> Iterator[list[Operation]]
 
         return Functions(make)
 
-    first.functions, first.native = watched("functions"), watched("native")
+    def dress(place: Device, below: Tables) -> Tables:
+        if place is not first:
+            return below
+        return below._replace(functions=watched("functions", below.functions), native=watched("native", below.native))
+
     try:
-        yield operations
+        with layer(dress):
+            yield operations
     finally:
-        first.functions, first.native = tables
         watching = False
 
 

@@ -341,8 +341,9 @@ def walk(
     heap: list[tuple[int, Node]] = []
     late: dict[Tensor, Tensor] = {}
     in_place = wanted is None and not create_graph
-    before = modes.grad, modes.watch
-    modes.grad = create_graph
+    before = modes.grad, modes.watch, modes.scope, modes.backward
+    modes.grad, modes.backward = create_graph, True
+    tells_scope = modes.recorder is not None or modes.profile is not None
     watch = None
     if modes.recorder is None:  # which sees everything
         watch, modes.watch = modes.watch, None  # a gradient is judged whole, not by the operations of its rule
@@ -368,6 +369,8 @@ def walk(
                 deliver(output.node or output, gradient)
         while heap:
             node = heappop(heap)[1]
+            if tells_scope:
+                modes.scope = node.scope
             g = pending.pop(node)
             if node.hooks is not None or node.retained is not None or observe is not None:
                 g = _show(node, g, wanted is None, create_graph, observe)
@@ -431,7 +434,7 @@ def walk(
                 gradient = _hooked(hook, gradient)
             leaf._accumulate_grad(gradient, create_graph)
     finally:
-        modes.grad, modes.watch = before
+        modes.grad, modes.watch, modes.scope, modes.backward = before
     return [] if targets is None else [found.get(t.node or t) for t in targets]
 
 

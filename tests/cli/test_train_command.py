@@ -160,10 +160,23 @@ def test_train_on_an_npz(capsys):
     assert metrics_of(result)["classes"] == [-2, 7]
 
 
-def test_profile_prints_a_table_and_writes_a_trace(capsys, tmp_path):
-    assert main(quick("--profile", "--out", str(tmp_path / "run"))) == 0
-    out = capsys.readouterr().out
-    assert "adam_update" in out
-    assert "GFLOP/s" in out
-    trace = json.loads((tmp_path / "run" / "trace.json").read_text())
-    assert any(event["name"] == "linear_relu" for event in trace["traceEvents"])
+@pytest.mark.parametrize("more", [(), ("--no-capture",), ("--json",)])
+def test_profile_prints_a_table_and_writes_a_trace(capsys, tmp_path, more):
+    assert main(quick("--profile", "--out", "run", *more)) == 0
+    out, err = capsys.readouterr()
+    if "--json" in more:
+        assert list(json.loads(out)) == KEYS
+        out = err
+    lines = out.splitlines()
+    assert any(line.split()[:2] == ["adam_update", "4"] for line in lines)  # 2 epochs of 2 steps
+    assert any(line.split()[:3] == ["operation", "calls", "ms"] for line in lines)
+    assert any("ms inside gb.profile()" in line for line in lines)
+    assert any(line.endswith("run: metrics.json, loss.png, model.safetensors, trace.json") for line in lines)
+    events = json.loads((tmp_path / "run" / "trace.json").read_text())["traceEvents"]
+    assert sum(event["name"] == "adam_update" for event in events) == 4
+
+
+def test_without_profile_there_is_no_trace(capsys, tmp_path):
+    assert main(quick("--out", "run")) == 0
+    assert "gb.profile" not in capsys.readouterr().out
+    assert not (tmp_path / "run" / "trace.json").exists()

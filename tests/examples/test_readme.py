@@ -29,7 +29,7 @@ def test_every_block_runs(device, tmp_path, monkeypatch, capsys) -> None:
     assert "[ 3., 12., 27.]" in printed  # the gradient of the kernel of one's own
     accuracy = float(re.search(r"^0 \S+ (\S+)$", printed, re.MULTILINE)[1])  # type: ignore[index]
     assert accuracy > 0.8
-    assert {p.name for p in tmp_path.iterdir()} == {"loss.png", "model.safetensors"}
+    assert {p.name for p in tmp_path.iterdir()} == {"loss.png", "model.safetensors", "trace.json"}
 
 
 def test_the_short_examples_are_short() -> None:
