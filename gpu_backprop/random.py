@@ -27,12 +27,15 @@ class Generator:
     """A stream of random words with a place in it. Not shared between threads."""
 
     def __init__(self, seed: int | None = None):
-        self.seed(int.from_bytes(os.urandom(8), "little") if seed is None else seed)
+        self._begin(int.from_bytes(os.urandom(8), "little") if seed is None else seed)
 
     def seed(self, seed: int) -> None:
         """Start the stream of `numpy.random.Philox(seed)` from its beginning."""
         if modes.recorder is not None:
             modes.recorder.refuse("manual_seed: a captured function would draw the same at every call; seed it outside")
+        self._begin(seed)
+
+    def _begin(self, seed: int) -> None:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise DataError(f"manual_seed: {seed!r} is not a seed; use an integer of at least 0")
         key = np.random.Philox(int(seed)).state["state"]["key"]
@@ -45,6 +48,8 @@ class Generator:
 
     def set_state(self, state: tuple[tuple[int, int], int]) -> None:
         """Go to a place that `get_state` returned."""
+        if modes.recorder is not None:
+            modes.recorder.goes_to(self, ((int(state[0][0]), int(state[0][1])), int(state[1])))
         self.key, self.offset = (int(state[0][0]), int(state[0][1])), int(state[1])
 
     def reserve(self, n: int) -> tuple[tuple[int, int], int]:

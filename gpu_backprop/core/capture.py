@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import devices, dtypes, precision, tree
-from .errors import CaptureError
+from .errors import CaptureError, DeviceError
 from .modes import modes
 from .tensor import Tensor
 
@@ -69,7 +69,20 @@ class Captured:
                 return form(program.replay([t.array for t in leaves]))
         if key in self.eager:
             return self.function(*args, **kwargs)
+        if modes.grad and any(t.requires_grad for t in leaves):
+            reason = (
+                f"an argument of {_name(self.function)} requires grad, and no gradient flows through a captured "
+                "function; capture the function that computes the gradient too, or give the argument detached"
+            )
+            if self.strict:
+                raise CaptureError(f"capture: {reason}")
+            self._goes_eagerly(key, reason)
+            return self.function(*args, **kwargs)
         return self._record(key, args, kwargs, leaves)
+
+    def _goes_eagerly(self, key: Any, reason: str) -> None:
+        self.eager[key] = reason
+        warnings.warn(f"capture: {_name(self.function)} runs eagerly: {reason}", stacklevel=4)
 
     def _signature(self, args: Any, kwargs: Any, leaves: list[Tensor]) -> Any:
         parts: list[Any] = [
@@ -111,11 +124,16 @@ class Captured:
             if not recorder.stopped:
                 recorder.settle()
             if recorder.stopped:
-                self.eager[key] = recorder.stopped
-                warnings.warn(f"capture: {_name(self.function)} runs eagerly: {recorder.stopped}", stacklevel=3)
+                self._goes_eagerly(key, recorder.stopped)
                 return form(values) if eager is None else eager
             refs = [(ref.array() if isinstance(ref, Outside) else ref, device) for ref, device in refs]
-            program = Program(recorder, slots, refs, self.rewrite)
+            try:
+                program = Program(recorder, slots, refs, self.rewrite)
+            except DeviceError as error:
+                if self.strict:
+                    raise
+                self._goes_eagerly(key, str(error))
+                return form(values)
         with self._lock:
             self._programs.setdefault(key, []).append((program, form))
             self._programs.move_to_end(key)
@@ -184,7 +202,7 @@ def _describe(part: Any, leaves: list[Tensor], function: Any, name: Any) -> Any:
             f"capture: argument {name} of {_name(function)} is a {type(part).__name__}, which cannot be told from "
             "another; give Tensors, numbers, strings, or lists, tuples and dicts of them"
         ) from None
-    return type(part), part
+    return type(part), repr(part) if isinstance(part, float) else part  # -0.0 is not 0.0
 
 
 def _fresh(t: Tensor) -> Tensor:

@@ -56,9 +56,13 @@ class Plan:
         return [s for s in dict.fromkeys(self.storages.values()) if s.kept is None]
 
 
-def plan(calls: list[Call], outputs: list[Any], level: str) -> Plan:
-    """Rewrite recorded calls and lay out their memory; `outputs` are the Slots that are read after the last."""
-    kept = {value for call in calls for value in _values(call) if value.position < 0 and value.owner() is not None}
+def plan(calls: list[Call], inputs: list[Slot], outputs: list[Any], level: str) -> Plan:
+    """Rewrite recorded calls and lay out their memory.
+
+    inputs: the arguments; one that somebody kept is filled where it is. outputs: the Slots that are read in the end.
+    """
+    known = [*(slot.value for slot in inputs), *(value for call in calls for value in _values(call))]
+    kept = {value for value in known if value.owner() is not None}
     results = {slot.value for slot in outputs if isinstance(slot, Slot)}
     calls = rewrite(_needed(calls, kept | results), outputs, level)
     storages: dict[Value, Storage] = {}
@@ -69,8 +73,8 @@ def plan(calls: list[Call], outputs: list[Any], level: str) -> Plan:
                 first = number if value.position < 0 else -1
                 storage = storages[value] = Storage(value.nbytes, first, number, values=[value])
             storage.last = number
-    for value in kept & storages.keys():
-        storages[value].kept = value.owner()
+    for value in kept:
+        storages.setdefault(value, Storage(value.nbytes, -1, -1, values=[value])).kept = value.owner()
     for value in results:
         storage = storages.setdefault(value, Storage(value.nbytes, -1, len(calls), values=[value]))
         storage.last = len(calls)

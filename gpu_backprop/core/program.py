@@ -26,7 +26,7 @@ class Program:
     """
 
     def __init__(self, recorder: Recorder, inputs: list[Slot], outputs: list[tuple[Any, Device]], level: str):
-        self.plan: Plan = plan(recorder.calls, [ref for ref, _ in outputs], level)
+        self.plan: Plan = plan(recorder.calls, inputs, [ref for ref, _ in outputs], level)
         self._lock = threading.Lock()
         self._memory: dict[Device, Any] = {}
         self._drawing: list[_Drawing] = []
@@ -91,7 +91,10 @@ class Program:
         leaves = {key: leaf() for key, leaf in recorder.leaves.items() if leaf() is not None}
         self.entry = [(leaf, recorder.entry[key]) for key, leaf in leaves.items() if key in recorder.entry]
         self.exit = [(leaf, leaf._grad) for leaf in leaves.values()]
-        self.outside = [(t, t().array) for t in recorder.outside.values() if t() is not None]
+        alive = [(t, t()) for t in recorder.outside.values() if t() is not None]
+        self.outside = [(reference, t.array, t.requires_grad) for reference, t in alive]
+        self.flats = [(flat, flat.generation) for flat in recorder.flats]
+        self.optimizers = recorder.optimizers
         self.modules = list(recorder.modules.values())
         self.generators = [(g, g.offset - start) for g, start in recorder.generators.values()]
         self.before, self.after = recorder.before, recorder.after
@@ -107,9 +110,15 @@ class Program:
     def fits(self) -> bool:
         """Is everything outside as it was when this was recorded?"""
         # loops, not all() over generators, which would take three times as long
-        for reference, array in self.outside:
+        for reference, array, requires_grad in self.outside:
             tensor = reference()
-            if tensor is None or tensor.array is not array:
+            if tensor is None or tensor.array is not array or tensor.requires_grad is not requires_grad:
+                return False
+        for flat, generation in self.flats:
+            if flat.generation != generation:
+                return False
+        for optimizer in self.optimizers:
+            if optimizer._clip is not None:
                 return False
         for module, training in self.modules:
             if module.training is not training:

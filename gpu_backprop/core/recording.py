@@ -68,6 +68,8 @@ class Recorder:
     generators: dict[int, tuple[Any, int]] = field(default_factory=dict)  # drawn from, and the place before
     before: list[Callable[[], Any]] = field(default_factory=list)
     after: list[Callable[[], Any]] = field(default_factory=list)
+    flats: list[Any] = field(default_factory=list)  # of the optimisers that stepped (optim/flat.py)
+    optimizers: list[Any] = field(default_factory=list)  # that stepped or clipped
     stopped: str = ""  # why nothing more is recorded
 
     def __post_init__(self) -> None:
@@ -111,6 +113,33 @@ class Recorder:
             and bool(grad.array.flags.c_contiguous)
             and bool(getattr(grad.array.flags, "writeable", True))
         )
+
+    def steps(self, flat: Any) -> None:
+        """A flat buffer's parameters are updated, by launches that hold until its `generation` changes."""
+        again = flat in self.flats
+        if not again:
+            self.flats.append(flat)
+        if flat.master is not None:
+            cells = [p._version_cell for p in flat.params]
+            if flat.seen != [cell[0] for cell in cells] if again else any(id(cell) in self.cells for cell in cells):
+                self.refuse(_MASTER)
+
+    def clips(self, optimizer: Any) -> None:
+        """An optimiser clips, or takes back a clipping."""
+        if optimizer not in self.optimizers:
+            self.optimizers.append(optimizer)
+            if optimizer._clip is not None:
+                self.refuse(
+                    "clip_grad_norm was called outside of the captured function for a step inside, and a replay would "
+                    "not take it back; clip inside, beside the step"
+                )
+
+    def goes_to(self, generator: Any, place: Any) -> None:
+        """A generator goes to another place: back to where it was in this call, or it is refused."""
+        key, offset = place
+        start = self.generators.get(id(generator), (generator, generator.offset))[1]
+        if key != generator.key or offset < start:
+            self.refuse("set_state: a captured function would draw the same at every call; set the state outside")
 
     def bumped(self, cell: list[int]) -> None:
         self.cells[id(cell)] = cell
@@ -172,7 +201,7 @@ class Recorder:
         self, name: str, function: Callable[..., Any], device: devices.Device, args: Any, attrs: Any, result: Any
     ) -> None:
         """A call is over."""
-        if name.startswith("getitem") and any(is_array(a) and a.dtype.kind == "b" for a in args):
+        if name.startswith("getitem") and any(is_array(a) and a.dtype.kind == "b" for a in args[1:]):
             return self.needs_value("indexing by a mask, whose result has as many rows as the mask has True values,")
         attrs = dict(attrs)
         out = attrs.pop("out", None)
@@ -282,6 +311,9 @@ class Recorder:
 
         A replay would read what eager code would not.
         """
+        for flat in self.flats:
+            if flat.master is not None and flat.seen != [p._version_cell[0] for p in flat.params]:
+                return self.refuse(_MASTER)
         gone = self._gone + [name for owner, name in self._foreign.values() if owner() is None]
         if gone:
             return self.refuse(
@@ -315,6 +347,10 @@ class Recorder:
         return devices.Tables(functions, native, _Backend(self, device, below.backend))  # type: ignore[arg-type]
 
 
+_MASTER = (
+    "a 16-bit parameter that has a float32 master copy is written inside the captured function, and the master would "
+    "not hear of it at a replay; write it between the calls"
+)
 _DRAWING = frozenset(
     ("dropout", "random_words", "random_uniform", "random_normal", "random_integers", "random_permutation")
 )

@@ -179,6 +179,8 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward` left here; None until written. A non-leaf keeps one after `retain_grad()`."""
+        if modes.recorder is not None:
+            modes.recorder.consults(self)
         gradient = self._grad
         return gradient.lend() if isinstance(gradient, GradBuffer) else gradient
 
@@ -635,7 +637,7 @@ class GradBuffer(Tensor):
         """Part from what was lent out; called before a new gradient is written."""
         known = None if self.lent is None else self.lent()
         if known is not None:
-            known.array = known.array.copy()
+            known.array = self.device.functions["copy"](known.array)
             known._version_cell = [known.version]
             self._version_cell = None
         self.lent = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core import dtypes, tape
 from ..core.errors import DataError
+from ..core.modes import modes
 from ..core.tensor import Tensor, filled, tensor
 from ..ops import elementwise as ew
 from ..ops import reduction
@@ -78,6 +79,8 @@ def gradient_pieces(params: list[Any]) -> list[Tensor]:
     runs: dict[int, list[FlatGrad]] = {}
     pieces: list[Tensor] = []
     for p in params:
+        if modes.recorder is not None:
+            modes.recorder.consults(p)
         grad = p._grad
         if grad is None:
             continue

@@ -66,6 +66,7 @@ class Flat:
         # Parameters with one number here have been in the same updates since the beginning, so their step counts are
         # equal on the device too, skipped steps included.
         self.histories = [0] * len(params)
+        self.generation = 0  # changes when launches do: other histories, state or switches
         self.make_launch: Callable[..., Launch]
         self._runs: dict[tuple[int, int], Launch] = {}
         self.whole: Launch | None = None  # the launch for all parameters, while their histories are equal
@@ -103,6 +104,7 @@ class Flat:
 
     def forget(self) -> None:
         """Make the launches anew: histories or state changed."""
+        self.generation += 1
         self._runs = {}
         last = len(self.params) - 1
         self.whole = self._run(0, last) if self.histories.count(self.histories[0]) == last + 1 else None
@@ -127,6 +129,8 @@ class Flat:
 
     def step(self) -> None:
         """Update the parameters that have a gradient."""
+        if modes.recorder is not None:
+            modes.recorder.steps(self)
         if self.master is None:
             return self._step()
         if modes.recorder is None:
@@ -174,11 +178,11 @@ class Flat:
         """The general case: gradients that are missing or lie elsewhere, step counts that differ."""
         moving = []
         for i, (p, _, buffer) in enumerate(self.members):
+            if modes.recorder is not None:
+                modes.recorder.consults(p)
             if p._grad is None:
                 continue
             moving.append(i)
-            if modes.recorder is not None:
-                modes.recorder.consults(p)
             if p._grad is not buffer:
                 p.device.backend.write(buffer.array, ..., p._grad.array)
                 buffer._bump_version()
@@ -212,6 +216,7 @@ class Flat:
                 self.histories[i] = fresh[old]
         if fresh:
             self.whole = None
+            self.generation += 1
 
     # state of single parameters --------------------------------------------------------------------------------------
 

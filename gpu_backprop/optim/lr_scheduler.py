@@ -10,7 +10,15 @@ import math
 from typing import Any
 
 from ..core.errors import CheckpointError, DataError, DTypeError
+from ..core.modes import modes
 from .optimizer import Optimizer
+
+
+def refuse_in_capture(scheduler: Any) -> None:
+    """A captured function would count one step, once, however often it is called."""
+    if modes.recorder is not None:
+        name = type(scheduler).__name__
+        modes.recorder.refuse(f"{name}.step() inside a captured function counts once; call it outside, after the step")
 
 
 class _Scheduler:
@@ -54,6 +62,7 @@ class LRScheduler(_Scheduler):
 
     def step(self) -> None:
         """Count one step (or epoch) and set the learning rates."""
+        refuse_in_capture(self)
         self.last_epoch += 1
         self._apply()
 
@@ -294,6 +303,7 @@ class ReduceLROnPlateau(_Scheduler):
 
     def step(self, metrics: Any) -> None:
         """Look at the metric of one more step (or epoch)."""
+        refuse_in_capture(self)
         value = float(metrics)
         self.last_epoch += 1
         if self.is_better(value):

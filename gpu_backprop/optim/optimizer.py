@@ -292,6 +292,8 @@ class Optimizer:
 
     def _unclip(self) -> None:
         """Put back the scale and the skip that clipping changed for one step."""
+        if modes.recorder is not None:
+            modes.recorder.clips(self)
         if self._clip is not None:
             for device, hyper, held in self._clip.kept:
                 device.backend.write(hyper, slice(GRAD_SCALE, SKIP + 1), held.array)
@@ -301,6 +303,8 @@ class Optimizer:
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters that have a gradient. `closure`, if given, computes the loss, which is returned."""
+        if modes.recorder is not None:
+            modes.recorder.clips(self)
         loss = None
         if closure is not None:
             with tape.enable_grad():
@@ -326,6 +330,9 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients (or, with `set_to_none=False`, make them zero)."""
         self._unclip()
+        if modes.recorder is not None and not set_to_none:
+            for p in self._params:
+                modes.recorder.consults(p)
         if set_to_none:
             for p in self._params:
                 p._grad = None

@@ -44,7 +44,7 @@ def fit(
     schedule: Any = None,
     precision: str | None = None,
     max_norm: float | None = None,
-    capture: bool = True,
+    capture: bool = False,
 ) -> History:
     """Train `model` and return what happened, step by step and epoch by epoch.
 
@@ -70,8 +70,9 @@ def fit(
         a step whose gradients are not finite is skipped, and if its loss is not finite it is left out of the epoch's
         averages; the columns "skipped" and "loss_scale" tell of it, and 100 skipped steps in a row raise DataError.
     max_norm: clip the gradients of a step so that their norm, as one vector, is at most this.
-    capture: record the step and replay it (`gb.capture`), which gives the same bits sooner; a step that needs a value
-        in Python runs eagerly, with one warning.
+    capture: record the step and replay it (`gb.capture`): the same bits sooner, where model, loss and metrics do the
+        same operations at every step (docs/capture.md); a step that needs a value in Python runs eagerly, with one
+        warning. Python's own randomness and counters would stand still, so it is off unless asked for.
 
     Losses and metrics see 16-bit predictions as float32. The loop never waits for the device inside an epoch. A loss
     that is not finite ends the training.

@@ -442,7 +442,7 @@ def test_fit_goes_on_eagerly_with_one_warning():
     with pytest.warns(UserWarning, match=r"runs eagerly: .*test_fit.py") as warned:
         gb.train.fit(
             gb.nn.Linear(2, 1), (np.ones((8, 2), np.float32), np.ones((8, 1), np.float32)), loss=loss,
-            optimizer="sgd", lr=0.1, epochs=3, batch_size=4, progress=False,
+            optimizer="sgd", lr=0.1, epochs=3, batch_size=4, progress=False, capture=True,
         )  # fmt: skip
     assert len(warned) == 1
     assert len(calls) == 6
