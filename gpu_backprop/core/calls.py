@@ -15,6 +15,8 @@ import numpy as np
 
 from .devices import Device
 
+OWN = " (own)"  # ends the names of primitives of the user's own
+
 
 @dataclass(eq=False)
 class Value:
@@ -103,6 +105,11 @@ class Call:
         """Its name, and what a chain is made of."""
         return " > ".join(name for name, *_ in self.attrs["chain"].steps) if self.name == "chain" else self.name
 
+    @property
+    def is_own(self) -> bool:
+        """Is it a primitive of the user's own, which may do more than give its result?"""
+        return self.name.endswith(OWN)
+
     def arrays(self) -> Iterator[Any]:
         """Every Slot and every array outside that it touches."""
         for part in (self.args, self.attrs, self.results):
@@ -158,4 +165,4 @@ def owner_of(array: Any) -> Any:
 
 def own_name(forward: Callable[..., Any]) -> str:
     """What a primitive of the user's own is called."""
-    return f"{getattr(forward, '__name__', 'primitive')} (own)"
+    return f"{getattr(forward, '__name__', 'primitive')}{OWN}"

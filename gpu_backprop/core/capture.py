@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
+import types
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +39,8 @@ class Captured:
         self._programs: OrderedDict[Any, list[tuple[Program, Any]]] = OrderedDict()
         self.eager: dict[Any, str] = {}
         self._last: Program | None = None
+        self._recorded = 0
+        self._warned: set[str] = set()
         self._lock = threading.Lock()
         functools.update_wrapper(self, function, updated=())
 
@@ -63,9 +67,8 @@ class Captured:
         key = self._signature(args, kwargs, leaves)
         for program, form in self._programs.get(key, ()):
             if program.fits():
-                self._last = program
-                if len(self._programs) > 1:
-                    self._programs.move_to_end(key)
+                if program is not self._last:
+                    self._use(key, program)
                 return form(program.replay([t.array for t in leaves]))
         if key in self.eager:
             return self.function(*args, **kwargs)
@@ -79,6 +82,19 @@ class Captured:
             self._goes_eagerly(key, reason)
             return self.function(*args, **kwargs)
         return self._record(key, args, kwargs, leaves)
+
+    def _use(self, key: Any, program: Program) -> None:
+        """Note that a Program was used last."""
+        with self._lock:
+            if key in self._programs:  # another thread may have let it go
+                self._programs[key].sort(key=lambda pair: pair[0] is program)
+                self._programs.move_to_end(key)
+            self._last = program
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(f"capture: {_name(self.function)} {message}", stacklevel=5)
 
     def _goes_eagerly(self, key: Any, reason: str) -> None:
         self.eager[key] = reason
@@ -116,7 +132,14 @@ class Captured:
                         "first caller would see; return gb.grad(...) of it, or give it detached"
                     )
                     leaves[i]._grad = stem._grad
+            if isinstance(result, Iterator):
+                recorder.refuse(f"{_name(self.function)} returns an iterator, which runs later; return its values")
             outputs, form = tree.flatten(result)
+            if any(t.node is not None and t.node.saved is not None for t in outputs):
+                self._warn_once(
+                    "returns Tensors off the tape, so no gradient flows through it; call it inside gb.no_grad(), or "
+                    "capture the function that calls backward too"
+                )
             refs = [(recorder.slot(t.array, t.device, "return"), t.device) for t in outputs]
             values = [Tensor(t.device.functions["copy"](t.array), t.device) for t in outputs]
             eager = result if recorder.stopped else None
@@ -135,6 +158,10 @@ class Captured:
                 self._goes_eagerly(key, str(error))
                 return form(values)
         with self._lock:
+            for known in list(self._programs):
+                self._programs[known] = [pair for pair in self._programs[known] if not pair[0].is_gone()]
+                if not self._programs[known]:
+                    del self._programs[known]
             self._programs.setdefault(key, []).append((program, form))
             self._programs.move_to_end(key)
             while len(self.programs) > self.max_programs:
@@ -142,8 +169,20 @@ class Captured:
                 self._programs[oldest].pop(0)
                 if not self._programs[oldest]:
                     del self._programs[oldest]
-        self._last = program
+            self._last = program
+            self._recorded += 1
+        if self._recorded == 3 * self.max_programs:
+            self._warn_once(
+                f"was recorded {self._recorded} times, which costs more than it saves; give it arguments of fewer "
+                "shapes and values (numbers as Tensors), or raise max_programs"
+            )
         return form(values)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Captured:
+        return Captured(copy.deepcopy(self.function, memo), self.max_programs, self.strict, self.rewrite)
 
     def __repr__(self) -> str:
         return f"<captured {_name(self.function)}, {len(self.programs)} programs>"

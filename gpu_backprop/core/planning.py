@@ -101,7 +101,7 @@ def _needed(calls: list[Call], wanted: set[Value]) -> list[Call]:
     left = []
     for call in reversed(calls):
         touched = [*call.results, *call.writes]
-        if any(a.value in wanted if isinstance(a, Slot) else a is not None for a in touched):
+        if call.is_own or any(a.value in wanted if isinstance(a, Slot) else a is not None for a in touched):
             wanted.update(_values(call))
             left.append(call)
     return left[::-1]
@@ -109,7 +109,12 @@ def _needed(calls: list[Call], wanted: set[Value]) -> list[Call]:
 
 def _constants(calls: list[Call], kept: set[Value]) -> list[Call]:
     """The calls that fill a Value with a number which nobody else changes."""
-    changes = Counter(a.value for call in calls for a in (*call.results, *call.writes) if isinstance(a, Slot))
+    changes = Counter(
+        a.value
+        for call in calls
+        for a in (call.arrays() if call.is_own else (*call.results, *call.writes))
+        if isinstance(a, Slot)
+    )
     return [
         call
         for call in calls

@@ -107,6 +107,12 @@ class Program:
                 cells[id(tensor._version_cell)] = tensor._version_cell
         self.cells = list(cells.values())
 
+    def is_gone(self) -> bool:
+        """Can it never fit again?"""
+        return any(flat.generation != generation for flat, generation in self.flats) or any(
+            (tensor := reference()) is None or tensor.array is not array for reference, array, _ in self.outside
+        )
+
     def fits(self) -> bool:
         """Is everything outside as it was when this was recorded?"""
         # loops, not all() over generators, which would take three times as long
@@ -139,15 +145,17 @@ class Program:
                 device.backend.write(place, ..., array)
             for drawing in self._drawing:
                 drawing.move()
-            if modes.profile is None:
-                self._run()
-            else:
-                modes.profile.replay(self, self.plan.calls, self._calls)
+            try:
+                if modes.profile is None:
+                    self._run()
+                else:
+                    modes.profile.replay(self, self.plan.calls, self._calls)
+            finally:  # whatever came of it, numbers were drawn and memory was written
+                for generator, blocks in self.generators:
+                    generator.offset += blocks
+                for cell in self.cells:
+                    cell[0] += 1
             outputs = [Tensor(device.functions["copy"](array), device) for array, device in self._outputs]
-            for generator, blocks in self.generators:
-                generator.offset += blocks
-            for cell in self.cells:
-                cell[0] += 1
             for leaf, grad in self.exit:
                 leaf._grad = grad
             for call in self.after:

@@ -85,9 +85,14 @@ class Recorder:
     def saw(self, name: str, out: Tensor, inputs: Sequence[Any], _: bool) -> None:
         """A primitive ran (modes.watch)."""
         for x in inputs:
-            if isinstance(x, Tensor) and id(owner_of(x.array)) not in self.values and not _holds(self.outside, x):
-                self.outside[id(x)] = weakref.ref(x)
+            if isinstance(x, Tensor):
+                self.meets(x)
         self.made[id(out)] = weakref.ref(out)
+
+    def meets(self, x: Tensor) -> None:
+        """The memory of a Tensor is read or written: if it is from elsewhere, a replay looks whether it still is."""
+        if id(owner_of(x.array)) not in self.values and not _holds(self.outside, x):
+            self.outside[id(x)] = weakref.ref(x)
 
     def consults(self, leaf: Tensor) -> None:
         """What happens next depends on `leaf._grad`, and may set it."""
@@ -222,7 +227,12 @@ class Recorder:
             arrays = result if isinstance(result, tuple) else (result,)
             call.results = self._made(arrays, device, name)
             if not any(isinstance(r, Slot) for r in call.results):
-                return None  # views of what is there already
+                owners = [owner_of(a) for a in args if is_array(a)]
+                if all(any(owner_of(a) is owner for owner in owners) for a in arrays):
+                    return None  # views of what is there already
+                return self.refuse(
+                    f"{name} gives its result in an array that it has used before; have it make a new one at every call"
+                )
             primitive = PRIMITIVES.get(name)
             call.takes_out = (
                 primitive is not None

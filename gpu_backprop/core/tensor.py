@@ -160,6 +160,8 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same memory, off the tape."""
+        if modes.recorder is not None:
+            modes.recorder.meets(self)
         out = Tensor(self.array, self.device)
         if self._version_cell is None:
             self._version_cell = [0]
@@ -311,6 +313,8 @@ class Tensor:
 
     def _write(self, name: str, index: Any, value: Any) -> None:
         """array[index] = value, counted, and with an array module's complaint as one of ours."""
+        if modes.recorder is not None:
+            modes.recorder.meets(self)
         try:
             self.device.backend.write(self.array, index, value)
         except IndexError as error:
@@ -329,6 +333,7 @@ class Tensor:
         template, arrays = split_index(self, index)
         raw = _operand(value, self.device) if not isinstance(value, (int, float)) else value
         if isinstance(raw, Tensor):
+            raw = raw.detach()
             if raw.device is not self.device:
                 raise DeviceError(
                     f"item assignment: a value on {raw.device} into a Tensor on {self.device}; use v.to(t.device)"

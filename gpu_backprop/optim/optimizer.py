@@ -322,6 +322,11 @@ class Optimizer:
         for group in self.param_groups:
             for flat in group.flats:
                 if flat.has_moved():
+                    if modes.recorder is not None:
+                        modes.recorder.refuse(
+                            f"parameters of {type(self).__name__} were moved (by Module.to, or a second optimiser) and "
+                            "would be brought back inside; call its step() once outside before"
+                        )
                     self._flatten_anew(group)
                     break
         if clip is not None and self._clip is None:

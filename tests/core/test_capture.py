@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import tracemalloc
 import warnings
@@ -49,6 +50,19 @@ def training(model, optimizer=None, loss=None, between=None, before_step=None, t
         return found
 
     return Job(step, state, between(optimizer) if between else lambda: None)
+
+
+def training_step(model: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
+    """The plain one: forward, backward, update."""
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = gb.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
 
 
 def scheduled(make: Callable[[Any], Any], *arguments: Any) -> Callable[[Any], Callable[[], Any]]:
@@ -350,13 +364,7 @@ def test_a_replay_between_forward_and_backward_is_noticed(device):
     optimizer = gb.optim.SGD(model.parameters(), lr=0.1)
     (x, y), (z, _) = batches(device, 2)
 
-    @gb.capture
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = gb.nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
+    step = gb.capture(training_step(model, optimizer))
 
     step(x, y)
     outer = model(z).sum()  # saves the weights
@@ -370,11 +378,7 @@ def test_gradients_that_were_kept_stay_what_they_were(device):
     model = network(gb.nn.ReLU)
     optimizer = gb.optim.SGD(model.parameters(), lr=0.1)
 
-    @gb.capture
-    def step(x, y):
-        optimizer.zero_grad()
-        gb.nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
+    step = gb.capture(training_step(model, optimizer))
 
     (x, y), (z, _) = batches(device, 2)
     step(x, y)
@@ -530,6 +534,101 @@ def test_a_tensor_that_is_gone_is_not_read_any_more(device):
         captured(x)
 
 
+@pytest.mark.parametrize("reads", ["detach", "copy_", "item assignment", "written"])
+def test_a_parameter_that_moves_is_seen_however_it_is_read(device, reads):
+    w, t = (gb.tensor(np.ones((2, 3), np.float32) * i, device=device, requires_grad=i == 2) for i in (2, 3))
+    functions = {
+        "detach": lambda x: x @ w.detach().T,
+        "copy_": lambda x: t.copy_(w.detach()) + x[:2],
+        "item assignment": lambda x: (t.__setitem__(0, w.detach()[1]), t + x[:2])[1],
+        "written": lambda x: gb.no_grad()(w.copy_)(x[:2]) + 0,
+    }
+    function = functions[reads]
+    captured = gb.capture(function)
+    x = gb.tensor(np.arange(12.0).reshape(4, 3), "float32", device=device)
+    captured(x)
+    optimizer = gb.optim.SGD([w], lr=1.0)  # moves it
+    w.grad = gb.ones((2, 3), device=device)
+    optimizer.step()
+    if reads == "written":
+        captured(x * 2)
+        assert w.numpy().tobytes() == (x * 2)[:2].numpy().tobytes()
+    else:
+        assert captured(x).numpy().tobytes() == function(x).numpy().tobytes()
+
+
+def test_random_numbers_go_on_behind_an_error_as_in_eager_code(device):
+    generator = gb.random.Generator(0)
+
+    def noisy(x, y):
+        return gb.nn.functional.cross_entropy(x + generator.normal(x.shape, device=device), y)
+
+    ((x, y),) = batches(device, 1)
+    x = x[:, :CLASSES]
+    places = []
+    for function in (noisy, gb.capture(noisy)):
+        generator.seed(0)
+        function(x, y)
+        with pytest.raises(gb.DataError, match="label"):
+            function(x, y + 100).item()
+        places.append(generator.get_state())
+    assert places[0] == places[1]
+
+
+def test_the_program_used_last_stays(device):
+    """Also among those of one signature, and those that can never fit again go first."""
+    model = network(lambda: gb.nn.Dropout(0.5))
+    captured = gb.no_grad()(lambda *a: step(*a))
+    step = gb.capture(lambda x: model(x), max_programs=2)
+    ((x, _),) = batches(device, 1)
+    captured(x)
+    training_program = step.program
+    model.eval()
+    captured(x)
+    model.train()
+    captured(x)  # used last
+    captured(x[:2])  # one has to go
+    assert training_program in step.programs
+    for dtype in ("float64", "float32", "float64"):
+        model.to(dtype)
+        captured(x)
+    assert len(step.programs) == 1
+
+
+def test_a_method_and_a_model_that_holds_a_captured_function(device):
+    class Scaled(gb.nn.Module):
+        def __init__(self, factor):
+            self.factor = gb.tensor(factor, device=device)
+            self.captured = gb.capture(lambda x: x * 2)
+
+        @gb.capture
+        def scale(self, x):
+            return x * self.factor
+
+    two, three = Scaled(2.0), Scaled(3.0)
+    ((x, _),) = batches(device, 1)
+    for _ in range(2):
+        assert two.scale(x).numpy().tobytes() == (x * 2.0).numpy().tobytes()
+        assert three.scale(x).numpy().tobytes() == (x * 3.0).numpy().tobytes()
+    two.captured(x)
+    other = copy.deepcopy(two)
+    assert other.captured(x).numpy().tobytes() == two.captured(x).numpy().tobytes()
+
+
+def test_results_off_the_tape_and_too_many_recordings_are_told_once(device):
+    model = network(gb.nn.ReLU)
+    captured = gb.capture(model, max_programs=2)
+    ((x, _),) = batches(device, 1)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for rows in range(1, 10):
+            captured(x[:rows])
+    messages = [str(w.message) for w in told]
+    assert len(messages) == 2
+    assert "no gradient flows" in messages[0]
+    assert "recorded 6 times" in messages[1]
+
+
 # what cannot be captured ---------------------------------------------------------------------------------------------
 
 VALUES: dict[str, Callable[[Any], Any]] = {
@@ -611,6 +710,50 @@ def test_what_would_be_wrong_at_the_next_call_is_an_error(device, what):
         gb.capture(lambda x: function(x, optimizer))(x)
     assert gb.core.modes.modes.recorder is None
     assert x.device.backend.functions is x.device.functions  # the devices are as they were
+
+
+def test_what_runs_later_or_lies_elsewhere_is_refused(device):
+    ((x, y),) = batches(device, 1)
+    with pytest.raises(gb.CaptureError, match="iterator"):
+        gb.capture(lambda x: (row for row in x))(x)
+
+    model = network(gb.nn.ReLU)
+    optimizer = gb.optim.SGD(model.parameters(), lr=0.1)
+    gb.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(gb.CaptureError, match="second optimiser"):
+        gb.capture(training_step(model, optimizer))(x, y)
+
+    buffer = np.zeros((N, FEATURES), np.float32)
+
+    def into_the_buffer(array):
+        buffer[...] = array * 2
+        return buffer
+
+    double = gb.primitive(into_the_buffer, vjp=lambda g: g * 2)
+    z = gb.tensor(np.ones((N, FEATURES), np.float32), device="cpu")
+    with pytest.raises(gb.CaptureError, match=r"into_the_buffer.* used before"):
+        gb.capture(lambda z: double(z) + double(z * 3))(z)
+
+
+def test_a_primitive_of_ones_own_may_write_into_its_operands():
+    """One that only does that is not left out, and what it writes into is not taken for a constant."""
+
+    def add_one(array):
+        array += 1
+        return array.sum()
+
+    bump = gb.primitive(add_one, vjp=lambda g: g)
+
+    def function(x):
+        total = gb.zeros(3, device="cpu")
+        for _ in range(2):
+            bump(total)
+        return total * x
+
+    captured = gb.capture(function)
+    x = gb.tensor([1.0, 2.0, 3.0], device="cpu")
+    for _ in range(3):
+        assert captured(x).tolist() == function(x).tolist() == [2.0, 4.0, 6.0]
 
 
 @pytest.mark.parametrize("argument", [np.ones(3), {1, 2}, [np.ones(3)]], ids=["array", "set", "list of arrays"])
@@ -759,13 +902,7 @@ def test_a_replay_allocates_nothing_but_its_output():
     model = gb.nn.MLP([100, 128, 128, 64], dtype="float32", device="cpu")
     optimizer = gb.optim.AdamW(model.parameters())
 
-    @gb.capture
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = gb.nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
+    step = gb.capture(training_step(model, optimizer))
 
     rng = np.random.default_rng(0)
     x = gb.tensor(rng.standard_normal((512, 100)).astype(np.float32), device="cpu")
@@ -789,11 +926,7 @@ def test_gradients_are_computed_where_the_optimizer_reads_them():
     model = network(gb.nn.ReLU)
     optimizer = gb.optim.SGD(model.parameters(), lr=0.1)
 
-    @gb.capture
-    def step(x, y):
-        optimizer.zero_grad()
-        gb.nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
+    step = gb.capture(training_step(model, optimizer))
 
     ((x, y),) = batches("cpu", 1)
     step(x, y)

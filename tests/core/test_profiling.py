@@ -18,6 +18,8 @@ import gpu_backprop as gb
 from gpu_backprop.core import devices, peaks
 from gpu_backprop.core.modes import modes
 
+from .test_capture import training_step
+
 
 def tables():
     return [(d, id(d.functions), id(d.native), id(d.backend)) for d in devices.known()]
@@ -44,13 +46,7 @@ def training(device, *more):
     model = gb.nn.MLP([6, 8, 4], device=device)
     optimizer = gb.optim.Adam(model.parameters())
 
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = gb.nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = training_step(model, optimizer)
     x = gb.tensor(np.random.default_rng(0).standard_normal((12, 6)).astype(np.float32), device=device)
     return step, x, gb.tensor(np.arange(12) % 4, device=device)
 
