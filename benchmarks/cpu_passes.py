@@ -175,6 +175,7 @@ def step_calls(network: str, batch: int, captured: bool) -> Calls:
 
         def use(tables: Any = tables) -> None:
             device.functions, device.native = backend.functions, backend.native = tables
+            device.plain = device.plain._replace(functions=tables[0], native=tables[1])  # what a capture records
 
         use()
         step, _ = mlp_step.gpu_backprop(mlp_step.Setting(network, batch, "cpu", True), captured)
