@@ -96,6 +96,15 @@ class Backend(ABC):
 
         return run
 
+    def filler(self, place: Array) -> Callable[[Array], Any]:
+        """What copies arrays into one that stays where it is."""
+        write = self.write
+        return lambda array: write(place, ..., array)
+
+    def copier(self, array: Array) -> Callable[[], Array]:
+        """What copies an array that stays where it is."""
+        return functools.partial(self.functions["copy"], array)
+
     def executor(self, calls: Sequence[Callable[[], Any]], same: bool) -> Callable[[], Any]:
         """What makes bound calls in their order; `same`: they do the same with the same arrays every time."""
         return in_turn(calls)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,12 @@ class CpuBackend(Backend):
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
+
+    def filler(self, place: np.ndarray) -> Callable[[np.ndarray], Any]:
+        return functools.partial(np.copyto, place)
+
+    def copier(self, array: np.ndarray) -> Callable[[], np.ndarray]:
+        return array.copy
 
     def bind(self, name, function, args, attrs, results, takes_out):  # type: ignore[no-untyped-def]
         if name == "chain":
