@@ -63,6 +63,9 @@ class Backend(ABC):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """An uninitialised C-contiguous array."""
 
+    def prepare(self) -> None:  # noqa: B027
+        """Do what the first operations would have to wait for, as long as it does not depend on them."""
+
     def run(self, forward: Callable[..., Any], arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
         """A function of the user's own, over this backend's arrays."""
         return forward(*arrays, **attrs)

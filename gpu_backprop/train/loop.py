@@ -106,6 +106,7 @@ def fit(
     if schedule is not None and not by_epoch:
         # the last step has no successor that a learning rate could be for
         after_step.insert(0, lambda run: schedule.step() if run.step < total else None)
+    device.backend.prepare()
     was_training = model.training
     begun: list[Callback] = []
     with training_in(precision, model, optimizer) as scaler:
