@@ -30,10 +30,14 @@ Function = Callable[..., Any]
 
 _NONE, _MEAN, _SUM = range(3)
 _REDUCTIONS = {"none": _NONE, "mean": _MEAN, "sum": _SUM}
-# what NumPy's builds call the product of general matrices, and whether its integers have 64 bits
-_GEMM = (
-    *(("scipy_cblas_{}gemm64_", 1), ("cblas_{}gemm64_", 1), ("scipy_cblas_{}gemm", 0), ("cblas_{}gemm", 0)),
-)  # fmt: skip
+# what NumPy's builds call OpenBLAS's functions, and whether its integers have 64 bits
+_OPENBLAS = (
+    ("scipy_cblas_{}gemm64_", "scipy_openblas_{}_num_threads64_", 1),
+    ("cblas_{}gemm64_", "openblas_{}_num_threads64_", 1),
+    ("scipy_cblas_{}gemm", "scipy_openblas_{}_num_threads", 0),
+    ("cblas_{}gemm", "openblas_{}_num_threads", 0),
+)
+_SMALL = 1 << 16  # products of sizes: below, OpenBLAS uses one thread, and np.dot costs least
 _TYPES: dict[str, Any] = {"o": ctypes.py_object, "i": ctypes.c_int, "q": ctypes.c_longlong, "p": ctypes.c_void_p}
 
 
@@ -86,20 +90,22 @@ def _introduce(library: ctypes.CDLL) -> None:
 
 
 def _introduce_blas(library: ctypes.CDLL) -> None:
-    """Tell the library where NumPy's BLAS is, if it is one whose products have the bits of np.dot."""
+    """Tell the library where NumPy's BLAS is, if it is an OpenBLAS whose small products have the bits of np.dot."""
+    know = _native(library, "know_blas", "ppipp")
+    know(None, None, 0, None, None)
     try:
         loaded = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
     except (AttributeError, OSError):
         return
-    know = _native(library, "know_blas", "ppi")
-    for name, wide in _GEMM:
+    for gemm, threads, wide in _OPENBLAS:
+        names = [*(gemm.format(kind) for kind in "sd"), *(threads.format(verb) for verb in ("get", "set"))]
         try:
-            gemm = [ctypes.cast(getattr(loaded, name.format(kind)), ctypes.c_void_p).value for kind in "sd"]
+            found = [ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value for name in names]
         except AttributeError:
             continue
-        know(*gemm, wide)
+        know(*found[:2], wide, *found[2:])
         if not _multiplies_alike(_native(library, "matmul", "ooo")):
-            know(None, None, 0)
+            know(None, None, 0, None, None)
         return
 
 
@@ -179,16 +185,6 @@ def _one_call(calls: Sequence[Any]) -> Callable[[], Any]:
     return run
 
 
-def product(x: Array, y: Array, out: Array, numpy: Function) -> Callable[[], Any]:
-    """The bound product x @ y; `numpy` does it where it is not one for the BLAS alone."""
-    library = _load().library
-    if library is None:
-        return numpy
-    if _native(library, "can_matmul", "ooo")(x, y, out):
-        return numpy
-    return Bound(_native(library, "matmul", "ooo"), "matmul", (x, y, out), numpy, out)
-
-
 class Pass:
     """A compiled pass. `arguments` turns a call into the C++ function's arguments; None: a call for NumPy."""
 
@@ -213,17 +209,41 @@ class Pass:
         return numpy if call is None else Bound(self.native, self.name, call[0], numpy, call[1])
 
 
+class Product:
+    """x @ y, or x.T @ y: of matrices by the BLAS in tiles (kernels/cpu/products.h), else NumPy's."""
+
+    __slots__ = ("can", "native", "numpy", "transposed")
+
+    def __init__(self, library: Any, numpy: Function, transposed: bool):
+        self.native, self.can = (_native(library, name, "ooo") for name in ("matmul", "can_matmul"))
+        self.numpy = numpy
+        self.transposed = transposed
+
+    def __call__(self, x: Array, y: Array, out: Array | None = None) -> Array:
+        if x.ndim == 2 and y.ndim == 2 and x.size * y.shape[1] > _SMALL:
+            first = x.T if self.transposed else x
+            place = np.empty((len(first), y.shape[1]), x.dtype) if out is None else out
+            if not self.native(first, y, place):
+                return place
+        return self.numpy(x, y, out=out)
+
+    def bind(self, x: Array, y: Array, out: Array) -> Callable[[], Any]:
+        first, numpy = x.T if self.transposed else x, functools.partial(self.numpy, x, y, out=out)
+        return numpy if self.can(first, y, out) else Bound(self.native, "matmul", (first, y, out), numpy, out)
+
+
 class BehindProduct:
     """A matrix product, x @ weight.T, and then the pass `native` over it with the bias, or `numpy`."""
 
-    __slots__ = ("library", "name", "native", "numpy")
+    __slots__ = ("name", "native", "numpy", "product", "whole")
 
-    def __init__(self, library: Any, name: str):
+    def __init__(self, library: Any, name: str, product: Product):
         native, self.numpy = _BEHIND_PRODUCT[name]
-        self.library, self.name, self.native = library, name, _native(library, native, "oo")
+        self.name, self.product = name, product
+        self.native, self.whole = _native(library, native, "oo"), _native(library, name, "oooo")
 
     def __call__(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
-        out = _product(x)(x, weight.T, out=out)
+        out = self.product(x, weight.T, out)
         if bias is None or self.native(out, bias):
             self.numpy(out, bias)
         return out
@@ -233,14 +253,14 @@ class BehindProduct:
         if out is None:
             out = np.empty((*x.shape[:-1], len(weight)), x.dtype)
         by_numpy = functools.partial(self, x, weight, bias, out)
-        if bias is None or _native(self.library, "can_matmul", "ooo")(x, transposed, out):
+        if bias is None or self.product.can(x, transposed, out):
             return by_numpy
-        native = _native(self.library, self.name, "oooo")
-        return Bound(native, self.name, (x, transposed, bias, out), by_numpy, out)
+        return Bound(self.whole, self.name, (x, transposed, bias, out), by_numpy, out)
 
 
-def _product(x: Array) -> Function:
-    return np.dot if x.ndim == 2 else np.matmul  # np.dot costs less beside a small product
+def _product(x: Array, y: Array, out: Array | None = None) -> Array:
+    """np.dot costs less than np.matmul beside a small product of two matrices."""
+    return np.dot(x, y, out=out) if x.ndim == 2 else np.matmul(x, y, out=out)
 
 
 def _bias(x: Array, bias: Array | None) -> None:
@@ -338,7 +358,9 @@ _UPDATES = {
 }
 _BEHIND_PRODUCT = {"linear": ("bias", _bias), "linear_relu": ("bias_relu", _bias_relu)}
 
-PASSES = frozenset((*_MADE_OF, *_UPDATES, *_BEHIND_PRODUCT))
+_PRODUCTS = {"matmul": False, "linear_weight_gradient": True}  # name -> is the first operand transposed?
+
+PASSES = frozenset((*_MADE_OF, *_UPDATES, *_BEHIND_PRODUCT, *_PRODUCTS))
 
 
 def instead_of(numpy: Function, name: str) -> Any:
@@ -352,4 +374,6 @@ def instead_of(numpy: Function, name: str) -> Any:
     if name in _UPDATES:
         arguments = _update(*_UPDATES[name], _native(library, "know_bfloat16", "p"))
         return Pass(_native(library, name, "o" * 8 + "qqii"), name, numpy, arguments)
-    return BehindProduct(library, name)
+    if name in _PRODUCTS:
+        return Product(library, numpy, _PRODUCTS[name])
+    return BehindProduct(library, name, Product(library, _product, False))

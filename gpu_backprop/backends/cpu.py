@@ -195,9 +195,6 @@ class CpuBackend(Backend):
             half = any(hasattr(x, "dtype") and dtypes.is_half(x.dtype) for x in args)
             return blocks.bind(attrs["chain"], args, results[0], self.functions if half else self.native)
         place = results[0] if len(results) == 1 else results
-        if takes_out and name in ("matmul", "linear_weight_gradient") and args[0].ndim == args[1].ndim == 2:
-            x = args[0] if name == "matmul" else args[0].T
-            return compiled.product(x, args[1], place, functools.partial(function, *args, out=place))
         if (takes_out or not results) and hasattr(function, "bind"):  # a compiled pass
             return function.bind(*args, **attrs, out=place) if takes_out else function.bind(*args, **attrs)
         if takes_out and name in bound.MAKERS and function is self.native[name]:

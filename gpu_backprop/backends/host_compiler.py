@@ -79,7 +79,7 @@ def runtime() -> Path:
 PASSES_FLAGS = (
     *("-std=c++17", "-O2", "-ftree-loop-vectorize", "-fvect-cost-model=dynamic", "-fno-tree-slp-vectorize"),
     *("-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"),
-    *("-fPIC", "-shared", "-fvisibility=hidden", "-w"),
+    *("-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-w"),
 )
 
 

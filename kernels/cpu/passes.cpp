@@ -6,8 +6,8 @@
 // counts: then NumPy does it, or raises the error that is due.
 //
 // Sums and products are rounded one by one (no contraction), in the order in which the NumPy functions of
-// gpu_backprop/backends/ do them, so that updates, biases and activations give the bits that NumPy gives. One thread:
-// the workers of the BLAS spin beside it.
+// gpu_backprop/backends/ do them, so that updates, biases and activations give the bits that NumPy gives. Large arrays
+// are shared out among threads (pool.h), which changes no bits.
 
 #include <cmath>
 #include <initializer_list>
@@ -17,6 +17,7 @@
 #include "functors.h"
 #include "halves.h"
 #include "lanes.h"
+#include "products.h"
 
 #define NOINLINE __attribute__((noinline))
 #define PASS extern "C" __attribute__((visibility("default"))) int
@@ -46,6 +47,8 @@ PASS gb_probe(Object object, const void* data, intptr_t rows, intptr_t columns, 
                    : REFUSED;
 }
 
+constexpr intptr_t GRAIN = 1 << 15;  // numbers that are worth a thread's while
+
 // calls f(float()) or f(double())
 template <class F> static int by_type(const Array& x, F f) {
     return x.is(FLOAT32) ? f(float()) : x.is(FLOAT64) ? f(double()) : int(REFUSED);
@@ -61,8 +64,10 @@ template <class Op> static int unary(Object input, Object output) {
         using A = decltype(zero);
         const A* from = x.data<A>();
         A* to = out.data<A>();
+        in_parts(x.size, GRAIN, [=](intptr_t i, intptr_t end) {
 #pragma GCC ivdep
-        for (intptr_t i = 0; i < x.size; ++i) to[i] = Op::apply(from[i]);
+            for (; i < end; ++i) to[i] = Op::apply(from[i]);
+        });
         return int(DONE);
     });
 }
@@ -76,8 +81,10 @@ template <class Op> static int binary(Object first, Object second, Object output
         using A = decltype(zero);
         const A *a = x.data<A>(), *b = y.data<A>();
         A* to = out.data<A>();
+        in_parts(x.size, GRAIN, [=](intptr_t i, intptr_t end) {
 #pragma GCC ivdep
-        for (intptr_t i = 0; i < x.size; ++i) to[i] = Op::apply(a[i], b[i]);
+            for (; i < end; ++i) to[i] = Op::apply(a[i], b[i]);
+        });
         return int(DONE);
     });
 }
@@ -96,11 +103,14 @@ template <class Op> static int with_bias(Object values, Object biases) {
     return by_type(x, [&](auto zero) {
         using A = decltype(zero);
         const intptr_t columns = x.columns();
-        A* row = x.data<A>();
+        A* const values = x.data<A>();
         const A* b = bias.data<A>();
-        for (A* const end = row + x.size; row < end; row += columns)
+        if (columns)
+            in_parts(x.size / columns, GRAIN / columns + 1, [=](intptr_t i, intptr_t end) {
+                for (A* row = values + i * columns; i < end; ++i, row += columns)
 #pragma GCC ivdep
-            for (intptr_t j = 0; j < columns; ++j) row[j] = Op::apply(row[j] + b[j]);
+                    for (intptr_t j = 0; j < columns; ++j) row[j] = Op::apply(row[j] + b[j]);
+            });
         return int(DONE);
     });
 }
@@ -144,9 +154,11 @@ PASS gb_relu_bias_backward(Object gradient, Object output, Object slopes, Object
     return by_type(g, [&](auto zero) {
         using A = decltype(zero);
         const intptr_t columns = g.columns(), rows = columns ? g.size / columns : 0;
-        for (intptr_t j = 0; j < columns; j += TILE)
-            relu_bias_columns(rows, columns, int(columns - j < TILE ? columns - j : TILE), g.data<A>() + j,
-                              y.data<A>() + j, dx.data<A>() + j, db.data<A>() + j);
+        in_parts(columns, GRAIN / (rows + 1) + 1, [&](intptr_t j, intptr_t end) {
+            for (; j < end; j += TILE)
+                relu_bias_columns(rows, columns, int(end - j < TILE ? end - j : TILE), g.data<A>() + j,
+                                  y.data<A>() + j, dx.data<A>() + j, db.data<A>() + j);
+        });
         return int(DONE);
     });
 }
@@ -172,8 +184,10 @@ PASS gb_sum(Object values, Object sums) {
     return by_type(x, [&](auto zero) {
         using A = decltype(zero);
         const intptr_t columns = x.columns(), rows = x.fields->shape[0];
-        for (intptr_t j = 0; j < columns; j += TILE)
-            column_sums(rows, columns, int(columns - j < TILE ? columns - j : TILE), x.data<A>() + j, out.data<A>() + j);
+        in_parts(columns, GRAIN / (rows + 1) + 1, [&](intptr_t j, intptr_t end) {
+            for (; j < end; j += TILE)
+                column_sums(rows, columns, int(end - j < TILE ? end - j : TILE), x.data<A>() + j, out.data<A>() + j);
+        });
         return int(DONE);
     });
 }
@@ -360,9 +374,10 @@ template <class A> class Stream {
     A wide[MAX_BLOCK];
 
 public:
-    explicit Stream(const Array& array)
-        : at(array.begin), dtype(array.dtype), itemsize(dtype == FLOAT32 ? 4 : dtype == FLOAT64 ? 8 : 2),
-          as_it_is(itemsize == sizeof(A)) {}
+    Stream(const Array& array, intptr_t start) : at(array.begin), dtype(array.dtype), itemsize(dtype == FLOAT32 ? 4 : dtype == FLOAT64 ? 8 : 2),
+          as_it_is(itemsize == sizeof(A)) {
+        next(start);
+    }
 
     A* block(int n) {
         if (!at || as_it_is) return reinterpret_cast<A*>(at);
@@ -373,16 +388,18 @@ public:
         if (!at || as_it_is) return;
         if constexpr (sizeof(A) == 4) dtype == FLOAT16 ? narrow_block<Half>(from, at, n) : narrow_block<Bfloat>(from, at, n);
     }
-    void next(int n) {
+    void next(intptr_t n) {
         if (at) at += n * itemsize;
     }
 };
 
 template <class Update, class A>
-static void run_blocks(const Step<A>& step, const Array& param, const Array& master, const Array& grad, const Array* state) {
+static void run_blocks(const Step<A>& step, const Array& param, const Array& master, const Array& grad, const Array* state,
+                       intptr_t begin, intptr_t end) {
     A scratch[MAX_BLOCK];
-    Stream<A> rounded(param), weights(master), gradient(grad), first(state[0]), second(state[1]), third(state[2]);
-    for (intptr_t left = param.size; left > 0; left -= MAX_BLOCK) {
+    Stream<A> rounded(param, begin), weights(master, begin), gradient(grad, begin), first(state[0], begin),
+            second(state[1], begin), third(state[2], begin);
+    for (intptr_t left = end - begin; left > 0; left -= MAX_BLOCK) {
         const int n = int(left < MAX_BLOCK ? left : MAX_BLOCK);
         A *p = master.none ? rounded.block(n) : weights.block(n), *a = first.block(n), *b = second.block(n),
           *c = third.block(n);
@@ -525,7 +542,9 @@ template <class Update> static int update(
         step.scale = A(maximize ? -h[GRAD_SCALE] : h[GRAD_SCALE]);
         step.decay = A(h[WEIGHT_DECAY]);
         Update::prepare(step, h, t, flag);
-        run_blocks<Update>(step, param, master, grad, state);
+        in_parts(param.size, GRAIN / 2, [&](intptr_t i, intptr_t end) {
+            run_blocks<Update>(step, param, master, grad, state, i, end);
+        });
         for (long long i = start; i < start + count; ++i) steps.data<double>()[i] = t;
         return int(DONE);
     };
@@ -547,34 +566,10 @@ UPDATE(adagrad_update, Adagrad)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // out = x @ y      x (n, k), y (k, m), out (n, m)
-//
-// By the BLAS that NumPy itself calls, called as np.dot calls it, so with its bits; here for sequences of passes.
 
-template <class T, class I> using Gemm = void (*)(int order, int of_x, int of_y, I n, I m, I k, T alpha, const T* x,
-                                                  I pitch_x, const T* y, I pitch_y, T beta, T* out, I pitch);
-static const void *single_gemm, *double_gemm;
-static bool wide_indices;
-
-PASS gb_know_blas(const void* single_precision, const void* double_precision, int wide) {
-    single_gemm = single_precision, double_gemm = double_precision, wide_indices = wide;
+PASS gb_know_blas(const void* single_gemm, const void* double_gemm, int wide, const void* get_threads, const void* set_threads) {
+    blas = {single_gemm, double_gemm, bool(wide), (int (*)())get_threads, (void (*)(int))set_threads};
     return DONE;
-}
-
-template <class T, class I> static void multiply(const void* gemm, const Matrix& x, const Matrix& y, const Array& out) {
-    constexpr int ROWS_FIRST = 101, AS_IT_IS = 111, TRANSPOSED = 112;  // CBLAS's numbers
-    reinterpret_cast<Gemm<T, I>>(const_cast<void*>(gemm))(
-            ROWS_FIRST, x.transposed ? TRANSPOSED : AS_IT_IS, y.transposed ? TRANSPOSED : AS_IT_IS, I(x.rows),
-            I(y.columns), I(x.columns), T(1), reinterpret_cast<const T*>(x.begin), I(x.pitch()),
-            reinterpret_cast<const T*>(y.begin), I(y.pitch()), T(0), out.data<T>(), I(y.columns));
-}
-
-static bool multiplies(const Matrix& x, const Matrix& y, const Array& out) {
-    if (!single_gemm || !x.begin || y.dtype != x.dtype || !out.is(x.dtype) || !out.writeable() || out.fields->axes != 2 ||
-        x.columns != y.rows || out.fields->shape[0] != x.rows || out.fields->shape[1] != y.columns ||
-        x.begin == y.begin ||  // np.dot has another way with x @ x.T
-        !(x.end <= out.begin || out.end <= x.begin) || !(y.end <= out.begin || out.end <= y.begin))
-        return false;
-    return wide_indices || (x.end - x.begin <= INT32_MAX && y.end - y.begin <= INT32_MAX && out.size <= INT32_MAX);
 }
 
 // Whether gb_matmul would multiply these
@@ -584,10 +579,7 @@ PASS gb_matmul(Object first, Object second, Object output) {
     const Matrix x(first), y(second);
     const Array out(output);
     if (!multiplies(x, y, out)) return REFUSED;
-    if (x.dtype == FLOAT32)
-        wide_indices ? multiply<float, int64_t>(single_gemm, x, y, out) : multiply<float, int32_t>(single_gemm, x, y, out);
-    else
-        wide_indices ? multiply<double, int64_t>(double_gemm, x, y, out) : multiply<double, int32_t>(double_gemm, x, y, out);
+    multiply(x, y, out);
     return DONE;
 }
 
@@ -631,6 +623,7 @@ PACKED(linear_relu)
 
 // Runs the calls from `first` on; gives the number of one that was refused, or `count`.
 PASS gb_in_turn(const Bound* calls, int first, int count) {
+    const OwnThreads ours;
     for (; first < count; ++first)
         if (calls[first].pass(calls[first].arguments)) return first;
     return count;

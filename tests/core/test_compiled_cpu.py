@@ -523,41 +523,148 @@ def matrices(rng: np.random.Generator, n: int, k: int, m: int, dtype: Any) -> li
     return list(itertools.product(xs, ys))
 
 
-@pytest.mark.parametrize("dtype", [*FLOATS, "float16"])
-@pytest.mark.parametrize(("n", "k", "m"), [(1, 5, 4), (3, 1, 4), (3, 5, 1), (0, 5, 4), (32, 64, 10), (257, 129, 65)])
-def test_bound_products_have_the_bits_of_numpys(n, k, m, dtype):
-    native = 0
-    for x, y in matrices(np.random.default_rng(3), n, k, m, dtype):
-        out = np.full((n, m), 7, dtype)
-        call = compiled.product(x, y, out, lambda x=x, y=y, out=out: np.dot(x, y, out=out))
-        assert (out == 7).all()  # binding writes nothing
-        call()
-        same_bits(out, np.dot(x, y))
-        native += isinstance(call, compiled.Bound)
-    assert native == (4 if n > 3 and dtype in FLOATS and knows_a_blas() else 0)
+def product(name: str = "matmul") -> Any:
+    return gb.device("cpu").backend.native[name]
 
 
 def knows_a_blas() -> bool:
     a, b, out = np.ones((2, 3)), np.ones((3, 2)), np.empty((2, 2))
-    return isinstance(compiled.product(a, b, out, lambda: None), compiled.Bound)
+    return isinstance(product().bind(a, b, out), compiled.Bound)
+
+
+SHAPES = [(1, 5, 4), (3, 1, 4), (3, 5, 1), (0, 5, 4), (32, 64, 10), (32, 64, 32), (257, 129, 65), (400, 70, 1100)]
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, "float16"])
+@pytest.mark.parametrize(("n", "k", "m"), SHAPES)
+def test_products_bound_and_plain(n, k, m, dtype):
+    native = 0
+    for x, y in matrices(np.random.default_rng(3), n, k, m, dtype):
+        out = np.full((n, m), 7, dtype)
+        call = product().bind(x, y, out=out)
+        assert (out == 7).all()  # binding writes nothing
+        call()
+        plain = product()(x, y)
+        same_bits(out, plain)
+        same_bits(product("linear_weight_gradient")(x.T, y), plain)
+        assert product()(x, y, out=out) is out
+        same_bits(out, plain)
+        if n * k * m <= compiled._SMALL:
+            same_bits(out, np.dot(x, y))
+        if dtype in FLOATS:
+            wide = [a.astype(np.longdouble) for a in (x, y)]
+            bound = (k + 2) * np.finfo(dtype).eps * np.dot(*map(np.abs, wide))
+            assert (np.abs(plain - np.dot(*wide)) <= bound).all()
+        native += isinstance(call, compiled.Bound)
+    assert native == (4 if min(n, k, m) > 1 and dtype in FLOATS and knows_a_blas() else 0)
 
 
 def test_a_product_that_overlaps_or_is_square_is_numpys():
     x, out = np.random.default_rng(0).normal(size=(4, 4)), np.empty((4, 4))
     for a, b, to in ((x, x.T, out), (x, out, x), (x, np.ones((5, 4)), out), (x, x + 1, out[:, ::-1])):
-        assert not isinstance(compiled.product(a, b, to, lambda: None), compiled.Bound)
+        assert not isinstance(product().bind(a, b, to), compiled.Bound)
+    with pytest.raises(ValueError, match=r"aligned|mismatch"):
+        product()(np.ones((300, 40)), np.ones((50, 300)))
+    assert product()(np.ones((300, 40), "f"), np.ones((40, 300))).dtype == np.float64
 
 
 def test_without_numpys_blas_products_are_numpys(monkeypatch):
-    monkeypatch.setattr(compiled, "_GEMM", ())
-    compiled._native(compiled._load().library, "know_blas", "ppi")(None, None, 0)
+    library = compiled._load().library
+    monkeypatch.setattr(compiled, "_OPENBLAS", ())
+    compiled._introduce_blas(library)
     try:
         assert not knows_a_blas()
+        x, y = np.random.default_rng(0).normal(size=(2, 200, 200))
+        same_bits(product()(x, y), np.dot(x, y))
     finally:
         monkeypatch.undo()
-        compiled._introduce_blas(compiled._load().library)
+        compiled._introduce_blas(library)
     expected = any("openblas" in str(v).lower() for v in np.show_config("dicts")["Build Dependencies"].values())
     assert knows_a_blas() or not expected
+
+
+# -------------------------------------------------------------------------------------------------------------- threads
+
+STEPS = """
+import hashlib, sys, threading
+import numpy as np
+import gpu_backprop as gb
+gb.manual_seed(0)
+rng = np.random.default_rng(0)
+def train(digests, i):
+    model = gb.nn.MLP([300, 500, 260, 10], device="cpu")
+    optimizer = gb.optim.Adam(model.parameters())
+    @gb.capture
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = gb.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+    for _ in range(6):
+        step(x, y)
+    digests[i] = hashlib.sha256(b"".join(p.numpy().tobytes() for p in model.parameters())).hexdigest()
+x = gb.tensor(rng.normal(size=(200, 300)), "float32", device="cpu")
+y = gb.tensor(rng.integers(0, 10, 200), device="cpu")
+digests = {}
+train(digests, "alone")
+"""
+
+
+def digests(code: str, threads: int) -> str:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS + code], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_the_number_of_threads_changes_no_bits():
+    first, second = (digests("print(digests['alone'])", n) for n in (1, 2))
+    assert first == second
+
+
+def test_a_forked_child_and_threads_at_once_do_the_same():
+    code = """
+import os
+gb.manual_seed(0)
+read, write = os.pipe()
+child = os.fork()
+if not child:
+    train(digests, "child")
+    os.write(write, digests["child"].encode())
+    os._exit(0)
+os.close(write)
+assert os.waitpid(child, 0)[1] == 0
+digests["child"] = os.read(read, 1000).decode()
+def fresh(i):
+    gb.manual_seed(0)
+    train(digests, i)
+threads = [threading.Thread(target=fresh, args=(i,)) for i in range(4)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert len(digests) == 6
+print(len(set(digests.values())))
+"""
+    assert digests(code, 2) == ["1"]
+
+
+def test_the_blas_has_its_threads_back_afterwards():
+    code = """
+import ctypes
+from gpu_backprop.backends import compiled
+loaded = ctypes.CDLL(np._core._multiarray_umath.__file__)
+for _, threads, _ in compiled._OPENBLAS:
+    try:
+        print(getattr(loaded, threads.format("get"))())
+        break
+    except AttributeError:
+        pass
+else:
+    print(2)
+"""
+    assert digests(code, 2) == ["2"]
 
 
 def test_calls_in_turn_go_on_behind_one_that_is_refused(passes):

@@ -1,0 +1,111 @@
+// A few threads that take pieces of one piece of work after the other.
+//
+// The caller takes pieces too, and waits only for pieces that somebody has begun: on a machine that is busy otherwise it
+// does them all. (The workers of a BLAS have their share fixed beforehand, so every product waits for the slowest: beside
+// one other program that computes, ten to a hundred times as long.) A worker looks out for new work for some tens of
+// microseconds, which is what lies between the parts of a training step, and then sleeps.
+#pragma once
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+
+namespace gb {
+
+inline void pause_a_moment() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+class Pool {
+    typedef void (*Piece)(const void* what, int number);
+    static constexpr uint64_t CLOSED = 0xffffffff;  // in the lower half of `ticket`: nothing is handed out
+    static constexpr int LOOKS = 2000, PATIENCE = 200;
+
+    std::mutex busy, sleeping;
+    std::condition_variable wake;
+    std::atomic<Piece> piece{nullptr};  // this and the next two are written only while `ticket` is closed
+    std::atomic<const void*> what{nullptr};
+    std::atomic<int> count{0};
+    std::atomic<uint64_t> ticket{CLOSED};  // number of the work, and of its next piece
+    std::atomic<int> done{0}, sleepers{0};
+    int workers = 0;
+
+    bool take_one(uint64_t& seen) {
+        uint64_t now = ticket.load(std::memory_order_acquire);
+        seen = now >> 32;
+        const Piece mine = piece.load(std::memory_order_relaxed);  // of `now`, if that is still the ticket below
+        const void* const of = what.load(std::memory_order_relaxed);
+        const uint64_t number = now & CLOSED, end = uint64_t(count.load(std::memory_order_relaxed));
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (number >= end) return false;
+        if (!ticket.compare_exchange_strong(now, now + 1, std::memory_order_acq_rel)) return true;
+        mine(of, int(number));
+        done.fetch_add(1, std::memory_order_release);
+        return true;
+    }
+
+    void serve() {
+        for (uint64_t seen = 0;;) {
+            while (take_one(seen)) {}
+            for (int looks = 0; ticket.load(std::memory_order_acquire) >> 32 == seen; pause_a_moment())
+                if (++looks == LOOKS) {
+                    std::unique_lock<std::mutex> lock(sleeping);
+                    sleepers.fetch_add(1);
+                    wake.wait(lock, [&] { return ticket.load() >> 32 != seen; });
+                    sleepers.fetch_sub(1);
+                }
+        }
+    }
+
+public:
+    // f(i) for all i below `pieces`, each once, on up to `threads` threads; returns when all are done
+    template <class F> void run(int pieces, int threads, const F& f) {
+        std::unique_lock<std::mutex> mine(busy, std::defer_lock);
+        if (pieces < 2 || threads < 2 || !mine.try_lock()) {  // or another thread has the workers: then without them
+            for (int i = 0; i < pieces; ++i) f(i);
+            return;
+        }
+        for (; workers < threads - 1; ++workers) std::thread([this] { serve(); }).detach();
+        const uint64_t number = (ticket.load(std::memory_order_relaxed) >> 32) + 1;
+        ticket.store((number - 1) << 32 | CLOSED, std::memory_order_seq_cst);
+        std::atomic_thread_fence(std::memory_order_release);
+        piece.store([](const void* f, int i) { (*static_cast<const F*>(f))(i); }, std::memory_order_relaxed);
+        what.store(&f, std::memory_order_relaxed);
+        count.store(pieces, std::memory_order_relaxed);
+        done.store(0, std::memory_order_relaxed);
+        ticket.store(number << 32, std::memory_order_seq_cst);
+        if (sleepers.load()) {
+            { std::lock_guard<std::mutex> lock(sleeping); }
+            wake.notify_all();
+        }
+        uint64_t seen;
+        while (take_one(seen)) {}
+        for (int looks = 0; done.load(std::memory_order_acquire) < pieces; pause_a_moment())
+            if (++looks % PATIENCE == 0) sched_yield();  // whoever has a piece may be waiting for this processor
+    }
+
+    // Never destroyed: its threads end with the process. A forked child has none of them, and begins anew.
+    static Pool& the() {
+        static std::atomic<Pool*> pool{nullptr};
+        static const int forgetting = pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); });
+        (void)forgetting;
+        Pool* found = pool.load();
+        if (!found) {
+            Pool* made = new Pool;
+            if (pool.compare_exchange_strong(found, made)) return *made;
+            delete made;
+        }
+        return *found;
+    }
+};
+
+}  // namespace gb

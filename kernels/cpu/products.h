@@ -1,0 +1,143 @@
+// Matrix products by the BLAS that NumPy itself has loaded, which Python has to introduce (gb_know_blas).
+//
+// A large product is made of tiles, each a product of its own on one thread of our own pool. What the tiles are depends on
+// the shapes alone, so the bits do not depend on the number of threads. Meanwhile the BLAS is told to use one thread.
+#pragma once
+
+#include <mutex>
+
+#include "arrays.h"
+#include "pool.h"
+
+namespace gb {
+
+template <class T, class I> using Gemm = void (*)(int order, int of_x, int of_y, I n, I m, I k, T alpha, const T* x,
+                                                  I pitch_x, const T* y, I pitch_y, T beta, T* out, I pitch);
+struct Blas {
+    const void *single_gemm = nullptr, *double_gemm = nullptr;
+    bool wide = false;  // its integers have 64 bits
+    int (*get_threads)() = nullptr;
+    void (*set_threads)(int) = nullptr;
+};
+inline Blas blas;
+
+// While one of these lives, the BLAS uses one thread, and as many as it was allowed are ours.
+class OwnThreads {
+    struct State {
+        std::mutex lock;
+        int users = 0, allowed = 1;
+    };
+    static State& state() {
+        static State* const made = new State;
+        return *made;
+    }
+
+public:
+    OwnThreads() {
+        if (!blas.set_threads) return;
+        std::lock_guard<std::mutex> lock(state().lock);
+        if (!state().users++) {
+            state().allowed = blas.get_threads();
+            if (state().allowed > 1) blas.set_threads(1);
+        }
+    }
+    ~OwnThreads() {
+        if (!blas.set_threads) return;
+        std::lock_guard<std::mutex> lock(state().lock);
+        if (!--state().users && state().allowed > 1) blas.set_threads(state().allowed);
+    }
+    OwnThreads(const OwnThreads&) = delete;
+
+    static int count() { return !blas.set_threads ? 1 : state().users ? state().allowed : blas.get_threads(); }
+};
+
+// f(begin, end) for parts of 0 to n of at least `grain`, on all threads
+template <class F> void in_parts(intptr_t n, intptr_t grain, const F& f) {
+    constexpr intptr_t MOST = 64;
+    const intptr_t count = n / grain < MOST ? n / grain : MOST;
+    if (count < 2) return f(intptr_t(0), n);
+    const intptr_t step = (n / count + 63) / 64 * 64, parts = (n + step - 1) / step;
+    Pool::the().run(int(parts), OwnThreads::count(), [&](int i) { f(i * step, (i + 1) * step < n ? (i + 1) * step : n); });
+}
+
+// A matrix of float32 or float64 as the BLAS takes it: in C order, or the transposed of one that is. More than one row
+// and column, for NumPy has other ways with vectors.
+struct Matrix {
+    const char *begin = nullptr, *end = nullptr;  // null: anything else
+    Dtype dtype = OTHER;
+    intptr_t rows = 0, columns = 0;
+    bool transposed = false;
+
+    Matrix(const void* object) {
+        const char* bytes = static_cast<const char*>(object);
+        if (*reinterpret_cast<const void* const*>(bytes + known.header - sizeof(void*)) != known.array) return;
+        const Fields* found = reinterpret_cast<const Fields*>(bytes + known.header);
+        const bool wide = found->dtype == known.dtypes[FLOAT64];
+        if (!(found->flags & ALIGNED) || found->axes != 2 || !(wide || found->dtype == known.dtypes[FLOAT32])) return;
+        const intptr_t size = wide ? 8 : 4, n = found->shape[0], m = found->shape[1];
+        transposed = found->strides[0] == size && found->strides[1] == n * size;
+        if (n < 2 || m < 2 || !(transposed || (found->strides[1] == size && found->strides[0] == m * size))) return;
+        dtype = wide ? FLOAT64 : FLOAT32;
+        rows = n, columns = m;
+        begin = found->data;
+        end = begin + n * m * size;
+    }
+    intptr_t pitch() const { return transposed ? rows : columns; }
+    template <class T> const T* at(intptr_t row, intptr_t column) const {
+        return reinterpret_cast<const T*>(begin) + (transposed ? column * rows + row : row * columns + column);
+    }
+};
+
+struct Tiles {
+    intptr_t rows, columns, down, across;  // of a tile; how many there are
+};
+
+// At most 384 x 512, where a thread's cache holds what it packs; a product worth the trouble gives at least four.
+inline Tiles tiles(intptr_t n, intptr_t k, intptr_t m) {
+    constexpr intptr_t ROWS = 384, COLUMNS = 512, STEP = 16;  // STEP: no remainders inside
+    const double work = double(n) * double(k) * double(m);
+    const intptr_t wanted = work < 1 << 20 ? 1 : work < 1 << 24 ? 2 : 4;
+    Tiles t = {n, m, 1, 1};
+    const auto half = [](intptr_t size) { return ((size + 1) / 2 + STEP - 1) / STEP * STEP; };
+    if (wanted > 1)
+        while ((t.down * t.across < wanted || t.rows > ROWS || t.columns > COLUMNS) && (t.rows > STEP || t.columns > STEP)) {
+            if (t.rows > ROWS || (t.columns <= COLUMNS && t.rows >= t.columns)) t.rows = half(t.rows);
+            else t.columns = half(t.columns);
+            t.down = (n + t.rows - 1) / t.rows, t.across = (m + t.columns - 1) / t.columns;
+        }
+    return t;
+}
+
+template <class T, class I> void multiply(const void* gemm, const Matrix& x, const Matrix& y, T* out) {
+    constexpr int ROWS_FIRST = 101, AS_IT_IS = 111, TRANSPOSED = 112;  // CBLAS's numbers
+    const intptr_t n = x.rows, k = x.columns, m = y.columns;
+    const Tiles t = tiles(n, k, m);
+    Pool::the().run(int(t.down * t.across), OwnThreads::count(), [&](int i) {
+        const intptr_t row = i / t.across * t.rows, column = i % t.across * t.columns;
+        reinterpret_cast<Gemm<T, I>>(const_cast<void*>(gemm))(
+                ROWS_FIRST, x.transposed ? TRANSPOSED : AS_IT_IS, y.transposed ? TRANSPOSED : AS_IT_IS,
+                I(row + t.rows < n ? t.rows : n - row), I(column + t.columns < m ? t.columns : m - column), I(k), T(1),
+                x.at<T>(row, 0), I(x.pitch()), y.at<T>(0, column), I(y.pitch()), T(0), out + row * m + column, I(m));
+    });
+}
+
+// Whether the product is one for the BLAS, as arrays and as numbers
+inline bool multiplies(const Matrix& x, const Matrix& y, const Array& out) {
+    return blas.single_gemm && x.begin && y.dtype == x.dtype && out.is(x.dtype) && out.writeable() &&
+           out.fields->axes == 2 && x.columns == y.rows && out.fields->shape[0] == x.rows &&
+           out.fields->shape[1] == y.columns && x.begin != y.begin &&  // np.dot has another way with x @ x.T
+           (x.end <= out.begin || out.end <= x.begin) && (y.end <= out.begin || out.end <= y.begin) &&
+           (blas.wide || (x.end - x.begin <= INT32_MAX && y.end - y.begin <= INT32_MAX && out.size <= INT32_MAX));
+}
+
+inline void multiply(const Matrix& x, const Matrix& y, const Array& out) {
+    const OwnThreads ours;
+    if (x.dtype == FLOAT32)
+        blas.wide ? multiply<float, int64_t>(blas.single_gemm, x, y, out.data<float>())
+                  : multiply<float, int32_t>(blas.single_gemm, x, y, out.data<float>());
+    else
+        blas.wide ? multiply<double, int64_t>(blas.double_gemm, x, y, out.data<double>())
+                  : multiply<double, int32_t>(blas.double_gemm, x, y, out.data<double>());
+}
+
+}  // namespace gb
