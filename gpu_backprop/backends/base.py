@@ -96,8 +96,8 @@ class Backend(ABC):
 
         return run
 
-    def executor(self, calls: Sequence[Callable[[], Any]], same: bool) -> Callable[[], Any]:
-        """What makes bound calls in their order; `same`: they do the same with the same arrays every time."""
+    def executor(self, calls: Sequence[Callable[[], Any]], names: Sequence[str]) -> Callable[[], Any]:
+        """What makes bound calls, of functions of these names, in their order."""
         return in_turn(calls)
 
     @abstractmethod

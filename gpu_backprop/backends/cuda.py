@@ -97,10 +97,10 @@ class KernelBackend(Backend):
             return super().carve(memory, offset, shape, dtype, strides)
         return self.xp.ndarray(shape, dtype, memory.data + offset, strides)
 
-    def executor(self, calls: Sequence[Callable[[], Any]], same: bool) -> Callable[[], Any]:
-        if not same or not hasattr(self.machine, "record_graph"):
-            return super().executor(calls, same)
-        return GraphRun(self.machine, calls, self.expect_faults)
+    def executor(self, calls: Sequence[Callable[[], Any]], names: Sequence[str]) -> Callable[[], Any]:
+        if not hasattr(self.machine, "record_graph"):
+            return super().executor(calls, names)
+        return GraphRun(self.machine, calls, self.expect_faults, self.machine.cannot_record(names))  # type: ignore[union-attr]
 
     def lane(self) -> int:
         return self.machine.stream()
