@@ -100,6 +100,10 @@ class Backend(ABC):
         """What makes bound calls, of functions of these names, in their order."""
         return in_turn(calls)
 
+    def fuses(self, first: Any, second: Any, out: Any, epilogue: str, address: Any, **more: Any) -> bool:
+        """Would first @ second and this epilogue (of gemm.EPILOGUES) be one product here? See products.plan_of."""
+        return False
+
     @abstractmethod
     def synchronize(self) -> None:
         """Wait for all work; errors of asynchronous work surface here."""

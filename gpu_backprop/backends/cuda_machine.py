@@ -251,7 +251,7 @@ class CudaMachine:
         self.record_graph = functools.partial(self._record_graph, watch, backend)
         for name, what in (
             ("from_host", "copy from the host"), ("to_host", "copy to the host"), ("synchronize", "synchronize"),
-            ("write", "write"), ("run", "a primitive of your own"),
+            ("write", "write"), ("run", "a primitive of your own"), ("fuses", "the plan of a product"),
         ):  # fmt: skip
             setattr(backend, name, guard(what, getattr(backend, name)))
         functions, default = backend.functions, backend.functions._default
