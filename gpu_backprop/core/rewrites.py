@@ -1,7 +1,9 @@
 """Recorded calls that are replaced by fewer: the table REWRITES.
 
 Each row looks at the calls of a Program before memory is planned, and gives the calls that do the same in less time.
-An exact one keeps every bit on the devices that it names; `gb.capture(rewrite="exact")` leaves the others out.
+An exact one keeps every bit on the devices that it names; `gb.capture(rewrite="exact")` leaves the others out. What
+changes bits keeps a bound: a sum of n terms, added up in another order and, in 16-bit floats, rounded once where it was
+twice, moves by at most n epsilons of the sum of the terms' magnitudes, and an activation of it as its input does.
 """
 
 from __future__ import annotations
@@ -319,16 +321,17 @@ def _weights_fuse(call: Call, g: Any, x: Any, dw: Any, epilogue: str, **more: An
 
 
 def _fuses(call: Call, first: Any, second: Any, out: Any, epilogue: str, **more: Any) -> bool:
-    if first is None or second is None or out is None:
+    """Would the device compute first @ second with an epilogue as one product? None: an array that does not lie so."""
+    if any(x is None or len(x.shape) < 2 for x in (first, second, out)):
         return False
     return call.device.plain.backend.fuses(first, second, out, epilogue, _address, **more)
 
 
 def _address(ref: Any) -> int:
-    """Where an array will be, or a number that is divided by what will divide its address."""
+    """Where an array will be; of memory that is not planned yet, how far behind a multiple of ALIGNMENT."""
     if not isinstance(ref, Slot):
         return address_of(ref)
-    return ref.offset + (ref.value.address if ref.value.owner() is not None else 0)  # else the planner aligns it
+    return ref.offset + (ref.value.address if ref.value.owner() is not None else 0)
 
 
 def _memory(shape: tuple[int, ...], dtype: Any, device: Device) -> Slot:
@@ -483,7 +486,7 @@ REWRITES = (
     Rewrite("product with bias, 16 bits", (), functools.partial(_products_with_bias, half=True)),
     Rewrite("product with relu", ("cpu", "emulated"), _products_with_relu),
     Rewrite("gradient with bias", ("cpu",), _gradients_with_bias),
-    # only where the device has the product with its epilogue, and this is what it would run
+    # where cuBLASLt has the product with its epilogue, and would run it so: each row asks the device (Backend.fuses)
     Rewrite("relu in products", (), _relu_in_products),
     Rewrite("gelu in products", (), _gelu_in_products),
     Rewrite("weight gradient added in its product", (), _added_weight_gradients),

@@ -206,23 +206,44 @@ WRITTEN = [
     ("gelu", "gelu_backward", -1, GELU),
     ("relu", "linear_weight_gradient", 0, [*RELU, "linear_gradients"]),  # the product would be made later
     ("relu", "sum", -1, []),
+    ("a gradient is added", "linear_weight_gradient", 0, ["add_linear_weight_gradient"]),
 ]
+
+
+# the same for what is wanted as a result too
+READ = [
+    ("relu", "matmul", RELU),
+    ("relu", "linear", RELU),
+    ("gelu", "linear", GELU),
+    ("gelu", "matmul", GELU),
+    ("gelu", "gelu_backward", []),
+    ("a gradient is added", "linear_weight_gradient", ["add_linear_weight_gradient"]),
+]
+
+
+def plain_calls(name: str) -> list[Call]:
+    return run(CASES[name], "float32", "none")[1].plan.calls
+
+
+def rewritten(calls: list[Call], results: Any = ()) -> set[str]:
+    return {*fused(rewrites.rewrite([replace(call) for call in calls], results, "all"))}
 
 
 @pytest.mark.parametrize(("name", "behind", "which", "apart"), WRITTEN)
 def test_what_is_written_between_keeps_calls_apart(backend, name, behind, which, apart):
-    case = CASES[name]
-    _, program = run(case, "float32", "none")
-    calls, outputs = program.plan.calls, []
-
-    def rewritten(calls: list[Call]) -> list[str]:
-        return fused(rewrites.rewrite([replace(call) for call in calls], outputs, "all"))
-
-    assert set(rewritten(calls)) == {*case.after}
+    calls = plain_calls(name)
+    assert rewritten(calls) == {*CASES[name].after}
     i = next(i for i, call in enumerate(calls) if call.name == behind)
     written = calls[i].results[0] if which < 0 else calls[i].args[which]
     write = Call("write", backend.write, calls[i].device, (written, ..., 1.0), {}, writes=(written,))
-    assert set(rewritten([*calls[: i + 1], write, *calls[i + 1 :]])) == {*case.after} - {*apart}
+    assert rewritten([*calls[: i + 1], write, *calls[i + 1 :]]) == {*CASES[name].after} - {*apart}
+
+
+@pytest.mark.parametrize(("name", "call", "apart"), READ)
+def test_what_is_read_elsewhere_keeps_calls_apart(backend, name, call, apart):
+    calls = plain_calls(name)
+    (wanted,) = next(c.results for c in calls if c.name == call)
+    assert rewritten(calls, [wanted]) == {*CASES[name].after} - {*apart}
 
 
 # gradients that add up ----------------------------------------------------------------------------------------------

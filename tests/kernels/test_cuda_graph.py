@@ -183,11 +183,11 @@ def graphs(monkeypatch):
     made.close()
 
 
-def dropout_steps(count: int, capture: Any) -> tuple[list[Any], list[bytes], Any]:
+def dropout_steps(count: int, capture: Any, dropout: float = 0.3) -> tuple[list[Any], list[bytes], Any]:
     """Losses and parameters of an MLP with dropout, trained on data and noise drawn in the step."""
     with gb.device("emulated"):
         gb.manual_seed(0)
-        model = gb.nn.MLP([12, 16, 16, 5], dropout=0.3)
+        model = gb.nn.MLP([12, 16, 16, 5], dropout=dropout)
         optimizer = gb.optim.Adam(model.parameters(), lr=0.01)
         own = gb.random.Generator(7)
 
@@ -222,6 +222,16 @@ def test_a_graph_draws_on(graphs):
     names = [call.name for call in step.program.plan.calls]
     assert names.count("dropout") == 4  # two layers, forward and backward: the same places twice
     assert len(step.program._starts) == 2  # two generators
+
+
+def test_products_that_take_in_what_follows_are_held_by_a_graph(graphs):
+    """What a graph repeats are the launches of a run call by call, masks and pointers of epilogues included."""
+    launched = dropout_steps(12, lambda step: gb.capture(step), dropout=0.0)
+    graphs.machine.cannot_record = lambda names: "not today"
+    one_by_one = dropout_steps(12, lambda step: gb.capture(step), dropout=0.0)
+    assert (launched[2].stats["graph"], one_by_one[2].stats["graph"]) == ("launched as one", "not today")
+    assert launched[:2] == one_by_one[:2]
+    assert [call.name for call in launched[2].program.plan.calls].count("matmul_relu_backward") == 2
 
 
 def test_an_offset_by_value_would_be_noticed(graphs):
