@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gpu_backprop as gb
-from gpu_backprop.backends import cuda_machine
+from gpu_backprop.backends import cuda_machine, gemm
 from gpu_backprop.backends.cuda_graph import GraphRun
 from gpu_backprop.backends.cuda_machine import CudaMachine
 from gpu_backprop.backends.cuda_watch import Watch
@@ -34,8 +34,6 @@ class Stream:
 
 
 class Machine:
-    failures = (OverflowError,)  # stands for CUDA's errors
-
     def __init__(self, stream: Stream, refusal: Exception | None = None):
         self.stream, self.refusal, self.records = stream, refusal, 0
 
@@ -65,7 +63,10 @@ def test_the_second_run_is_recorded_and_then_launched():
     assert len(looked) == 3
 
 
-@pytest.mark.parametrize("refusal", [NotImplementedError("cuBLAS"), CaptureError("cuBLAS"), OverflowError()])
+@pytest.mark.parametrize(
+    "refusal",  # CuPy's, ours, Thrust's, and one that stands for CUDA's
+    [NotImplementedError("cuBLAS"), CaptureError("cuBLAS"), RuntimeError("cuBLAS"), OverflowError()],
+)
 def test_what_cannot_be_captured_is_done_call_by_call(refusal):
     stream = Stream()
     machine = Machine(stream, refusal)
@@ -172,6 +173,26 @@ def test_a_capture_that_fails_ends_and_watches_again(machine):
     assert not watch.local.suspended
 
 
+def test_a_capture_that_is_spoilt_leaves_no_counters(machine):
+    """They were to be zeroed by the graph, and the next stream may have the number of this one."""
+    events, stream = machine.xp.events, machine.xp.cuda.Stream
+
+    def spoilt(**settings):
+        made = stream(**settings)
+
+        def end_capture():
+            raise OverflowError
+
+        made.end_capture = end_capture
+        return made
+
+    machine.xp.cuda.Stream = spoilt
+    backend = types.SimpleNamespace(forget_tickets=lambda: events.append("tickets"))
+    with pytest.raises(OverflowError):
+        machine._record_graph(Watch(machine), backend, lambda: None)
+    assert "tickets" in events
+
+
 # random numbers in a graph ------------------------------------------------------------------------------------------
 
 
@@ -183,9 +204,11 @@ def graphs(monkeypatch):
     made.close()
 
 
-def dropout_steps(count: int, capture: Any, dropout: float = 0.3) -> tuple[list[Any], list[bytes], Any]:
+def dropout_steps(
+    count: int, capture: Any, dropout: float = 0.3, device: str = "emulated"
+) -> tuple[list[Any], list[bytes], Any]:
     """Losses and parameters of an MLP with dropout, trained on data and noise drawn in the step."""
-    with gb.device("emulated"):
+    with gb.device(device):
         gb.manual_seed(0)
         model = gb.nn.MLP([12, 16, 16, 5], dropout=dropout)
         optimizer = gb.optim.Adam(model.parameters(), lr=0.01)
@@ -211,6 +234,7 @@ def dropout_steps(count: int, capture: Any, dropout: float = 0.3) -> tuple[list[
         return losses, [p.numpy().tobytes() for p in model.parameters()], step
 
 
+@pytest.mark.emulated
 def test_a_graph_draws_on(graphs):
     """A graph repeats its launches with the same arguments, and each draws what the eager step would."""
     losses, parameters, _ = dropout_steps(50, lambda step: step)
@@ -224,6 +248,19 @@ def test_a_graph_draws_on(graphs):
     assert len(step.program._starts) == 2  # two generators
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("rewrite", ["exact", "all"])
+def test_a_graph_draws_on_with_a_gpu(rewrite):
+    expected, _, _ = dropout_steps(50, lambda step: step, device="cuda")
+    found, _, step = dropout_steps(50, lambda step: gb.capture(step, rewrite=rewrite), device="cuda")
+    if gemm.report()[0]:
+        assert step.stats["graph"] == "launched as one"
+    assert [drawn for _, drawn in found] == [drawn for _, drawn in expected]
+    losses = (np.array([np.frombuffer(loss, np.float32)[0] for loss, _ in run]) for run in (found, expected))
+    np.testing.assert_allclose(*losses, rtol=0 if rewrite == "exact" else 1e-3)
+
+
+@pytest.mark.emulated
 def test_products_that_take_in_what_follows_are_held_by_a_graph(graphs):
     """What a graph repeats are the launches of a run call by call, masks and pointers of epilogues included."""
     launched = dropout_steps(12, lambda step: gb.capture(step), dropout=0.0)
@@ -234,6 +271,7 @@ def test_products_that_take_in_what_follows_are_held_by_a_graph(graphs):
     assert [call.name for call in launched[2].program.plan.calls].count("matmul_relu_backward") == 2
 
 
+@pytest.mark.emulated
 def test_an_offset_by_value_would_be_noticed(graphs):
     """The stand-in is as strict as a CUDA graph: what a launch was given by value is the same at every replay."""
     functions, key, found = graphs.backend.functions, (1, 2), []
@@ -284,6 +322,7 @@ def test_with_cublaslt_only_a_sort_is_in_the_way(machine):
         (lambda x: gb.nn.functional.dropout(x, 0.5) + 1.0, "launched as one"),
     ],
 )
+@pytest.mark.emulated
 def test_stats_say_why_a_program_is_no_graph(graphs, without_products, monkeypatch, recwarn, function, reason):
     monkeypatch.setattr(graphs.machine, "cannot_record", without_products.cannot_record)
     with gb.device("emulated"):
@@ -301,6 +340,7 @@ def test_stats_say_why_a_program_is_no_graph(graphs, without_products, monkeypat
     assert all(Path(w.filename).name == Path(__file__).name for w in recwarn if "pip install" in str(w.message))
 
 
+@pytest.mark.emulated
 def test_a_capture_without_room_says_how_much_it_needs(graphs, machine, monkeypatch):
     """Every array of the eager call fits, and the Program's one block does not."""
 
