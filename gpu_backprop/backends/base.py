@@ -63,6 +63,9 @@ class Backend(ABC):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """An uninitialised C-contiguous array."""
 
+    def prepare(self) -> None:  # noqa: B027
+        """Do what the first operations would have to wait for, as long as it does not depend on them."""
+
     def run(self, forward: Callable[..., Any], arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
         """A function of the user's own, over this backend's arrays."""
         return forward(*arrays, **attrs)
@@ -95,6 +98,15 @@ class Backend(ABC):
                     place[...] = result
 
         return run
+
+    def filler(self, place: Array) -> Callable[[Array], Any]:
+        """What copies arrays into one that stays where it is."""
+        write = self.write
+        return lambda array: write(place, ..., array)
+
+    def copier(self, array: Array) -> Callable[[], Array]:
+        """What copies an array that stays where it is."""
+        return functools.partial(self.functions["copy"], array)
 
     def executor(self, calls: Sequence[Callable[[], Any]], names: Sequence[str]) -> Callable[[], Any]:
         """What makes bound calls, of functions of these names, in their order."""

@@ -6,27 +6,34 @@ nothing is lost without a compiler, or with GPU_BACKPROP_COMPILED=0, but time.
 
 The library is compiled when a pass is first looked up, and lies in the cache from then on. A compiler that fails costs
 a warning. `bind(...)` fixes the arguments of a call: it returns a function without arguments that does the call again
-on the same arrays, for a fraction of the price.
+on the same arrays, for a fraction of the price. `in_turn` makes many of them with one call into the library; matrix
+products join in through the BLAS that NumPy itself has loaded.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.errors import GpuBackpropError
+from . import base
 
 Array = Any
 Function = Callable[..., Any]
 
 _NONE, _MEAN, _SUM = range(3)
 _REDUCTIONS = {"none": _NONE, "mean": _MEAN, "sum": _SUM}
+# what NumPy's builds call the product of general matrices, and whether its integers have 64 bits
+_GEMM = (
+    *(("scipy_cblas_{}gemm64_", 1), ("cblas_{}gemm64_", 1), ("scipy_cblas_{}gemm", 0), ("cblas_{}gemm", 0)),
+)  # fmt: skip
 _TYPES: dict[str, Any] = {"o": ctypes.py_object, "i": ctypes.c_int, "q": ctypes.c_longlong, "p": ctypes.c_void_p}
 
 
@@ -52,6 +59,7 @@ def _load() -> _Loaded:
     try:
         library = ctypes.CDLL(str(host_compiler.passes()))
         _introduce(library)
+        _introduce_blas(library)
     except (GpuBackpropError, OSError, AttributeError) as error:
         warnings.warn(f"the cpu device works without compiled passes, more slowly: {error}", RuntimeWarning, 3)
         return _Loaded(None, f"NumPy's, for the compiled ones failed: {error}")
@@ -77,6 +85,34 @@ def _introduce(library: ctypes.CDLL) -> None:
         raise OSError(f"NumPy {np.__version__} lays its arrays out in an unknown way; set GPU_BACKPROP_COMPILED=0")
 
 
+def _introduce_blas(library: ctypes.CDLL) -> None:
+    """Tell the library where NumPy's BLAS is, if it is one whose products have the bits of np.dot."""
+    try:
+        loaded = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+    except (AttributeError, OSError):
+        return
+    know = _native(library, "know_blas", "ppi")
+    for name, wide in _GEMM:
+        try:
+            gemm = [ctypes.cast(getattr(loaded, name.format(kind)), ctypes.c_void_p).value for kind in "sd"]
+        except AttributeError:
+            continue
+        know(*gemm, wide)
+        if not _multiplies_alike(_native(library, "matmul", "ooo")):
+            know(None, None, 0)
+        return
+
+
+def _multiplies_alike(matmul: Any) -> bool:
+    for dtype in (np.float32, np.float64):
+        x, y = (np.sin(np.arange(n * m, dtype=dtype)).reshape(n, m) for n, m in ((17, 33), (33, 9)))
+        for a, b in ((x, y), (x.T.copy().T, y), (x, y.T.copy().T)):
+            out = np.empty((17, 9), dtype)
+            if matmul(a, b, out) or out.tobytes() != np.dot(a, b).tobytes():
+                return False
+    return True
+
+
 def _native(library: ctypes.CDLL, name: str, types: str) -> Any:
     function = getattr(library, f"gb_{name}")
     function.argtypes = [_TYPES[t] for t in types]
@@ -93,13 +129,74 @@ def status() -> str:
 Call = tuple[tuple[Any, ...], Any]  # arguments of the C++ function, and the result
 
 
+class Bound:
+    """A call whose arguments are fixed: by itself, or a part of a sequence (`in_turn`).
+
+    operands: objects and integers, as the pass takes them. numpy: does the same where the pass refuses.
+    """
+
+    __slots__ = ("arguments", "native", "numpy", "operands", "packed", "result")
+
+    def __init__(self, native: Any, name: str, operands: tuple[Any, ...], numpy: Function, result: Any):
+        self.native, self.numpy, self.result = native, numpy, result
+        self.operands = operands  # whose addresses are below
+        values = (id(x) if kind is ctypes.py_object else x for kind, x in zip(native.argtypes, operands))
+        self.arguments = (ctypes.c_longlong * len(operands))(*values)
+        library = _load().library
+        self.packed = _native(library, f"packed_{name}", "p")  # type: ignore[arg-type]
+
+    def __call__(self) -> Any:
+        return self.numpy() if self.packed(self.arguments) else self.result
+
+
+class _Entry(ctypes.Structure):
+    _fields_ = (("run", ctypes.c_void_p), ("arguments", ctypes.c_void_p))
+
+
+def in_turn(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    """Calls, one after the other, as one; those that are Bound and neighbours, by one call into the library."""
+    steps: list[Callable[[], Any]] = []
+    for bound, group in itertools.groupby(calls, lambda call: isinstance(call, Bound)):
+        members = list(group)
+        steps += [_one_call(members)] if bound and len(members) > 1 else members
+    return steps[0] if len(steps) == 1 else base.in_turn(steps)
+
+
+def _one_call(calls: Sequence[Any]) -> Callable[[], Any]:
+    library, count = _load().library, len(calls)
+    rows = (_Entry(ctypes.cast(c.packed, ctypes.c_void_p), ctypes.addressof(c.arguments)) for c in calls)
+    entries = (_Entry * count)(*rows)
+    native = _native(library, "in_turn", "pii")  # type: ignore[arg-type]
+    table, start, end = ctypes.c_void_p(ctypes.addressof(entries)), ctypes.c_int(0), ctypes.c_int(count)
+
+    def run() -> None:
+        done = native(table, start, end)
+        while done < count:
+            calls[done].numpy()
+            done = native(table, done + 1, end)
+
+    run.keeps = entries, calls  # type: ignore[attr-defined]
+    return run
+
+
+def product(x: Array, y: Array, out: Array, numpy: Function) -> Callable[[], Any]:
+    """The bound product x @ y; `numpy` does it where it is not one for the BLAS alone."""
+    library = _load().library
+    if library is None:
+        return numpy
+    if _native(library, "can_matmul", "ooo")(x, y, out):
+        return numpy
+    return Bound(_native(library, "matmul", "ooo"), "matmul", (x, y, out), numpy, out)
+
+
 class Pass:
     """A compiled pass. `arguments` turns a call into the C++ function's arguments; None: a call for NumPy."""
 
-    __slots__ = ("arguments", "native", "numpy")
+    __slots__ = ("arguments", "name", "native", "numpy")
 
-    def __init__(self, native: Any, numpy: Function, arguments: Callable[..., Call | None]):
+    def __init__(self, native: Any, name: str, numpy: Function, arguments: Callable[..., Call | None]):
         self.native = native
+        self.name = name
         self.numpy = numpy
         self.arguments = arguments
 
@@ -113,25 +210,17 @@ class Pass:
         """This call as a function without arguments. Without `out`, every time the same arrays are its result."""
         numpy = functools.partial(self.numpy, *operands, **attrs)
         call = self.arguments(*operands, **attrs)
-        if call is None:
-            return numpy
-        native, result = self.native, call[1]
-        arguments = [kind(value) for kind, value in zip(native.argtypes, call[0])]
-
-        def run() -> Any:
-            return numpy() if native(*arguments) else result
-
-        return run
+        return numpy if call is None else Bound(self.native, self.name, call[0], numpy, call[1])
 
 
 class BehindProduct:
     """A matrix product, x @ weight.T, and then the pass `native` over it with the bias, or `numpy`."""
 
-    __slots__ = ("native", "numpy")
+    __slots__ = ("library", "name", "native", "numpy")
 
-    def __init__(self, native: Any, numpy: Function):
-        self.native = native
-        self.numpy = numpy
+    def __init__(self, library: Any, name: str):
+        native, self.numpy = _BEHIND_PRODUCT[name]
+        self.library, self.name, self.native = library, name, _native(library, native, "oo")
 
     def __call__(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Array:
         out = _product(x)(x, weight.T, out=out)
@@ -140,20 +229,14 @@ class BehindProduct:
         return out
 
     def bind(self, x: Array, weight: Array, bias: Array | None, out: Array | None = None) -> Callable[[], Any]:
-        product = functools.partial(_product(x), x, weight.T)
+        transposed = weight.T
         if out is None:
-            out = product()
-        product = functools.partial(product, out)
-        native, numpy = self.native, functools.partial(self.numpy, out, bias)
-        arguments = [ctypes.py_object(out), ctypes.py_object(bias)]
-
-        def run() -> Any:
-            product()
-            if bias is None or native(*arguments):
-                numpy()
-            return out
-
-        return run
+            out = np.empty((*x.shape[:-1], len(weight)), x.dtype)
+        by_numpy = functools.partial(self, x, weight, bias, out)
+        if bias is None or _native(self.library, "can_matmul", "ooo")(x, transposed, out):
+            return by_numpy
+        native = _native(self.library, self.name, "oooo")
+        return Bound(native, self.name, (x, transposed, bias, out), by_numpy, out)
 
 
 def _product(x: Array) -> Function:
@@ -177,6 +260,14 @@ def _elementwise(*operands: Array, out: Array | None = None) -> Call:
     if out is None:
         out = np.empty_like(operands[0], order="C", subok=False)
     return (*operands, out), out
+
+
+def _sum(x: Array, axis: Any, keepdims: bool, out: Array | None = None) -> Call | None:
+    if axis != (0,) or keepdims or x.ndim != 2:
+        return None
+    if out is None:
+        out = np.empty(x.shape[1:], x.dtype)
+    return (x, out), out
 
 
 def _relu_bias_backward(g: Array, y: Array, out: Any = None) -> Call | None:
@@ -234,6 +325,7 @@ _MADE_OF: dict[str, tuple[str, Any]] = {
     "sigmoid_backward": ("ooo", _elementwise),
     "tanh_backward": ("ooo", _elementwise),
     "relu_bias_backward": ("oooo", _relu_bias_backward),
+    "sum": ("oo", _sum),
     "softmax_cross_entropy": ("ooooooiq", _cross_entropy),
     "softmax_cross_entropy_backward": ("oooooooiq", _cross_entropy_backward),
 }
@@ -256,9 +348,8 @@ def instead_of(numpy: Function, name: str) -> Any:
         return numpy
     if name in _MADE_OF:
         types, arguments = _MADE_OF[name]
-        return Pass(_native(library, name, types), numpy, arguments)
+        return Pass(_native(library, name, types), name, numpy, arguments)
     if name in _UPDATES:
         arguments = _update(*_UPDATES[name], _native(library, "know_bfloat16", "p"))
-        return Pass(_native(library, name, "o" * 8 + "qqii"), numpy, arguments)
-    name, numpy = _BEHIND_PRODUCT[name]
-    return BehindProduct(_native(library, name, "oo"), numpy)
+        return Pass(_native(library, name, "o" * 8 + "qqii"), name, numpy, arguments)
+    return BehindProduct(library, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,9 @@ class CpuBackend(Backend):
         for functions in (self.native, self.functions):
             functions["chain"] = functools.partial(_chain, functions)
 
+    def prepare(self) -> None:
+        compiled.status()  # compiles the passes, if the cache lacks them
+
     def from_host(self, array: np.ndarray, copy: bool = True) -> np.ndarray:
         return array.copy() if copy else array
 
@@ -175,6 +179,15 @@ class CpuBackend(Backend):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
 
+    def filler(self, place: np.ndarray) -> Callable[[np.ndarray], Any]:
+        def fill(array: np.ndarray) -> None:
+            place[...] = array
+
+        return fill
+
+    def copier(self, array: np.ndarray) -> Callable[[], np.ndarray]:
+        return array.copy
+
     def bind(self, name, function, args, attrs, results, takes_out):  # type: ignore[no-untyped-def]
         if name == "chain":
             from . import blocks
@@ -182,6 +195,9 @@ class CpuBackend(Backend):
             half = any(hasattr(x, "dtype") and dtypes.is_half(x.dtype) for x in args)
             return blocks.bind(attrs["chain"], args, results[0], self.functions if half else self.native)
         place = results[0] if len(results) == 1 else results
+        if takes_out and name in ("matmul", "linear_weight_gradient") and args[0].ndim == args[1].ndim == 2:
+            x = args[0] if name == "matmul" else args[0].T
+            return compiled.product(x, args[1], place, functools.partial(function, *args, out=place))
         if (takes_out or not results) and hasattr(function, "bind"):  # a compiled pass
             return function.bind(*args, **attrs, out=place) if takes_out else function.bind(*args, **attrs)
         if takes_out and name in bound.MAKERS and function is self.native[name]:
@@ -195,6 +211,9 @@ class CpuBackend(Backend):
                 view = array[parts if Ellipsis in parts else (*parts, ...)]
                 return functools.partial(np.copyto, view, value, casting="unsafe")
         return super().bind(name, function, args, attrs, results, takes_out)
+
+    def executor(self, calls, same):  # type: ignore[no-untyped-def]
+        return compiled.in_turn(calls)
 
     def synchronize(self) -> None:
         pass

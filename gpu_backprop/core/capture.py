@@ -31,15 +31,18 @@ class Captured:
     programs: its Programs, the one used last at the end. eager: signatures that run eagerly, and why.
     """
 
-    def __init__(self, function: Callable[..., Any], max_programs: int, strict: bool, rewrite: str):
+    def __init__(self, function: Callable[..., Any], max_programs: int, strict: bool, rewrite: str, check: bool):
         self.function = function
         self.max_programs = max_programs
         self.strict = strict
         self.rewrite = rewrite
+        self.check = check
         self._programs: OrderedDict[Any, list[tuple[Program, Any]]] = OrderedDict()
         self.eager: dict[Any, str] = {}
         self._last: Program | None = None
         self._recorded = 0
+        self._in_vain = 0  # recordings since the last replay
+        self._given_up = False
         self._warned: set[str] = set()
         self._lock = threading.Lock()
         functools.update_wrapper(self, function, updated=())
@@ -61,14 +64,20 @@ class Captured:
         return self.program.stats
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if modes.watch is not None:  # inside another capture, which records this; or somebody watches every operation
+        # inside another capture, which records this; or somebody watches every operation; or it was in vain
+        if modes.watch is not None or self._given_up:
             return self.function(*args, **kwargs)
         leaves: list[Tensor] = []
         key = self._signature(args, kwargs, leaves)
+        again = None
         for program, form in self._programs.get(key, ()):
             if program.fits():
+                if program.unchecked is not None:
+                    again = program
+                    break
                 if program is not self._last:
                     self._use(key, program)
+                self._in_vain = 0
                 return form(program.replay([t.array for t in leaves]))
         if key in self.eager:
             return self.function(*args, **kwargs)
@@ -81,7 +90,7 @@ class Captured:
                 raise CaptureError(f"capture: {reason}")
             self._goes_eagerly(key, reason)
             return self.function(*args, **kwargs)
-        return self._record(key, args, kwargs, leaves)
+        return self._record(key, args, kwargs, leaves, again)
 
     def _use(self, key: Any, program: Program) -> None:
         """Note that a Program was used last."""
@@ -90,6 +99,11 @@ class Captured:
                 self._programs[key].sort(key=lambda pair: pair[0] is program)
                 self._programs.move_to_end(key)
             self._last = program
+
+    def _let_go(self, key: Any, program: Program) -> None:
+        """Forget a Program."""
+        with self._lock:
+            self._programs[key] = [pair for pair in self._programs.get(key, ()) if pair[0] is not program]
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -101,19 +115,23 @@ class Captured:
         warnings.warn(f"capture: {_name(self.function)} runs eagerly: {reason}", stacklevel=4)
 
     def _signature(self, args: Any, kwargs: Any, leaves: list[Tensor]) -> Any:
+        # ids and numbers: hashing a Device or a dtype takes longer than all the rest
         parts: list[Any] = [
-            modes.grad, dtypes.get_default_dtype(), devices.default_device(), precision.get_matmul_precision(),
+            modes.grad, dtypes.get_default_dtype().num, id(devices.default_device()), precision.get_matmul_precision(),
         ]  # fmt: skip
-        for name, part in (*enumerate(args), *kwargs.items()):
+        for i, part in enumerate(args):
+            parts.append(_describe(part, leaves, self.function, i))
+        for name, part in kwargs.items():
             parts += name, _describe(part, leaves, self.function, name)
         return tuple(parts)
 
-    def _record(self, key: Any, args: Any, kwargs: Any, leaves: list[Tensor]) -> Any:
-        """Run the function and make a Program of what it does."""
+    def _record(self, key: Any, args: Any, kwargs: Any, leaves: list[Tensor], again: Program | None) -> Any:
+        """Run the function and make a Program of what it does; `again`: which should be what that Program does."""
         with _recording:
             from .calls import Outside
             from .program import Program  # with what it needs, costs as much as the rest of the package
             from .recording import Recorder
+            from .repetition import difference
 
             recorder = Recorder(self.strict)
             _, rebuild = tree.flatten((args, kwargs))
@@ -150,8 +168,20 @@ class Captured:
                 self._goes_eagerly(key, recorder.stopped)
                 return form(values) if eager is None else eager
             refs = [(ref.array() if isinstance(ref, Outside) else ref, device) for ref, device in refs]
+            recorder.results = [ref for ref, _ in refs], form(list(range(len(refs))))
+            if again is not None:
+                self._let_go(key, again)
+                other = difference(again.unchecked, recorder)  # type: ignore[arg-type]
+                if other:
+                    recorder.refuse(
+                        f"{_name(self.function)} did not do the same at its second call: {other}; give what varies as "
+                        "a Tensor among the arguments, or draw it from gb.random"
+                    )
+                    self._goes_eagerly(key, recorder.stopped)
+                    return form(values)
             try:
                 program = Program(recorder, slots, refs, self.rewrite)
+                program.unchecked = recorder if self.check and again is None else None
             except DeviceError as error:
                 if self.strict:
                     raise
@@ -170,8 +200,15 @@ class Captured:
                 if not self._programs[oldest]:
                     del self._programs[oldest]
             self._last = program
-            self._recorded += 1
-        if self._recorded == 3 * self.max_programs:
+            self._recorded += again is None
+            self._in_vain += 1
+        if not self.strict and self._in_vain > 3 * self.max_programs:
+            self._given_up = True
+            self._warn_once(
+                f"runs eagerly from now on: it was recorded {self._in_vain} times without being replayed; give it "
+                "arguments of fewer shapes and values (numbers as Tensors), or raise max_programs"
+            )
+        elif self._recorded == 3 * self.max_programs:
             self._warn_once(
                 f"was recorded {self._recorded} times, which costs more than it saves; give it arguments of fewer "
                 "shapes and values (numbers as Tensors), or raise max_programs"
@@ -182,14 +219,19 @@ class Captured:
         return self if instance is None else types.MethodType(self, instance)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Captured:
-        return Captured(copy.deepcopy(self.function, memo), self.max_programs, self.strict, self.rewrite)
+        return Captured(copy.deepcopy(self.function, memo), self.max_programs, self.strict, self.rewrite, self.check)
 
     def __repr__(self) -> str:
         return f"<captured {_name(self.function)}, {len(self.programs)} programs>"
 
 
 def capture(
-    function: Callable[..., Any] | None = None, *, max_programs: int = 8, strict: bool = True, rewrite: str = "all"
+    function: Callable[..., Any] | None = None,
+    *,
+    max_programs: int = 8,
+    strict: bool = True,
+    rewrite: str = "all",
+    check: bool = False,
 ) -> Any:
     """`function` (one training step, or a model), recorded at its first call and replayed at every later one.
 
@@ -204,19 +246,23 @@ def capture(
 
     rewrite: which calls may be replaced by fewer: "all"; "exact", those that keep every bit on every device; or "none".
 
+    check: record the second call of a signature too, and replay only if it did the same; where Python's own counters or
+    random numbers make it differ, that is an error as below. For functions that somebody else wrote.
+
     Raises CaptureError where the function needs a value in Python (`float(t)`, `if t:`), or writes into an argument;
-    with `strict=False` such a function goes on eagerly from there, with one warning. May be used as a decorator. Runs
+    with `strict=False` such a function goes on eagerly from there, with one warning, and one that is recorded again and
+    again without being replayed is left alone in the end. May be used as a decorator. Runs
     eagerly inside gb.debug.detect_anomaly().
     """
     if function is None:
-        return functools.partial(capture, max_programs=max_programs, strict=strict, rewrite=rewrite)
+        return functools.partial(capture, max_programs=max_programs, strict=strict, rewrite=rewrite, check=check)
     if not callable(function):
         raise CaptureError(f"capture: a {type(function).__name__} cannot be captured; give a function or a model")
     if isinstance(max_programs, bool) or not isinstance(max_programs, int) or max_programs < 1:
         raise CaptureError(f"capture: max_programs={max_programs!r} is out of range; give an integer of at least 1")
     if rewrite not in LEVELS:
         raise CaptureError(f"capture: rewrite={rewrite!r} is unknown; use {', '.join(map(repr, LEVELS))}")
-    return Captured(function, max_programs, strict, rewrite)
+    return Captured(function, max_programs, strict, rewrite, check)
 
 
 def _describe(part: Any, leaves: list[Tensor], function: Any, name: Any) -> Any:
@@ -224,7 +270,7 @@ def _describe(part: Any, leaves: list[Tensor], function: Any, name: Any) -> Any:
     if isinstance(part, Tensor):
         leaves.append(part)
         array = part.array
-        return array.shape, array.dtype, part.device, part.requires_grad
+        return array.shape, array.strides, array.dtype.num, id(part.device), part.requires_grad
     if isinstance(part, (tuple, list)):
         return type(part), tuple(_describe(p, leaves, function, name) for p in part)
     if isinstance(part, dict):
@@ -245,8 +291,18 @@ def _describe(part: Any, leaves: list[Tensor], function: Any, name: Any) -> Any:
 
 
 def _fresh(t: Tensor) -> Tensor:
-    """An argument with memory of its own."""
-    out = Tensor(t.device.functions["copy"](t.array), t.device)
+    """An argument with memory of its own, laid out as it is: sums may round by the order in which elements lie."""
+    array, backend = t.array, t.device.backend
+    if array.flags.c_contiguous:
+        own = t.device.functions["copy"](array)
+    else:
+        from .calls import address_of, span_of
+
+        low, high = span_of(array)
+        memory = backend.empty((high - low,), np.dtype(np.uint8))
+        own = backend.carve(memory, address_of(array) - low, array.shape, array.dtype, array.strides)
+        backend.write(own, ..., array)
+    out = Tensor(own, t.device)
     out.requires_grad = t.requires_grad
     return out
 

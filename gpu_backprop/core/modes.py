@@ -1,10 +1,10 @@
-"""What differs from thread to thread."""
+"""What differs from thread to thread, and what captured functions look at in all of them."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 
 class _Modes(threading.local):
@@ -18,3 +18,20 @@ class _Modes(threading.local):
 
 
 modes = _Modes()
+
+
+class Attributes:
+    """An object whose attributes captured functions depend on: they look again when one is assigned.
+
+    mark: a new object after every such change, in whichever thread.
+    """
+
+    mark: ClassVar[object] = object()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        Attributes.mark = object()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        Attributes.mark = object()

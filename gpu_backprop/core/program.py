@@ -12,7 +12,7 @@ from ..backends.base import in_turn
 from .calls import Call, Slot, address_of, replaced, span_of
 from .devices import Device
 from .errors import DeviceError
-from .modes import modes
+from .modes import Attributes, modes
 from .planning import ALIGNMENT, Plan, plan
 from .recording import Recorder
 from .tensor import Tensor
@@ -27,15 +27,16 @@ class Program:
 
     def __init__(self, recorder: Recorder, inputs: list[Slot], outputs: list[tuple[Any, Device]], level: str):
         self.plan: Plan = plan(recorder.calls, inputs, [ref for ref, _ in outputs], level)
+        self.unchecked: Recorder | None = None  # what it is made of, until a second call did the same
         self._lock = threading.Lock()
         self._memory: dict[Device, Any] = {}
         self._starts: dict[tuple[Any, Device], Any] = {}  # where each generator is before a replay, on a device
-        self._fill = [(self._array(slot), slot.value.device) for slot in inputs]
+        self._fill = [slot.value.device.backend.filler(self._array(slot)) for slot in inputs]
         for call in self.plan.once:
             self._bound(call)()
         self._calls = [self._bound(call) for call in self.plan.calls]
         self._run = self._executor()
-        self._outputs = [(self._array(ref), device) for ref, device in outputs]
+        self._outputs = [(device.backend.copier(self._array(ref)), device) for ref, device in outputs]
         self._keep_state(recorder)
 
     # memory ----------------------------------------------------------------------------------------------------------
@@ -108,8 +109,12 @@ class Program:
         self.outside = [(reference, t.array, t.requires_grad) for reference, t in alive]
         self.flats = [(flat, flat.generation) for flat in recorder.flats]
         self.optimizers = recorder.optimizers
-        self.modules = list(recorder.modules.values())
-        self.generators = [(g, g.offset - start) for g, start in recorder.generators.values()]
+        self.owners = [_Attributes(owner, before) for owner, before in recorder.owners.values()]
+        self.assigning = [owner for owner in self.owners if owner.assigned]
+        self.hooks = [(leaf, _hooks(leaf)) for leaf in leaves.values()]
+        self._mark: object = None  # when the two were found to be as they must be
+        self.generators = recorder.drawn
+        self.renewed = list(dict.fromkeys(recorder.renewed))
         self.before, self.after = recorder.before, recorder.after
         cells = dict(recorder.cells)
         for reference in recorder.made.values():
@@ -139,12 +144,18 @@ class Program:
         for optimizer in self.optimizers:
             if optimizer._clip is not None:
                 return False
-        for module, training in self.modules:
-            if module.training is not training:
-                return False
+        if Attributes.mark is not self._mark and not self._attributes_fit():
+            return False
         for leaf, grad in self.entry:  # noqa: SIM110
             if leaf._grad is not grad:
                 return False
+        return True
+
+    def _attributes_fit(self) -> bool:
+        mark = Attributes.mark
+        if not all(owner.fits() for owner in self.owners) or any(_hooks(leaf) != found for leaf, found in self.hooks):
+            return False
+        self._mark = mark
         return True
 
     # running ---------------------------------------------------------------------------------------------------------
@@ -152,10 +163,13 @@ class Program:
     def replay(self, arrays: list[Any]) -> list[Tensor]:
         """Run on other arguments, of the same shapes, dtypes and devices; the outputs are new Tensors."""
         with self._lock:
+            for buffer in self.renewed:
+                if buffer.lent is not None:  # else nobody could notice
+                    buffer.renew()
             for call in self.before:
                 call()
-            for (place, device), array in zip(self._fill, arrays):
-                device.backend.write(place, ..., array)
+            for fill, array in zip(self._fill, arrays):
+                fill(array)
             for (generator, device), start in self._starts.items():
                 device.plain.functions["start_draws"](start, generator.key, generator.offset)
             try:
@@ -168,11 +182,13 @@ class Program:
                     generator.offset += blocks
                 for cell in self.cells:
                     cell[0] += 1
-            outputs = [Tensor(device.functions["copy"](array), device) for array, device in self._outputs]
+            outputs = [Tensor(copy(), device) for copy, device in self._outputs]
             for leaf, grad in self.exit:
                 leaf._grad = grad
             for call in self.after:
                 call()
+            for owner in self.assigning:
+                owner.assign()
         return outputs
 
     # looking at it ---------------------------------------------------------------------------------------------------
@@ -213,3 +229,44 @@ class Program:
             return "outside"
         storage = self.plan.storages[ref.value]
         return "outside" if storage.kept is not None else f"+{storage.offset + ref.offset:,}"
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_ABSENT = object()
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and isinstance(a, _PLAIN) and repr(a) == repr(b))  # -0.0 is not 0.0
+
+
+def _hooks(leaf: Tensor) -> tuple[Any, ...]:
+    return tuple(leaf._extra.get("hooks", ())) if leaf._extra else ()
+
+
+class _Attributes:
+    """The attributes of an object that a captured function depends on: as they were before it, and those it assigned.
+
+    A replay leaves behind what was assigned, and needs what was there before. Only a Tensor or the like that took the
+    place of another (`self.hidden = h`) may be any: one that was read before is an error already (recording.py).
+    """
+
+    def __init__(self, owner: Any, before: dict[str, Any]):
+        self.owner = owner
+        now = vars(owner)
+        self.assigned = {name: x for name, x in now.items() if not _alike(x, before.get(name, _ABSENT))}
+        self.needed = {name: before.get(name, _ABSENT) for name in {**before, **now}}
+        for name, x in self.assigned.items():
+            old = self.needed[name]
+            if old is not _ABSENT and not isinstance(old, _PLAIN) and not isinstance(x, _PLAIN):
+                del self.needed[name]
+
+    def fits(self) -> bool:
+        now = vars(self.owner)
+        return all(_alike(now.get(name, _ABSENT), x) for name, x in self.needed.items()) and all(
+            name in self.needed or name in self.assigned for name in now
+        )
+
+    def assign(self) -> None:
+        for name, x in self.assigned.items():
+            if vars(self.owner).get(name, _ABSENT) is not x:
+                setattr(self.owner, name, x)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,12 +64,15 @@ class Recorder:
     entry: dict[int, Any] = field(default_factory=dict)  # the `.grad` that they must have before, where it matters
     cells: dict[int, list[int]] = field(default_factory=dict)  # version counters of what is written
     outside: dict[int, Any] = field(default_factory=dict)  # Tensors with memory from elsewhere, weakly
-    modules: dict[int, tuple[Any, bool]] = field(default_factory=dict)  # that ran, and were they training?
+    owners: dict[int, tuple[Any, dict[str, Any]]] = field(default_factory=dict)  # modules that ran; attributes before
     generators: dict[int, tuple[Any, int]] = field(default_factory=dict)  # drawn from, and the place before
+    renewed: list[Any] = field(default_factory=list)  # gradient buffers that part from what was lent out of them
     before: list[Callable[[], Any]] = field(default_factory=list)
     after: list[Callable[[], Any]] = field(default_factory=list)
     flats: list[Any] = field(default_factory=list)  # of the optimisers that stepped (optim/flat.py)
     optimizers: list[Any] = field(default_factory=list)  # that stepped or clipped
+    drawn: list[tuple[Any, int]] = field(default_factory=list)  # generators, and how many blocks of each
+    results: Any = None  # that the function returned: Slots and arrays, and the nest that they are in
     stopped: str = ""  # why nothing more is recorded
 
     def __post_init__(self) -> None:
@@ -77,6 +80,7 @@ class Recorder:
         self.values: dict[int, Value] = {}  # by id of the owner
         self.made: dict[int, Any] = {}  # weak references to Tensors made while recording
         self._foreign: dict[int, tuple[Any, str]] = {}  # owners of memory outside, and which call met them first
+        self._constants: set[int] = set()  # owners among them whose values came from the host
         self._gone: list[str] = []  # calls that met owners which are no more
         self._places: dict[tuple[Any, int], Draw] = {}
 
@@ -149,8 +153,11 @@ class Recorder:
     def bumped(self, cell: list[int]) -> None:
         self.cells[id(cell)] = cell
 
-    def entered(self, module: Any) -> None:
-        self.modules.setdefault(id(module), (module, module.training))
+    def depends_on(self, owner: Any, parts: Callable[[], Iterable[Any]] | None = None) -> None:
+        """Attributes of `owner`, and of its parts, decide what happens."""
+        if id(owner) not in self.owners:
+            for part in (owner,) if parts is None else parts():
+                self.owners.setdefault(id(part), (part, dict(vars(part))))
 
     def draws(self, generator: Any) -> None:
         """The next random numbers come from the generator's present place."""
@@ -195,6 +202,17 @@ class Recorder:
         if self.strict:
             raise CaptureError(f"capture: {reason}; or capture with strict=False, which goes on eagerly")
         self.stopped = reason
+
+    def position_of(self, array: Any) -> int:
+        """Of which argument of the captured function this is memory; -1: of none."""
+        value = self.values.get(id(owner_of(array)))
+        return -1 if value is None else value.position
+
+    def wrote_argument(self, name: str, position: int) -> None:
+        self.refuse(
+            f"{name} writes into argument {position} of the captured function at {_line_of_the_user()}; write into a "
+            "copy (t.copy()), or into a Tensor from outside"
+        )
 
     def argument(self, array: Any, device: devices.Device, position: int) -> None:
         """Memory of an argument, which every replay fills anew."""
@@ -241,10 +259,7 @@ class Recorder:
             )
         for written in call.writes:
             if isinstance(written, Slot) and written.value.position >= 0:
-                return self.refuse(
-                    f"{name} writes into argument {written.value.position} of the captured function at "
-                    f"{_line_of_the_user()}; write into a copy (t.copy()), or into a Tensor from outside"
-                )
+                return self.wrote_argument(name, written.value.position)
         self.calls.append(call)
         return None
 
@@ -308,6 +323,10 @@ class Recorder:
         """Memory with the same values at every replay: kept."""
         owner = owner_of(array)
         self._foreign[id(owner)] = (lambda: owner), "from_host"
+        self._constants.add(id(owner))
+
+    def is_constant(self, array: Any) -> bool:
+        return id(owner_of(array)) in self._constants
 
     def _mark_draw(self, call: Call) -> None:
         """Find the generator whose numbers a call draws."""
@@ -324,6 +343,16 @@ class Recorder:
         for flat in self.flats:
             if flat.master is not None and flat.seen != [p._version_cell[0] for p in flat.params]:
                 return self.refuse(_MASTER)
+        self.drawn = [(generator, generator.offset - start) for generator, start in self.generators.values()]
+        for owner, before in self.owners.values():
+            for name, value in vars(owner).items():
+                old = before.get(name)
+                if value is not old and isinstance(old, Tensor) and _holds(self.outside, old):
+                    return self.refuse(
+                        f"{type(owner).__name__}.{name} is read and then replaced, and a replay would read the old one "
+                        f"again; write into it (self.{name}.copy_(...)), or pass it as an argument and return the new "
+                        "one"
+                    )
         gone = self._gone + [name for owner, name in self._foreign.values() if owner() is None]
         if gone:
             return self.refuse(
@@ -414,15 +443,21 @@ class _Backend:
         return getattr(self._backend, name)
 
     def run(self, forward: Callable[..., Any], arrays: Any, attrs: Any) -> Any:
+        recorder = self._recorder
+        ours = [a for a in arrays if is_array(a) and recorder.listens and recorder.position_of(a) >= 0]
+        before = [a.tobytes() for a in ours]
         result = self._backend.run(forward, arrays, attrs)
-        if self._recorder.listens:
+        for array, was in zip(ours, before):
+            if array.tobytes() != was:
+                recorder.wrote_argument(own_name(forward), recorder.position_of(array))
+        if recorder.listens:
             result = _as_arrays(result, self._device)
             name, plain = own_name(forward), self._device.plain.backend
 
             def function(*args: Any, **attrs: Any) -> Any:
                 return plain.run(forward, args, attrs)
 
-            self._recorder.ran(name, function, self._device, arrays, attrs, result)
+            recorder.ran(name, function, self._device, arrays, attrs, result)
         return result
 
     def write(self, array: Any, index: Any, value: Any) -> None:

@@ -12,7 +12,7 @@ from ..ops import elementwise as ew
 from ..ops import indexing, linalg, movement, reduction
 from . import devices, dtypes
 from .errors import DataError, DeviceError, DTypeError, ShapeError, ShapeIndexError, TapeError
-from .modes import modes
+from .modes import Attributes, modes
 
 _new = object.__new__
 
@@ -253,8 +253,15 @@ class Tensor:
         else:
             self._extra = self._extra or {}
             hooks = self._extra.setdefault("hooks", [])
+
+        def remove() -> None:
+            if hook in hooks:
+                hooks.remove(hook)
+                Attributes.mark = object()
+
         hooks.append(hook)
-        return lambda: hooks.remove(hook) if hook in hooks else None
+        Attributes.mark = object()
+        return remove
 
     def _accumulate_grad(self, gradient: Tensor, create_graph: bool) -> None:
         """Add a gradient to `.grad` (the walk calls this).
@@ -648,7 +655,7 @@ class GradBuffer(Tensor):
         self.lent = None
         self._bump_version()
         if modes.recorder is not None:
-            modes.recorder.each_replay(before=self.renew)
+            modes.recorder.renewed.append(self)
 
 
 def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..core import devices, dtypes, tape
 from ..core.errors import CheckpointError, DTypeError, ShapeError
-from ..core.modes import modes
+from ..core.modes import Attributes, modes
 from ..core.tensor import Tensor, asarray
 from .parameter import Parameter, rehome
 
@@ -26,7 +26,7 @@ class LoadResult(NamedTuple):
         return f"LoadResult(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
-class Module:
+class Module(Attributes):
     """Base class of layers and networks: subclass it, assign parts in `__init__`, write `forward`.
 
     Attributes that are Parameters or Modules are found by themselves; other Tensors that belong to the state are named
@@ -47,7 +47,7 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
             _set(value, "_name", name)
-        _set(self, name, value)
+        super().__setattr__(name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward function; write def forward(self, x)")
@@ -55,7 +55,7 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outer = modes.scope
         if modes.recorder is not None:
-            modes.recorder.entered(self)
+            modes.recorder.depends_on(self, self.modules)
         modes.scope = f"{outer}.{self._name}" if outer else self._name
         try:
             return self.forward(*args, **kwargs)

@@ -44,7 +44,7 @@ def fit(
     schedule: Any = None,
     precision: str | None = None,
     max_norm: float | None = None,
-    capture: bool = False,
+    capture: bool = True,
 ) -> History:
     """Train `model` and return what happened, step by step and epoch by epoch.
 
@@ -71,8 +71,8 @@ def fit(
         averages; the columns "skipped" and "loss_scale" tell of it, and 100 skipped steps in a row raise DataError.
     max_norm: clip the gradients of a step so that their norm, as one vector, is at most this.
     capture: record the step and replay it (`gb.capture`): the same bits sooner, where model, loss and metrics do the
-        same operations at every step (docs/capture.md); a step that needs a value in Python runs eagerly, with one
-        warning. Python's own randomness and counters would stand still, so it is off unless asked for.
+        same operations at every step (docs/capture.md). The second step is recorded too, and must do the same: a step
+        that needs a value in Python, or follows its counters or random numbers, runs eagerly, with one warning.
 
     Losses and metrics see 16-bit predictions as float32. The loop never waits for the device inside an epoch. A loss
     that is not finite ends the training.
@@ -106,12 +106,13 @@ def fit(
     if schedule is not None and not by_epoch:
         # the last step has no successor that a learning rate could be for
         after_step.insert(0, lambda run: schedule.step() if run.step < total else None)
+    device.backend.prepare()
     was_training = model.training
     begun: list[Callback] = []
     with training_in(precision, model, optimizer) as scaler:
         step = make_step(model, criterion, optimizer, used, scaler, max_norm)
         if capture:
-            step = capturing.capture(step, strict=False)
+            step = capturing.capture(step, strict=False, check=True)
         skipped = 0
         try:
             for hook in hooks:

@@ -58,6 +58,31 @@ struct Array {
     intptr_t columns() const { return fields->axes ? fields->shape[fields->axes - 1] : 1; }
 };
 
+// A matrix of float32 or float64 as the BLAS takes it: in C order, or the transposed of one that is. More than one row
+// and column, for NumPy has other ways with vectors.
+struct Matrix {
+    const char *begin = nullptr, *end = nullptr;  // null: anything else
+    Dtype dtype = OTHER;
+    intptr_t rows = 0, columns = 0;
+    bool transposed = false;
+
+    Matrix(const void* object) {
+        const char* bytes = static_cast<const char*>(object);
+        if (*reinterpret_cast<const void* const*>(bytes + known.header - sizeof(void*)) != known.array) return;
+        const Fields* found = reinterpret_cast<const Fields*>(bytes + known.header);
+        const bool wide = found->dtype == known.dtypes[FLOAT64];
+        if (!(found->flags & ALIGNED) || found->axes != 2 || !(wide || found->dtype == known.dtypes[FLOAT32])) return;
+        const intptr_t size = wide ? 8 : 4, n = found->shape[0], m = found->shape[1];
+        transposed = found->strides[0] == size && found->strides[1] == n * size;
+        if (n < 2 || m < 2 || !(transposed || (found->strides[1] == size && found->strides[0] == m * size))) return;
+        dtype = wide ? FLOAT64 : FLOAT32;
+        rows = n, columns = m;
+        begin = found->data;
+        end = begin + n * m * size;
+    }
+    intptr_t pitch() const { return transposed ? rows : columns; }
+};
+
 inline bool apart(const Array& a, const Array& b) { return a.end <= b.begin || b.end <= a.begin; }
 
 // Element by element, an output may be an input, or lie apart from it; half over it, it would be read when overwritten.

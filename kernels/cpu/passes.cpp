@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <initializer_list>
+#include <utility>
 
 #include "arrays.h"
 #include "functors.h"
@@ -146,6 +147,33 @@ PASS gb_relu_bias_backward(Object gradient, Object output, Object slopes, Object
         for (intptr_t j = 0; j < columns; j += TILE)
             relu_bias_columns(rows, columns, int(columns - j < TILE ? columns - j : TILE), g.data<A>() + j,
                               y.data<A>() + j, dx.data<A>() + j, db.data<A>() + j);
+        return int(DONE);
+    });
+}
+
+// The sum over rows alone, in the same order: the same bits behind a gradient of ReLU that was computed before.
+
+template <class A> static void column_sums(intptr_t rows, intptr_t pitch, int width, const A* x, A* out) {
+    A totals[TILE] = {}, sums[TILE];
+    for (intptr_t row = 0; row < rows;) {
+        for (int j = 0; j < width; ++j) sums[j] = A(0);
+        for (const intptr_t end = row + RUN < rows ? row + RUN : rows; row < end; ++row) {
+            const A* from = x + row * pitch;
+            for (int j = 0; j < width; ++j) sums[j] += from[j];
+        }
+        for (int j = 0; j < width; ++j) totals[j] += sums[j];
+    }
+    for (int j = 0; j < width; ++j) out[j] = totals[j];
+}
+
+PASS gb_sum(Object values, Object sums) {
+    const Array x(values), out(sums);
+    if (!x.fields || x.fields->axes != 2 || !out.is(x.dtype, x.columns()) || !out.writeable() || !apart(x, out)) return REFUSED;
+    return by_type(x, [&](auto zero) {
+        using A = decltype(zero);
+        const intptr_t columns = x.columns(), rows = x.fields->shape[0];
+        for (intptr_t j = 0; j < columns; j += TILE)
+            column_sums(rows, columns, int(columns - j < TILE ? columns - j : TILE), x.data<A>() + j, out.data<A>() + j);
         return int(DONE);
     });
 }
@@ -516,3 +544,94 @@ UPDATE(sgd_update, Sgd)
 UPDATE(adam_update, Adam)
 UPDATE(rmsprop_update, Rmsprop)
 UPDATE(adagrad_update, Adagrad)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// out = x @ y      x (n, k), y (k, m), out (n, m)
+//
+// By the BLAS that NumPy itself calls, called as np.dot calls it, so with its bits; here for sequences of passes.
+
+template <class T, class I> using Gemm = void (*)(int order, int of_x, int of_y, I n, I m, I k, T alpha, const T* x,
+                                                  I pitch_x, const T* y, I pitch_y, T beta, T* out, I pitch);
+static const void *single_gemm, *double_gemm;
+static bool wide_indices;
+
+PASS gb_know_blas(const void* single_precision, const void* double_precision, int wide) {
+    single_gemm = single_precision, double_gemm = double_precision, wide_indices = wide;
+    return DONE;
+}
+
+template <class T, class I> static void multiply(const void* gemm, const Matrix& x, const Matrix& y, const Array& out) {
+    constexpr int ROWS_FIRST = 101, AS_IT_IS = 111, TRANSPOSED = 112;  // CBLAS's numbers
+    reinterpret_cast<Gemm<T, I>>(const_cast<void*>(gemm))(
+            ROWS_FIRST, x.transposed ? TRANSPOSED : AS_IT_IS, y.transposed ? TRANSPOSED : AS_IT_IS, I(x.rows),
+            I(y.columns), I(x.columns), T(1), reinterpret_cast<const T*>(x.begin), I(x.pitch()),
+            reinterpret_cast<const T*>(y.begin), I(y.pitch()), T(0), out.data<T>(), I(y.columns));
+}
+
+static bool multiplies(const Matrix& x, const Matrix& y, const Array& out) {
+    if (!single_gemm || !x.begin || y.dtype != x.dtype || !out.is(x.dtype) || !out.writeable() || out.fields->axes != 2 ||
+        x.columns != y.rows || out.fields->shape[0] != x.rows || out.fields->shape[1] != y.columns ||
+        x.begin == y.begin ||  // np.dot has another way with x @ x.T
+        !(x.end <= out.begin || out.end <= x.begin) || !(y.end <= out.begin || out.end <= y.begin))
+        return false;
+    return wide_indices || (x.end - x.begin <= INT32_MAX && y.end - y.begin <= INT32_MAX && out.size <= INT32_MAX);
+}
+
+// Whether gb_matmul would multiply these
+PASS gb_can_matmul(Object x, Object y, Object out) { return multiplies(x, y, out) ? DONE : REFUSED; }
+
+PASS gb_matmul(Object first, Object second, Object output) {
+    const Matrix x(first), y(second);
+    const Array out(output);
+    if (!multiplies(x, y, out)) return REFUSED;
+    if (x.dtype == FLOAT32)
+        wide_indices ? multiply<float, int64_t>(single_gemm, x, y, out) : multiply<float, int32_t>(single_gemm, x, y, out);
+    else
+        wide_indices ? multiply<double, int64_t>(double_gemm, x, y, out) : multiply<double, int32_t>(double_gemm, x, y, out);
+    return DONE;
+}
+
+// x @ y, and the bias behind it; what was written before a REFUSED is written again by NumPy
+PASS gb_linear(Object x, Object y, Object bias, Object out) { return gb_matmul(x, y, out) || gb_bias(out, bias); }
+PASS gb_linear_relu(Object x, Object y, Object bias, Object out) { return gb_matmul(x, y, out) || gb_bias_relu(out, bias); }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Many passes in a row: the calls of a captured program, their arguments bound beforehand
+
+struct Bound {
+    int (*pass)(const long long*);
+    const long long* arguments;
+};
+
+template <auto pass, class... A, size_t... I>
+static int unpacked(int (*)(A...), const long long* arguments, std::index_sequence<I...>) {
+    return pass((A)(arguments[I])...);  // an object's address, or a number
+}
+template <class... A> static auto indices(int (*)(A...)) { return std::index_sequence_for<A...>(); }
+template <auto pass> static int packed(const long long* arguments) { return unpacked<pass>(pass, arguments, indices(pass)); }
+
+#define PACKED(name) \
+    PASS gb_packed_##name(const long long* arguments) { return packed<gb_##name>(arguments); }
+
+PACKED(relu)
+PACKED(relu_backward)
+PACKED(sigmoid_backward)
+PACKED(tanh_backward)
+PACKED(relu_bias_backward)
+PACKED(sum)
+PACKED(softmax_cross_entropy)
+PACKED(softmax_cross_entropy_backward)
+PACKED(sgd_update)
+PACKED(adam_update)
+PACKED(rmsprop_update)
+PACKED(adagrad_update)
+PACKED(matmul)
+PACKED(linear)
+PACKED(linear_relu)
+
+// Runs the calls from `first` on; gives the number of one that was refused, or `count`.
+PASS gb_in_turn(const Bound* calls, int first, int count) {
+    for (; first < count; ++first)
+        if (calls[first].pass(calls[first].arguments)) return first;
+    return count;
+}

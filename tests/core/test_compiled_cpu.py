@@ -490,3 +490,108 @@ def test_training_is_the_same_without_and_is_compiled_once(tmp_path):
     numpys, said = train(GPU_BACKPROP_COMPILED="0")
     assert said == ""
     assert numpys == pytest.approx(first, rel=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ sums over rows
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (32, 10), (33, 31), (1000, 300), (40, 1030)])
+def test_the_sum_over_rows_has_the_bits_of_the_fused_one(shape, dtype, passes):
+    x = sample(np.random.default_rng(2), shape, dtype, special=False)
+    fused = passes("relu_bias_backward")(x, np.ones_like(x))
+    same_bits(passes("sum")(x, (0,), False), fused[1])
+    out = np.empty(shape[1], dtype)
+    assert passes("sum")(x, (0,), False, out=out) is out
+    np.testing.assert_allclose(out, x.astype(np.float64).sum(0), rtol=0, atol=shape[0] * np.finfo(dtype).eps * 4)
+
+
+@pytest.mark.parametrize(("axis", "keepdims"), [((1,), False), ((0,), True), ((0, 1), False)])
+def test_other_sums_are_numpys(axis, keepdims):
+    x = np.random.default_rng(0).normal(size=(7, 5))
+    same_bits(np.asarray(gb.device("cpu").backend.native["sum"](x, axis, keepdims)), x.sum(axis, keepdims=keepdims))
+
+
+# ----------------------------------------------------------------------------------------------- products and sequences
+
+
+def matrices(rng: np.random.Generator, n: int, k: int, m: int, dtype: Any) -> list[tuple[Any, Any]]:
+    """Operands of x @ y in every layout."""
+    x, y = (rng.normal(size=s).astype(dtype) for s in ((n, k), (k, m)))
+    xs = [x, np.asfortranarray(x), np.repeat(x, 2, 0)[::2], x[::-1]]
+    ys = [y, np.asfortranarray(y), np.repeat(y, 2, 1)[:, ::2]]
+    return list(itertools.product(xs, ys))
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, "float16"])
+@pytest.mark.parametrize(("n", "k", "m"), [(1, 5, 4), (3, 1, 4), (3, 5, 1), (0, 5, 4), (32, 64, 10), (257, 129, 65)])
+def test_bound_products_have_the_bits_of_numpys(n, k, m, dtype):
+    native = 0
+    for x, y in matrices(np.random.default_rng(3), n, k, m, dtype):
+        out = np.full((n, m), 7, dtype)
+        call = compiled.product(x, y, out, lambda x=x, y=y, out=out: np.dot(x, y, out=out))
+        assert (out == 7).all()  # binding writes nothing
+        call()
+        same_bits(out, np.dot(x, y))
+        native += isinstance(call, compiled.Bound)
+    assert native == (4 if n > 3 and dtype in FLOATS and knows_a_blas() else 0)
+
+
+def knows_a_blas() -> bool:
+    a, b, out = np.ones((2, 3)), np.ones((3, 2)), np.empty((2, 2))
+    return isinstance(compiled.product(a, b, out, lambda: None), compiled.Bound)
+
+
+def test_a_product_that_overlaps_or_is_square_is_numpys():
+    x, out = np.random.default_rng(0).normal(size=(4, 4)), np.empty((4, 4))
+    for a, b, to in ((x, x.T, out), (x, out, x), (x, np.ones((5, 4)), out), (x, x + 1, out[:, ::-1])):
+        assert not isinstance(compiled.product(a, b, to, lambda: None), compiled.Bound)
+
+
+def test_without_numpys_blas_products_are_numpys(monkeypatch):
+    monkeypatch.setattr(compiled, "_GEMM", ())
+    compiled._native(compiled._load().library, "know_blas", "ppi")(None, None, 0)
+    try:
+        assert not knows_a_blas()
+    finally:
+        monkeypatch.undo()
+        compiled._introduce_blas(compiled._load().library)
+    expected = any("openblas" in str(v).lower() for v in np.show_config("dicts")["Build Dependencies"].values())
+    assert knows_a_blas() or not expected
+
+
+def test_calls_in_turn_go_on_behind_one_that_is_refused(passes):
+    relu = passes("relu")
+    relu.numpy = lambda x, out: np.copyto(out, 5.0)
+    x, odd = np.array([-1.0, 2.0]), np.array([1, 2])
+    outs = [np.zeros(2) for _ in range(5)]
+    heard = []
+    calls = [
+        relu.bind(x, out=outs[0]),
+        relu.bind(x, out=outs[1]),
+        relu.bind(odd, out=outs[2]),  # integers are no pass's
+        lambda: heard.append([o.copy() for o in outs]),
+        relu.bind(odd, out=outs[3]),
+        relu.bind(x, out=outs[4]),
+    ]
+    compiled.in_turn(calls)()
+    assert [o.tolist() for o in outs] == [[0.0, 2.0], [0.0, 2.0], [5.0, 5.0], [5.0, 5.0], [0.0, 2.0]]
+    assert [o.tolist() for o in heard[0]] == [[0.0, 2.0], [0.0, 2.0], [5.0, 5.0], [0.0, 0.0], [0.0, 0.0]]
+
+
+def test_an_error_of_numpys_ends_calls_in_turn(passes):
+    call = passes("softmax_cross_entropy")
+    call.numpy = cpu.NUMPY["softmax_cross_entropy"]
+    x, labels = np.zeros((3, 4)), np.array([0, 1, 2])
+    outs = np.empty(()), np.empty((3, 1)), np.empty(3), np.empty(())
+    after = np.zeros(2)
+    run = compiled.in_turn(
+        [call.bind(x, labels, None, "mean", -100, 0.0, out=outs), passes("relu").bind(np.ones(2), out=after)]
+    )
+    run()
+    np.testing.assert_allclose(outs[0], np.log(4))
+    assert after.tolist() == [1.0, 1.0]
+    labels[1], after[:] = 9, 0
+    with pytest.raises(ValueError, match="9"):
+        run()
+    assert after.tolist() == [0.0, 0.0]

@@ -447,3 +447,15 @@ def test_fit_goes_on_eagerly_with_one_warning():
     assert len(warned) == 1
     assert len(calls) == 6
     assert calls[-1] < calls[0]
+
+
+def test_passes_are_compiled_before_the_clock_runs(monkeypatch):
+    heard = []
+    backend = gb.device("cpu").backend
+    monkeypatch.setattr(type(backend), "prepare", lambda self: heard.append("prepared"))
+    data = np.zeros((4, 3), np.float32), np.zeros(4, np.int64)
+    gb.train.fit(
+        gb.nn.Linear(3, 2), data, loss="cross_entropy", optimizer="sgd", epochs=1, progress=False,
+        callbacks=[lambda run: heard.append("epoch")],
+    )  # fmt: skip
+    assert heard == ["prepared", "epoch"]

@@ -1,0 +1,349 @@
+"""What Python does around the recorded operations: attributes, hooks, counters; seen, or refused in words."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpu_backprop as gb
+
+from .capture_jobs import CLASSES, FEATURES, JOBS, batches, bits, flat
+
+# attributes and hooks, changed between calls ------------------------------------------------------------------------
+
+
+def hook_that_halves(model: Any, optimizer: Any, scaler: Any) -> None:
+    next(model.parameters()).register_hook(lambda g: g * 0.5)
+
+
+def hook_and_away(model: Any, optimizer: Any, scaler: Any) -> None:
+    remove = next(model.parameters()).register_hook(lambda g: g * 0.5)
+    remove()
+
+
+def replace_layer(model: Any, optimizer: Any, scaler: Any) -> None:
+    model.scale = Scale(3.0)
+
+
+CHANGES: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "dropout": lambda m, o, s: setattr(m.drop, "p", 0.9),
+    "slope": lambda m, o, s: setattr(m.leaky, "negative_slope", 0.5),
+    "minus zero": lambda m, o, s: setattr(m.scale, "factor", -0.0),
+    "a number of a layer that is not called": lambda m, o, s: setattr(m.uncalled, "factor", 7.0),
+    "a new attribute": lambda m, o, s: setattr(m, "extra", 2.0),
+    "a layer": replace_layer,
+    "smoothing": lambda m, o, s: setattr(m.loss, "label_smoothing", 0.3),
+    "hook": hook_that_halves,
+    "hook, and away with it": hook_and_away,
+    "growth": lambda m, o, s: setattr(s, "growth_factor", 4.0),
+    "interval": lambda m, o, s: s.load_state_dict({**s.state_dict(), "growth_interval": 1}),
+    "evaluation": lambda m, o, s: m.eval(),
+}
+
+
+class Scale(gb.nn.Module):
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
+class Varied(gb.nn.Module):
+    def __init__(self):
+        self.first = gb.nn.Linear(FEATURES, 8)
+        self.drop, self.leaky = gb.nn.Dropout(0.2), gb.nn.LeakyReLU(0.1)
+        self.scale, self.uncalled = Scale(1.5), Scale(2.0)
+        self.last = gb.nn.Linear(8, CLASSES)
+        self.loss = gb.nn.CrossEntropyLoss()
+
+    def forward(self, x):
+        hidden = self.scale(self.leaky(self.drop(self.first(x)))) + self.uncalled.factor
+        return self.last(hidden) * getattr(self, "extra", 1.0)
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("name", CHANGES)
+def test_attributes_and_hooks_that_change_between_calls_are_seen(name, check):
+    def run(wrap: Callable[[Any], Any]) -> list[Any]:
+        gb.manual_seed(5)
+        model = Varied()
+        optimizer = gb.optim.SGD(model.parameters(), lr=0.05)
+        scaler = gb.optim.LossScaler(optimizer, init_scale=2.0, growth_interval=2)
+
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = model.loss(model(x), y)
+            scaler.scale(loss).backward()
+            scaler.step()
+            return loss, scaler.loss_scale.copy()
+
+        step = wrap(step)
+        history = []
+        for i, (x, y) in enumerate(batches("cpu", 10)):
+            if i == 5:
+                CHANGES[name](model, optimizer, scaler)
+            history.append(bits(flat(step(x, y))))
+        return history
+
+    assert run(gb.capture(check=check)) == run(lambda step: step)
+
+
+# attributes that the function itself assigns -------------------------------------------------------------------------
+
+
+class Counts(gb.nn.Module):
+    count = 0
+
+    def forward(self, x):
+        self.count = self.count + 1
+        return x * self.count
+
+
+class Flips(gb.nn.Module):
+    flip = False
+
+    def forward(self, x):
+        self.flip = not self.flip
+        return x * 2 if self.flip else x - 1
+
+
+class Lazy(gb.nn.Module):
+    table = None
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = gb.random.uniform(x.shape, device=x.device)
+        return x + self.table
+
+
+class Keeps(gb.nn.Module):
+    hidden = None
+
+    def forward(self, x):
+        self.hidden = x * 3
+        return self.hidden + 1
+
+
+@pytest.mark.parametrize("kind", [Counts, Flips, Lazy, Keeps])
+def test_attributes_that_the_function_assigns_are_as_in_eager_code(kind):
+    def run(wrap: Callable[[Any], Any]) -> list[Any]:
+        gb.manual_seed(1)
+        model = kind()
+        function = wrap(model)
+        history = []
+        with gb.no_grad():
+            for x, _ in batches("cpu", 8):
+                history.append(bits([function(x)]))
+                history += [bits(flat(v)) if isinstance(v, gb.Tensor) else v for v in vars(model).values()]
+        return history
+
+    assert run(gb.capture) == run(lambda f: f)
+
+
+def test_what_another_call_has_assigned_is_assigned_again():
+    """An evaluation in between leaves its own tensor in the attribute; the next replay is the last to write it."""
+    model = Keeps()
+    captured = gb.capture(model)
+    (x, _), (y, _) = batches("cpu", 2)
+    with gb.no_grad():
+        for _ in range(3):
+            captured(x)
+        assert len(captured.programs) == 2  # with nothing there before, and with a tensor
+        model(y)
+        captured(x)
+    assert len(captured.programs) == 2
+    assert model.hidden.numpy().tobytes() == (x * 3).numpy().tobytes()
+
+
+def test_a_state_that_is_replaced_is_refused_even_if_the_old_one_is_held():
+    class Running(gb.nn.Module):
+        def __init__(self):
+            self.mean = gb.zeros(FEATURES)
+
+        def forward(self, x):
+            self.mean = self.mean * 0.9 + x.mean(axis=0) * 0.1
+            return x - self.mean
+
+    model = Running()
+    held = model.mean
+    (x, _), _ = batches("cpu", 2)
+    with pytest.raises(gb.CaptureError, match=r"Running\.mean is read and then replaced.*copy_"):
+        gb.capture(model)(x)
+    assert held.shape == (FEATURES,)
+
+
+# what is found out by a second recording -----------------------------------------------------------------------------
+
+numbers = itertools.count()
+held: list[Any] = []
+
+
+def noise():
+    return gb.asarray(np.random.default_rng().random(FEATURES, np.float32))
+
+
+def rebinds(x):
+    held.append(held[-1] * 0.5 + 1.0)
+    return x * held[-1]
+
+
+VARYING: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a counter": (lambda x: x * next(numbers), "took 0, then 1|took 2, then 3|mul"),
+    "Python's random": (lambda x: x * random.random(), "took 0.*, then 0."),
+    "NumPy's random": (
+        lambda x: x + gb.asarray(np.random.default_rng().random(FEATURES, np.float32)),
+        "another float32",
+    ),
+    "another operation": (lambda x: x + 2.0 if next(numbers) % 2 else x - 2.0, "was (add|subtract), then"),
+    "fewer operations": (lambda x: x + 2.0 if next(numbers) % 2 else (x + 2.0) - 1.0, "operations, then"),
+    "another dtype": (
+        lambda x: x.astype("float64" if next(numbers) % 2 else "float16"),
+        "float.*, then .*float",
+    ),
+    "a number returned": (lambda x: (x, next(numbers)), "something else was returned"),
+    "a state that was rebound": (rebinds, r"another float32\[6\]"),
+}
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_a_function_that_does_otherwise_at_its_second_call_is_refused(name):
+    function, message = VARYING[name]
+    held[:] = [gb.ones(FEATURES)]
+    (x, _), _ = batches("cpu", 2)
+    captured = gb.capture(function, check=True)
+    captured(x)
+    with pytest.raises(gb.CaptureError, match=f"did not do the same at its second call.*({message})"):
+        captured(x)
+
+    held[:] = [gb.ones(FEATURES)]
+    lenient = gb.capture(function, check=True, strict=False)
+    lenient(x)
+    with pytest.warns(UserWarning, match="runs eagerly: .* did not do the same"):
+        lenient(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lenient(x)
+    assert not lenient.programs
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_function_that_does_the_same_is_replayed_from_the_third_call_on(name):
+    data = batches("cpu", 5)
+
+    def run(wrap: Callable[[Any], Any]) -> tuple[list[Any], Any]:
+        gb.manual_seed(1)
+        job = JOBS[name]()
+        step = wrap(job.step)
+        gb.manual_seed(3)
+        history = []
+        for i in range(12):
+            x, y = data[i % len(data)]
+            history.append(bits(flat(step(y, y) if name == "Embedding" else step(x, y))))
+            job.between()
+        return [*history, bits(job.state())], step
+
+    eager, _ = run(lambda step: step)
+    captured, step = run(gb.capture(check=True))
+    assert captured == eager
+    assert step.program.unchecked is None
+
+
+def test_what_is_recorded_again_and_again_is_left_alone_where_that_is_allowed():
+    captured = gb.capture(lambda x, n: x * n, max_programs=2, strict=False)
+    (x, _), _ = batches("cpu", 2)
+    with pytest.warns(UserWarning, match="runs eagerly from now on: it was recorded 7 times"):
+        [captured(x, n) for n in range(7)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert captured(x, 50).numpy().tobytes() == (x * 50).numpy().tobytes()
+
+
+# arguments -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_own_primitive_that_writes_into_an_argument_is_refused():
+    def add_one(array):
+        array += 1
+        return array * 2
+
+    bump = gb.primitive(add_one, vjp=lambda g: g)
+    (x, _), _ = batches("cpu", 2)
+    with pytest.raises(gb.CaptureError, match=r"add_one.*writes into argument 0"):
+        gb.capture(bump)(x)
+
+
+def test_arguments_laid_out_otherwise_are_summed_as_they_lie():
+    rng = np.random.default_rng(0)
+    wide = rng.standard_normal((257, 129)).astype(np.float32)
+    layouts = [gb.asarray(wide.T.copy()), gb.asarray(wide).T, gb.asarray(np.repeat(wide, 2, 0))[::2].T]
+    captured = gb.capture(lambda x: (x.sum(), x.sum(axis=0), x.mean(axis=1)))
+    for _ in range(2):
+        for x in layouts:
+            assert bits(flat(captured(x))) == bits([x.sum(), x.sum(axis=0), x.mean(axis=1)])
+    assert len(captured.programs) == 3
+
+
+# fit ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["a value in Python", "a counter"])
+def test_fit_goes_eagerly_with_one_warning_where_a_model_cannot_be_captured(what):
+    class Odd(gb.nn.Module):
+        def __init__(self):
+            self.layer = gb.nn.Linear(FEATURES, CLASSES)
+
+        def forward(self, x):
+            if what == "a value in Python":
+                return self.layer(x) * (2.0 if float(x.sum()) > 0 else 1.0)
+            return self.layer(x) * (1.0 + next(numbers) % 3)
+
+    def weights(capture):
+        global numbers
+        numbers = itertools.count()
+        gb.manual_seed(0)
+        model = Odd()
+        rng = np.random.default_rng(1)
+        data = rng.standard_normal((40, FEATURES)).astype(np.float32), rng.integers(0, CLASSES, 40)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            gb.train.fit(
+                model, data, loss="cross_entropy", optimizer="sgd", lr=0.1, epochs=2, batch_size=8, progress=False,
+                capture=capture,
+            )  # fmt: skip
+        return bits(list(model.parameters())), [str(w.message) for w in seen]
+
+    eager, silent = weights(False)
+    captured, told = weights(True)
+    assert captured == eager
+    assert not silent
+    assert len(told) == 1
+    assert "runs eagerly" in told[0]
+
+
+def test_callbacks_may_change_a_model_that_fit_has_captured():
+    def weights(capture):
+        gb.manual_seed(0)
+        model = gb.nn.MLP([FEATURES, 16, CLASSES], dropout=0.5)
+        (drop,) = [m for m in model.modules() if isinstance(m, gb.nn.Dropout)]
+
+        def less(run):
+            drop.p = 0.5 / (1 + run.epoch)
+            if run.epoch == 3:
+                next(model.parameters()).requires_grad_(False)
+
+        rng = np.random.default_rng(1)
+        data = rng.standard_normal((40, FEATURES)).astype(np.float32), rng.integers(0, CLASSES, 40)
+        gb.train.fit(
+            model, data, loss="cross_entropy", optimizer="adam", epochs=5, batch_size=8, progress=False,
+            capture=capture, callbacks=[less],
+        )  # fmt: skip
+        return bits(list(model.parameters()))
+
+    assert weights(True) == weights(False)
