@@ -167,7 +167,7 @@ def _relu_in_products(calls: list[Call], uses: Counter[Value]) -> list[Call]:
     """y = linear_relu(...), relu_bias_backward(g @ weight, y) as linear_relu_mask(...), matmul_relu_backward(...)."""
     made = _made_by(calls)
     dropped: set[int] = set()
-    masks: dict[int, tuple[_Masked, Slot]] = {}  # of the calls that make them
+    pairs: dict[int, tuple[_Masked, Slot]] = {}  # by the first call, which writes the mask
     for i, call in enumerate(calls):
         j = _product_before(calls, made, uses, i) if call.name == "relu_bias_backward" and call.takes_out else None
         if j is None:
@@ -180,15 +180,13 @@ def _relu_in_products(calls: list[Call], uses: Counter[Value]) -> list[Call]:
         if y != forward.results[0] or bias is None or not forward.takes_out:
             continue
         shape = mask_shape(math.prod(y.shape[:-1]), y.shape[-1])
-        masked, mask = masks.get(k) or (_Masked(call), _memory(shape, np.dtype(np.uint8), call.device))
+        mask = pairs[k][1] if k in pairs else _memory(shape, np.dtype(np.uint8), call.device)
         if _layer_fuses(forward, y, "bias_relu_mask", mask) and _fuses(
             call, _rows(g), weight, _rows(dx), "relu_backward_bias", bias=db, aux=mask
         ):
-            masks[k] = masked, mask
-            calls[k] = replace(forward, name="linear_relu_mask", function=masked.forward, results=(y, mask))
-            calls[i] = replace(
-                call, name="matmul_relu_backward", function=masked.backward, args=(g, weight, y, mask)
-            )  # fmt: skip
+            pair, _ = pairs.setdefault(k, (_Masked(call), mask))
+            calls[k] = replace(forward, name="linear_relu_mask", function=pair.forward, results=(y, mask))
+            calls[i] = replace(call, name="matmul_relu_backward", function=pair.backward, args=(g, weight, y, mask))
             dropped.add(j)
     return [call for j, call in enumerate(calls) if j not in dropped]
 
