@@ -18,11 +18,14 @@
 
 struct Place {  // in a stream
     u64 key0, key1, offset;
-};
+    const u64* start;
 
-__device__ inline Place place_of(u64 key0, u64 key1, u64 offset, const u64* start) {
-    return start ? Place{key0 + start[0], key1 + start[1], offset + start[2]} : Place{key0, key1, offset};
-}
+    // The words of a block of the draw. `start` is read each time, from cache: kept, it would take six registers.
+    __device__ Words words(u64 block) const {
+        return start ? philox(key0 + start[0], key1 + start[1], offset + start[2], block)
+                     : philox(key0, key1, offset, block);
+    }
+};
 
 // launcher: one thread
 __global__ void start_draws(u64* start, u64 key0, u64 key1, u64 offset) {
@@ -41,7 +44,7 @@ __device__ inline void draw(I n, T* out, Place place, F value) {
         Pack<T, N> pack;
 #pragma unroll
         for (int k = 0; k < N; k += 4) {
-            const Words words = philox(place.key0, place.key1, place.offset, u64(i + k) / 4);
+            const Words words = place.words(u64(i + k) / 4);
 #pragma unroll
             for (int j = 0; j < 4; ++j) pack.value[k + j] = value(words.word[j]);
         }
@@ -63,13 +66,13 @@ template <> __device__ inline __nv_bfloat16 round_as_host(double x) { return nar
 template <class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) words(
         I n, u64* out, u64 key0, u64 key1, u64 offset, const u64* start) {
-    draw(n, out, place_of(key0, key1, offset, start), [](u64 word) { return word; });
+    draw(n, out, Place{key0, key1, offset, start}, [](u64 word) { return word; });
 }
 
 template <class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) integers(
         I n, long long* out, long long low, u64 span, u64 key0, u64 key1, u64 offset, const u64* start) {
-    draw(n, out, place_of(key0, key1, offset, start), [=](u64 word) {
+    draw(n, out, Place{key0, key1, offset, start}, [=](u64 word) {
         return low + static_cast<long long>((word >> 32) * span >> 32);
     });
 }
@@ -77,7 +80,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) integers(
 template <class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) uniform(
         I n, T* out, double low, double span, Acc<T> limit, u64 key0, u64 key1, u64 offset, const u64* start) {
-    draw(n, out, place_of(key0, key1, offset, start), [=](u64 word) {
+    draw(n, out, Place{key0, key1, offset, start}, [=](u64 word) {
         return narrow<T>(min_nan(widen(round_as_host<T>(unit(word) * span + low)), limit));
     });
 }
@@ -128,7 +131,7 @@ __device__ inline double inverse_normal(double u) {
 template <class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) normal(
         I n, T* out, double mean, double std, u64 key0, u64 key1, u64 offset, const u64* start) {
-    draw(n, out, place_of(key0, key1, offset, start), [=](u64 word) {
+    draw(n, out, Place{key0, key1, offset, start}, [=](u64 word) {
         const double u = unit(word) + 0x1p-54;
         return round_as_host<T>(inverse_normal(u < 1 - 0x1p-53 ? u : 1 - 0x1p-53) * std + mean);
     });
@@ -143,13 +146,13 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) dropout(
         I n, T* out, const T* x, Acc<T> scale, u64 threshold, u64 key0, u64 key1, u64 offset, const u64* start) {
     using A = Acc<T>;
     constexpr int N = DRAWN<T>;
-    const Place place = place_of(key0, key1, offset, start);
+    const Place place = {key0, key1, offset, start};
     for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
         const int count = left<N>(i, n);
         Pack<T, N> pack = load<N>(x + i, count);
 #pragma unroll
         for (int k = 0; k < N; k += 4) {
-            const Words words = philox(place.key0, place.key1, place.offset, u64(i + k) / 4);
+            const Words words = place.words(u64(i + k) / 4);
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
                 const bool keep = words.word[j] >> 11 >= threshold;
