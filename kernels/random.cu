@@ -9,21 +9,42 @@
 //
 // out (n,), and for dropout x (n,) in. Fewest bytes: these, once. Everything but dropout's product is computed in double,
 // as backends/draws.py does it on the CPU.
-// launcher (all kernels): grid-stride over packs of whole blocks of 4 words, blocks of 256.
+// launcher (all that draw): grid-stride over packs of whole blocks of 4 words, blocks of 256.
+//
+// A launch says by value where in the stream it begins. One that a CUDA graph repeats has the same arguments every time:
+// it says how far behind `start`, three words on the device that start_draws fills before each launch of the graph.
 
 #include "common.cuh"
+
+struct Place {  // in a stream
+    u64 key0, key1, offset;
+    const u64* start;
+
+    // The words of a block of the draw. `start` is read each time, from cache: kept, it would take six registers.
+    __device__ Words words(u64 block) const {
+        return start ? philox(key0 + start[0], key1 + start[1], offset + start[2], block)
+                     : philox(key0, key1, offset, block);
+    }
+};
+
+// launcher: one thread
+__global__ void start_draws(u64* start, u64 key0, u64 key1, u64 offset) {
+    start[0] = key0;
+    start[1] = key1;
+    start[2] = offset;
+}
 
 template <class T> constexpr int DRAWN = VECTOR<T> > 4 ? VECTOR<T> : 4;  // elements a thread makes in one go
 
 // out[i] = value(word i), for the elements of this thread
 template <class T, class I, class F>
-__device__ inline void draw(I n, T* out, u64 key0, u64 key1, u64 offset, F value) {
+__device__ inline void draw(I n, T* out, Place place, F value) {
     constexpr int N = DRAWN<T>;
     for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
         Pack<T, N> pack;
 #pragma unroll
         for (int k = 0; k < N; k += 4) {
-            const Words words = philox(key0, key1, offset, u64(i + k) / 4);
+            const Words words = place.words(u64(i + k) / 4);
 #pragma unroll
             for (int j = 0; j < 4; ++j) pack.value[k + j] = value(words.word[j]);
         }
@@ -43,20 +64,23 @@ template <> __device__ inline __nv_bfloat16 round_as_host(double x) { return nar
 // words, integers, uniform
 
 template <class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) words(I n, u64* out, u64 key0, u64 key1, u64 offset) {
-    draw(n, out, key0, key1, offset, [](u64 word) { return word; });
+__global__ void __launch_bounds__(BLOCK, RESIDENT) words(
+        I n, u64* out, u64 key0, u64 key1, u64 offset, const u64* start) {
+    draw(n, out, Place{key0, key1, offset, start}, [](u64 word) { return word; });
 }
 
 template <class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) integers(
-        I n, long long* out, long long low, u64 span, u64 key0, u64 key1, u64 offset) {
-    draw(n, out, key0, key1, offset, [=](u64 word) { return low + static_cast<long long>((word >> 32) * span >> 32); });
+        I n, long long* out, long long low, u64 span, u64 key0, u64 key1, u64 offset, const u64* start) {
+    draw(n, out, Place{key0, key1, offset, start}, [=](u64 word) {
+        return low + static_cast<long long>((word >> 32) * span >> 32);
+    });
 }
 
 template <class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) uniform(
-        I n, T* out, double low, double span, Acc<T> limit, u64 key0, u64 key1, u64 offset) {
-    draw(n, out, key0, key1, offset, [=](u64 word) {
+        I n, T* out, double low, double span, Acc<T> limit, u64 key0, u64 key1, u64 offset, const u64* start) {
+    draw(n, out, Place{key0, key1, offset, start}, [=](u64 word) {
         return narrow<T>(min_nan(widen(round_as_host<T>(unit(word) * span + low)), limit));
     });
 }
@@ -106,8 +130,8 @@ __device__ inline double inverse_normal(double u) {
 
 template <class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) normal(
-        I n, T* out, double mean, double std, u64 key0, u64 key1, u64 offset) {
-    draw(n, out, key0, key1, offset, [=](u64 word) {
+        I n, T* out, double mean, double std, u64 key0, u64 key1, u64 offset, const u64* start) {
+    draw(n, out, Place{key0, key1, offset, start}, [=](u64 word) {
         const double u = unit(word) + 0x1p-54;
         return round_as_host<T>(inverse_normal(u < 1 - 0x1p-53 ? u : 1 - 0x1p-53) * std + mean);
     });
@@ -119,15 +143,16 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) normal(
 
 template <class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) dropout(
-        I n, T* out, const T* x, Acc<T> scale, u64 threshold, u64 key0, u64 key1, u64 offset) {
+        I n, T* out, const T* x, Acc<T> scale, u64 threshold, u64 key0, u64 key1, u64 offset, const u64* start) {
     using A = Acc<T>;
     constexpr int N = DRAWN<T>;
+    const Place place = {key0, key1, offset, start};
     for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {
         const int count = left<N>(i, n);
         Pack<T, N> pack = load<N>(x + i, count);
 #pragma unroll
         for (int k = 0; k < N; k += 4) {
-            const Words words = philox(key0, key1, offset, u64(i + k) / 4);
+            const Words words = place.words(u64(i + k) / 4);
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
                 const bool keep = words.word[j] >> 11 >= threshold;

@@ -108,9 +108,13 @@ class Backend(ABC):
         """What copies an array that stays where it is."""
         return functools.partial(self.functions["copy"], array)
 
-    def executor(self, calls: Sequence[Callable[[], Any]], same: bool) -> Callable[[], Any]:
-        """What makes bound calls in their order; `same`: they do the same with the same arrays every time."""
+    def executor(self, calls: Sequence[Callable[[], Any]], names: Sequence[str]) -> Callable[[], Any]:
+        """What makes bound calls, of functions of these names, in their order."""
         return in_turn(calls)
+
+    def fuses(self, first: Any, second: Any, out: Any, epilogue: str, address: Any, **more: Any) -> bool:
+        """Would first @ second and this epilogue (of gemm.EPILOGUES) be one product here? See products.plan_of."""
+        return False
 
     @abstractmethod
     def synchronize(self) -> None:

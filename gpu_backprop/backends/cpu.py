@@ -209,7 +209,7 @@ class CpuBackend(Backend):
                 return functools.partial(np.copyto, view, value, casting="unsafe")
         return super().bind(name, function, args, attrs, results, takes_out)
 
-    def executor(self, calls, same):  # type: ignore[no-untyped-def]
+    def executor(self, calls, names):  # type: ignore[no-untyped-def]
         return compiled.in_turn(calls)
 
     def synchronize(self) -> None:

@@ -22,6 +22,7 @@ from .cuda_graph import GraphRun
 from .cuda_machine import CudaMachine, cuda_status
 from .faults import FAULTS, fault
 from .launching import launch_functions
+from .launching.products import plan_of
 
 __all__ = ["KernelBackend", "cuda_backend", "cuda_status"]
 
@@ -97,10 +98,14 @@ class KernelBackend(Backend):
             return super().carve(memory, offset, shape, dtype, strides)
         return self.xp.ndarray(shape, dtype, memory.data + offset, strides)
 
-    def executor(self, calls: Sequence[Callable[[], Any]], same: bool) -> Callable[[], Any]:
-        if not same or not hasattr(self.machine, "record_graph"):
-            return super().executor(calls, same)
-        return GraphRun(self.machine, calls, self.expect_faults)
+    def executor(self, calls: Sequence[Callable[[], Any]], names: Sequence[str]) -> Callable[[], Any]:
+        if not hasattr(self.machine, "record_graph"):
+            return super().executor(calls, names)
+        return GraphRun(self.machine, calls, self.expect_faults, self.machine.cannot_record(names))  # type: ignore[union-attr]
+
+    def fuses(self, first: Any, second: Any, out: Any, epilogue: str, address: Any, **more: Any) -> bool:
+        library = self.machine.gemm
+        return library is not None and library.takes(plan_of(first, second, out, epilogue, address, **more))
 
     def lane(self) -> int:
         return self.machine.stream()

@@ -4,6 +4,9 @@ The first run makes the calls one by one: kernels are compiled and loaded, algor
 else must not happen while a stream captures. The second records them into a graph, under a memory pool of its own:
 what functions allocate on the way belongs to the graph, and is given to nobody else while the graph lives. From then on
 a run is one launch on the current stream. Calls that cannot be captured are made one by one for good.
+
+A launch of the graph passes every kernel the arguments that it was recorded with. What differs from run to run has to
+lie in memory: the hyperparameters and step counts of optimisers, the places of random numbers (kernels/random.cu).
 """
 
 from __future__ import annotations
@@ -11,23 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core.errors import CaptureError
-
 
 class GraphRun:
     """Runs calls that take the same arrays every time.
 
     machine: a CudaMachine, or what stands in for it: record_graph(run) gives a function that launches what `run` put on
-    the stream; failures are the exceptions that CUDA's errors arrive as. before: called before every launch.
+    the stream. before: called before every launch. why_not: why the calls are made one by one, if that is known.
     """
 
-    def __init__(self, machine: Any, calls: Sequence[Callable[[], Any]], before: Callable[[], Any]):
+    def __init__(self, machine: Any, calls: Sequence[Callable[[], Any]], before: Callable[[], Any], why_not: str = ""):
         self.machine = machine
         self.calls = calls
         self.before = before
         self.launch: Callable[[], Any] | None = None
         self.warm = False
-        self.why_not = ""  # the calls are made one by one: for this reason
+        self.why_not = why_not
 
     @property
     def state(self) -> str:
@@ -47,7 +48,7 @@ class GraphRun:
     def _record(self) -> None:
         try:
             self.launch = self.machine.record_graph(self._one_by_one)
-        except (NotImplementedError, CaptureError, *self.machine.failures) as error:  # refusals of CuPy, ours, CUDA's
+        except Exception as error:  # CuPy's refusals, ours, CUDA's, of libraries; a call's own error comes again
             self.why_not = str(error) or type(error).__name__
 
     def _one_by_one(self) -> None:

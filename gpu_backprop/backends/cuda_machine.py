@@ -14,7 +14,8 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -25,6 +26,11 @@ from . import gemm
 from .cuda_watch import Watch, out_of_memory
 
 PER_THREAD = 2  # the handle cudaStreamPerThread
+PRODUCTS = frozenset(("matmul", "linear", "linear_relu", "linear_weight_gradient"))
+SORTING = (
+    "random_permutation sorts through CuPy, whose sort waits for the GPU, which a CUDA graph cannot hold: replays are "
+    "made call by call; draw the permutation outside, and give it as an argument"
+)
 
 # is there a GPU ------------------------------------------------------------------------------------------------------
 
@@ -136,6 +142,8 @@ class PinnedRing:
 class CudaMachine:
     """The machine of a KernelBackend on CUDA: CuPy's current stream and memory pool on one device."""
 
+    warned = False  # that Programs with products are no graphs here
+
     def __init__(self, index: int):
         count, reason = cuda_status()
         if not count:
@@ -243,7 +251,7 @@ class CudaMachine:
         self.record_graph = functools.partial(self._record_graph, watch, backend)
         for name, what in (
             ("from_host", "copy from the host"), ("to_host", "copy to the host"), ("synchronize", "synchronize"),
-            ("write", "write"), ("run", "a primitive of your own"),
+            ("write", "write"), ("run", "a primitive of your own"), ("fuses", "the plan of a product"),
         ):  # fmt: skip
             setattr(backend, name, guard(what, getattr(backend, name)))
         functions, default = backend.functions, backend.functions._default
@@ -258,12 +266,30 @@ class CudaMachine:
             with watch.suspended(), self.xp.cuda.using_allocator(pool.malloc), stream:
                 stream.begin_capture()
                 try:
-                    run()
-                finally:
-                    graph = stream.end_capture()
+                    try:
+                        run()
+                    finally:
+                        graph = stream.end_capture()  # raises if something in `run` has spoilt the capture
+                finally:  # a capture that failed has not even zeroed them
                     tickets = backend.forget_tickets()  # of this stream: the graph's own
         kept = pool, stream, tickets, run
         return watch.guard("program", lambda: kept and graph.launch())
+
+    def cannot_record(self, names: Sequence[str]) -> str:
+        """Why a CUDA graph cannot hold calls of these names, as far as that is known beforehand; else "".
+
+        That all products are in the way is worth a warning, once.
+        """
+        if self.gemm is not None or PRODUCTS.isdisjoint(names):
+            return SORTING if "random_permutation" in names else ""
+        reason = (
+            f"matrix products go through {product_status()[1]}, and CuPy refuses them while a CUDA graph is recorded: "
+            "replays are made call by call"
+        )
+        if not self.warned:
+            self.warned = True
+            warnings.warn(f'capture: on device "{self.name}" {reason}', stacklevel=7)  # who called what is captured
+        return reason
 
     # matrix products -------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 Every function takes a place in a stream, `key` and `offset`, and gives an array of `shape` whose element i (in C order)
 is made of word i of `numpy.random.Philox(key=key, counter=offset)`. u is a word's upper 53 bits times 2^-53.
+
+In place of the key may stand an array that `start_draws` filled: the key, and where the offset counts from.
 """
 
 from __future__ import annotations
@@ -13,11 +15,18 @@ from typing import Any
 import numpy as np
 
 Shape = tuple[int, ...]
-Key = tuple[int, int]
+Key = tuple[int, int] | Any  # two words, or an array of three
+
+
+def start_draws(start: np.ndarray, key: tuple[int, int], offset: int) -> None:
+    """Fill an array that stands for a place in later draws."""
+    start[:] = (*key, offset)
 
 
 def random_words(key: Key, offset: int, shape: Shape) -> np.ndarray:
     """The words themselves, uint64."""
+    if not isinstance(key, tuple):
+        key, offset = key[:2], offset + int(key[2])
     words = np.random.Philox(key=np.array(key, np.uint64), counter=offset).random_raw(math.prod(shape))
     return words.reshape(shape)
 
@@ -117,5 +126,6 @@ def inverse_normal(u: np.ndarray) -> np.ndarray:
 
 
 TABLE: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (random_words, random_uniform, random_normal, random_integers, random_permutation)
+    f.__name__: f
+    for f in (start_draws, random_words, random_uniform, random_normal, random_integers, random_permutation)
 }

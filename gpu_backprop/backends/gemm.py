@@ -181,6 +181,16 @@ class Library:
             self.prepared[planned] = made
             return made
 
+    def takes(self, planned: Plan | Unfit) -> bool:
+        """Is there an algorithm for a plan? It is chosen now if it was not."""
+        if isinstance(planned, Unfit):
+            return False
+        try:
+            self.prepare(planned)
+        except NoAlgorithm:
+            return False
+        return True
+
     def close(self) -> None:
         """Destroys all that was created. Runs at exit, but not in a forked child, whose parent owns it."""
         if self.process != os.getpid():

@@ -229,12 +229,17 @@ def random(primitive: str, index: str, dtype: str | None = None) -> Kernel:
     return Kernel("random.cu", f"{primitive.removeprefix('random_')}<{types}>")
 
 
+def start_draws() -> Kernel:
+    return Kernel("random.cu", "start_draws")
+
+
 def update(primitive: str, dtype: str, state: str, index: str) -> Kernel:
     return Kernel("optimizer.cu", f"{UPDATES[primitive]}<{dtype}, {state}, {index}>")
 
 
 def operations(floats: tuple[str, ...] = FLOATS, indices: tuple[str, ...] = INDICES) -> Iterator[tuple[str, Kernel]]:
     """Every kernel that the launch code can ask for, for these types, and the primitive or update that it serves."""
+    yield "random_words", start_draws()  # before any draw in a Program
     functors = [("copy", "Copy"), *((name, row.functor) for name, row in ELEMENTWISE.items())]
     for index in indices:
         for primitive in RANDOM_INTEGERS:

@@ -33,11 +33,19 @@ class Cost(NamedTuple):
 
 # matrix products: how many products are summed up to one element of the result
 DEPTH: dict[str, Callable[[Any], int]] = {
-    **dict.fromkeys(("matmul", "linear", "linear_relu"), lambda first: first.shape[-1]),
-    "linear_weight_gradient": lambda first: math.prod(first.shape[:-1]),
-}
+    **dict.fromkeys(
+        ("matmul", "linear", "linear_relu", "linear_relu_mask", "linear_gelu_value", "matmul_relu_backward",
+         "matmul_gelu_backward"),
+        lambda first: first.shape[-1],
+    ),
+    **dict.fromkeys(
+        ("linear_weight_gradient", "linear_gradients", "add_linear_weight_gradient"),
+        lambda first: math.prod(first.shape[:-1]),
+    ),
+}  # fmt: skip
 GATHERS = ("take", "embedding", "getitem")  # read as much of their first operand as they give
-UNREAD = ("class_indices",)  # look at a shape only
+UNREAD = {"class_indices": 0, "matmul_relu_backward": 2}  # the operand that is not looked at, but for its shape
+ADDED_TO = ("add_linear_weight_gradient",)  # read what they write
 
 
 def of_replay(call: Call) -> Cost:
@@ -70,7 +78,9 @@ def _cost(name: str, args: tuple[Any, ...], attrs: dict[str, Any], results: list
         first = _place(operands[0])
         read[first] = min(read[first], sum(map(size, results)))
     elif name in UNREAD:
-        read.clear()
+        read.pop(_place(args[UNREAD[name]]))
+    elif name in ADDED_TO:
+        read |= {_place(a): size(a) for a in results}
     elif attrs.get("master") is not None:
         read.pop(_place(args[0]))  # 16-bit parameters beside their float32 copy are only written
     flops = 0

@@ -30,7 +30,7 @@ class Program:
         self.unchecked: Recorder | None = None  # what it is made of, until a second call did the same
         self._lock = threading.Lock()
         self._memory: dict[Device, Any] = {}
-        self._drawing: list[_Drawing] = []
+        self._starts: dict[tuple[Any, Device], Any] = {}  # where each generator is before a replay, on a device
         self._fill = [slot.value.device.backend.filler(self._array(slot)) for slot in inputs]
         for call in self.plan.once:
             self._bound(call)()
@@ -71,20 +71,33 @@ class Program:
         return backend.carve(memory, start + ref.offset, ref.shape, ref.dtype, ref.strides)
 
     def _bound(self, call: Call) -> Callable[[], Any]:
-        function = call.function
-        if call.draw is not None:
-            function = drawing = _Drawing(call)
-            self._drawing.append(drawing)
         args, attrs = (replaced(part, lambda p: isinstance(p, Slot), self._array) for part in (call.args, call.attrs))
         results = tuple(None if r is None else self._array(r) for r in call.results)
-        return call.device.backend.bind(call.name, function, args, attrs, results, call.takes_out)
+        if call.draw is not None:
+            start, blocks = self._start(call), call.draw.blocks
+            if "key" in attrs:
+                attrs |= {"key": start, "offset": blocks}
+            else:
+                args = (start, blocks, *args[2:])
+        return call.device.backend.bind(call.name, call.function, args, attrs, results, call.takes_out)
+
+    def _start(self, call: Call) -> Any:
+        """Three words on the device of a call that draws; each replay puts there where the generator is.
+
+        So the call has the same arguments every time, as what a CUDA graph repeats must have.
+        """
+        assert call.draw is not None
+        key = call.draw.generator, call.device
+        if key not in self._starts:
+            self._starts[key] = call.device.backend.empty((3,), np.dtype(np.uint64))
+        return self._starts[key]
 
     def _executor(self) -> Callable[[], Any]:
         """The device's way of making all calls; one by one where there are several devices."""
         places = {call.device for call in self.plan.calls}
         if len(places) != 1:
             return in_turn(self._calls)
-        return places.pop().backend.executor(self._calls, not self._drawing)
+        return places.pop().backend.executor(self._calls, [call.name for call in self.plan.calls])
 
     # what Python has to do -------------------------------------------------------------------------------------------
 
@@ -157,8 +170,8 @@ class Program:
                 call()
             for fill, array in zip(self._fill, arrays):
                 fill(array)
-            for drawing in self._drawing:
-                drawing.move()
+            for (generator, device), start in self._starts.items():
+                device.plain.functions["start_draws"](start, generator.key, generator.offset)
             try:
                 if modes.profile is None:
                     self._run()
@@ -257,22 +270,3 @@ class _Attributes:
         for name, x in self.assigned.items():
             if vars(self.owner).get(name, _ABSENT) is not x:
                 setattr(self.owner, name, x)
-
-
-class _Drawing:
-    """A call that draws random numbers, from where its generator is at each replay."""
-
-    def __init__(self, call: Call):
-        assert call.draw is not None
-        self.function = call.function
-        self.generator, self.blocks = call.draw.generator, call.draw.blocks
-        self.place: tuple[Any, int] = (None, 0)
-
-    def move(self) -> None:
-        self.place = self.generator.key, self.generator.offset + self.blocks
-
-    def __call__(self, *args: Any, **attrs: Any) -> Any:
-        key, offset = self.place
-        if "key" in attrs:
-            return self.function(*args, **{**attrs, "key": key, "offset": offset})
-        return self.function(key, offset, *args[2:], **attrs)

@@ -1,21 +1,28 @@
 """Recorded calls that are replaced by fewer: the table REWRITES.
 
 Each row looks at the calls of a Program before memory is planned, and gives the calls that do the same in less time.
-An exact one keeps every bit on the devices that it names; `gb.capture(rewrite="exact")` leaves the others out.
+An exact one keeps every bit on the devices that it names; `gb.capture(rewrite="exact")` leaves the others out. What
+changes bits keeps a bound: a sum of n terms, added up in another order and, in 16-bit floats, rounded once where it was
+twice, moves by at most n epsilons of the sum of the terms' magnitudes, and an activation of it as its input does.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..backends import table
+from ..backends.gemm_plan import mask_shape, value_shape
 from ..backends.launching.chain import MAX_INPUTS, Chain
 from . import dtypes
-from .calls import Call, Slot, Value, is_array, span_of
+from .calls import Call, Slot, Value, address_of, is_array, span_of
+from .devices import Device
 
 
 class Rewrite(NamedTuple):
@@ -67,10 +74,9 @@ def _overlap(a: Any, b: Any) -> bool:
 
 def _transposed(ref: Any) -> Any:
     """The transposed view of a matrix, if that lies in C order; else None."""
-    if isinstance(ref, Slot):
-        flipped = ref._replace(shape=ref.shape[::-1], strides=ref.strides[::-1])
-        return flipped if flipped.is_contiguous else None
-    return ref.T if ref.T.flags.c_contiguous else None
+    flipped = _flipped(ref)
+    contiguous = flipped.is_contiguous if isinstance(ref, Slot) else flipped.flags.c_contiguous
+    return flipped if contiguous else None
 
 
 def _products_with_bias(calls: list[Call], uses: Counter[Value], half: bool = False) -> list[Call]:
@@ -121,22 +127,233 @@ def _gradients_with_bias(calls: list[Call], uses: Counter[Value]) -> list[Call]:
     made = _made_by(calls)
     dropped: set[int] = set()
     for i, call in enumerate(calls):
-        if call.name != "sum" or not isinstance(call.args[0], Slot) or len(call.args[0].shape) != 2:
+        if not _sums_rows(call) or not isinstance(call.args[0], Slot):
             continue
         d = call.args[0]
         j = made.get(d.value, -1)
-        plain = call.attrs.get("axis") == (0,) and not call.attrs.get("keepdims")
-        if j < 0 or calls[j].name != "relu_backward" or not plain or d != calls[j].results[0] or j in dropped:
+        if j < 0 or calls[j].name != "relu_backward" or d != _rows(calls[j].results[0]) or j in dropped:
             continue
-        between = [*calls[j].args, *(a for c in calls[j + 1 : i] for a in c.arrays())]
-        if not _changed(calls[j + 1 : i], [d]) and not any(_overlap(call.results[0], a) for a in between):
+        if _is_free(calls, j, i):
             name = "relu_bias_backward"
             calls[j] = replace(
-                calls[j], name=name, function=_function(call, name), results=(d, *call.results), takes_out=True,
-                writes=call.writes,
+                calls[j], name=name, function=_function(call, name), results=(*calls[j].results, *call.results),
+                takes_out=True, writes=call.writes,
             )  # fmt: skip
             dropped.add(i)
     return [call for j, call in enumerate(calls) if j not in dropped]
+
+
+def _sums_rows(call: Call) -> bool:
+    """Is it the sum of a matrix over its rows?"""
+    plain = call.name == "sum" and call.attrs.get("axis") == (0,) and not call.attrs.get("keepdims")
+    return plain and len(call.args[0].shape) == 2
+
+
+def _is_free(calls: list[Call], j: int, i: int) -> bool:
+    """Can call i be made along with the earlier call j? Those between give it nothing, and do not touch its result."""
+    between = calls[j + 1 : i]
+    given = [r for c in between for r in (*c.results, *c.writes) if r is not None]
+    touched = [*calls[j].args, *(a for c in between for a in c.arrays())]
+    return not any(_overlap(g, a) for g in given for a in calls[i].args if _array(a)) and not any(
+        _overlap(result, a) for result in calls[i].results for a in touched if _array(a)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# products whose epilogue does what follows them, where the device has one that fits (Backend.fuses)
+
+
+def _relu_in_products(calls: list[Call], uses: Counter[Value]) -> list[Call]:
+    """y = linear_relu(...), relu_bias_backward(g @ weight, y) as linear_relu_mask(...), matmul_relu_backward(...)."""
+    made = _made_by(calls)
+    dropped: set[int] = set()
+    pairs: dict[int, tuple[_Masked, Slot]] = {}  # by the first call, which writes the mask
+    for i, call in enumerate(calls):
+        j = _product_before(calls, made, uses, i) if call.name == "relu_bias_backward" and call.takes_out else None
+        if j is None:
+            continue
+        (g, weight), (dx, db), y = calls[j].args, call.results, call.args[1]
+        k = made.get(y.value, -1) if isinstance(y, Slot) else -1
+        if k < 0 or calls[k].name not in ("linear_relu", "linear_relu_mask") or _changed(calls[k + 1 : i], [y]):
+            continue
+        forward, bias = calls[k], calls[k].args[2]
+        if y != forward.results[0] or bias is None or not forward.takes_out:
+            continue
+        shape = mask_shape(math.prod(y.shape[:-1]), y.shape[-1])
+        mask = pairs[k][1] if k in pairs else _memory(shape, np.dtype(np.uint8), call.device)
+        if _layer_fuses(forward, y, "bias_relu_mask", mask) and _fuses(
+            call, _rows(g), weight, _rows(dx), "relu_backward_bias", bias=db, aux=mask
+        ):
+            pair, _ = pairs.setdefault(k, (_Masked(call), mask))
+            calls[k] = replace(forward, name="linear_relu_mask", function=pair.forward, results=(y, mask))
+            calls[i] = replace(call, name="matmul_relu_backward", function=pair.backward, args=(g, weight, y, mask))
+            dropped.add(j)
+    return [call for j, call in enumerate(calls) if j not in dropped]
+
+
+class _Masked:
+    """linear_relu_mask and matmul_relu_backward of one layer: if the first gave no mask, the second does without."""
+
+    def __init__(self, call: Call):
+        self.product, self.gradients = (_function(call, n) for n in ("linear_relu_mask", "matmul_relu_backward"))
+        self.mask: Any = None
+
+    def forward(self, *args: Any, out: Any) -> None:
+        _, self.mask = self.product(*args, out=out)
+
+    def backward(self, g: Any, weight: Any, y: Any, _: Any, out: Any) -> None:
+        self.gradients(g, weight, y, self.mask, out=out)
+
+
+def _gelu_in_products(calls: list[Call], uses: Counter[Value]) -> list[Call]:
+    """gelu(linear(...)), and its gradient of g @ weight with its sum, as linear_gelu_value and matmul_gelu_backward."""
+    made = _made_by(calls)
+    dropped: set[int] = set()
+    for i, call in enumerate(calls):
+        j = _product_before(calls, made, uses, i) if _is_tanh(call, "gelu_backward") else None
+        x = call.args[1] if j is not None else None
+        k = made.get(x.value, -1) if isinstance(x, Slot) else -1
+        if j is None or k < 0 or calls[k].name != "linear" or x != calls[k].results[0] or uses[x.value] != 3:
+            continue
+        d, inner = call.results[0], calls[k]
+        m = next((n for n in range(k + 1, i) if _is_tanh(calls[n], "gelu") and _is(calls[n].args[0], x)), None)
+        s = next((n for n in range(i, len(calls)) if _sums_rows(calls[n]) and _is(calls[n].args[0], _rows(d))), None)
+        if m is None or s is None or inner.args[2] is None or _changed(calls[k + 1 : m], filter(_array, inner.args)):
+            continue
+        if not calls[s].takes_out or not _is_free(calls, i, s):
+            continue
+        (g, weight), y, db, rows = calls[j].args, calls[m].results[0], calls[s].results[0], math.prod(x.shape[:-1])
+        kept = _memory(value_shape(rows, x.shape[-1]), x.dtype, call.device)
+        value = kept._replace(shape=(rows, x.shape[-1]))
+        forward = replace(calls[m], name="linear_gelu_value", args=inner.args, attrs={}, results=(y, kept))
+        if _layer_fuses(forward, y, "bias_gelu_value", kept) and _fuses(
+            call, _rows(g), weight, _rows(d), "gelu_backward_bias", bias=db, aux=value
+        ):
+            calls[m] = replace(forward, function=_function(forward, forward.name))
+            name = "matmul_gelu_backward"
+            calls[i] = replace(
+                call, name=name, function=_function(call, name), args=(g, weight, value), attrs={}, results=(d, db),
+                writes=(*call.writes, *calls[s].writes),
+            )  # fmt: skip
+            dropped |= {j, k, s}
+    return [call for j, call in enumerate(calls) if j not in dropped]
+
+
+def _added_weight_gradients(calls: list[Call], uses: Counter[Value]) -> list[Call]:
+    """total += linear_weight_gradient(g, x), outside, as a product that adds."""
+    made = _made_by(calls)
+    dropped: set[int] = set()
+    for i, call in enumerate(calls):
+        if call.name != "add" or not call.takes_out or not is_array(call.results[0]):
+            continue
+        total = call.results[0]
+        for kept, dw in (call.args, call.args[::-1]):
+            j = made.get(dw.value, -1) if isinstance(dw, Slot) else -1
+            if j < 0 or calls[j].name != "linear_weight_gradient" or uses[dw.value] != 2 or dw != calls[j].results[0]:
+                continue
+            g, x = calls[j].args
+            if (
+                _is(kept, total)
+                and not _changed(calls[j + 1 : i], (g, x))
+                and not any(_overlap(total, a) for a in (g, x))
+                and _weights_fuse(call, g, x, total, "none", accumulate=True)
+            ):
+                name = "add_linear_weight_gradient"
+                calls[i] = replace(call, name=name, function=_function(call, name), args=(g, x))
+                dropped.add(j)
+                break
+    return [call for j, call in enumerate(calls) if j not in dropped]
+
+
+def _weight_gradients_with_bias(calls: list[Call], uses: Counter[Value]) -> list[Call]:
+    """linear_weight_gradient(g, x) and sum(g, axis 0) as linear_gradients(g, x)."""
+    dropped: set[int] = set()
+    sums = {_Key(call.args[0]): i for i, call in enumerate(calls) if _sums_rows(call) and call.takes_out}
+    for j, call in enumerate(calls):
+        if call.name != "linear_weight_gradient" or not call.takes_out:
+            continue
+        (g, x), dw = call.args, call.results[0]
+        key = _Key(_rows(g))
+        i = sums.get(key, -1)
+        if i < 0 or not _is_free(calls, *sorted((i, j))):
+            continue
+        db = calls[i].results[0]
+        if _weights_fuse(call, g, x, dw, "sum_first", bias=db):
+            name = "linear_gradients"
+            calls[min(i, j)] = replace(
+                call, name=name, function=_function(call, name), results=(dw, db),
+                writes=(*call.writes, *calls[i].writes),
+            )  # fmt: skip
+            dropped.add(max(i, j))
+            del sums[key]
+    return [call for j, call in enumerate(calls) if j not in dropped]
+
+
+def _product_before(calls: list[Call], made: dict[Value, int], uses: Counter[Value], i: int) -> int | None:
+    """The call g @ weight whose result only call i reads, as its first operand; it could be made as late as call i."""
+    p = calls[i].args[0]
+    j = made.get(p.value, -1) if isinstance(p, Slot) else -1
+    fits = (
+        j >= 0
+        and calls[j].name == "matmul"
+        and uses[p.value] == 2
+        and p == calls[j].results[0]
+        and len(calls[j].args[1].shape) == 2
+        and not _changed(calls[j + 1 : i], calls[j].args)
+    )
+    return j if fits else None
+
+
+def _is_tanh(call: Call, name: str) -> bool:
+    """Is it GELU, or its gradient, in the form that cuBLASLt has?"""
+    return call.name == name and call.attrs.get("approximate") == "tanh" and call.takes_out
+
+
+def _layer_fuses(call: Call, y: Any, epilogue: str, aux: Slot) -> bool:
+    x, weight, bias = call.args
+    return _fuses(call, x, _flipped(weight), y, epilogue, bias=bias, aux=aux)
+
+
+def _weights_fuse(call: Call, g: Any, x: Any, dw: Any, epilogue: str, **more: Any) -> bool:
+    return _fuses(call, _flipped(_rows(g)), _rows(x), dw, epilogue, **more)
+
+
+def _fuses(call: Call, first: Any, second: Any, out: Any, epilogue: str, **more: Any) -> bool:
+    """Would the device compute first @ second with an epilogue as one product? None: an array that does not lie so."""
+    if any(x is None or len(x.shape) < 2 for x in (first, second, out)):
+        return False
+    return call.device.plain.backend.fuses(first, second, out, epilogue, _address, **more)
+
+
+def _address(ref: Any) -> int:
+    """Where an array will be; of memory that is not planned yet, how far behind a multiple of ALIGNMENT."""
+    if not isinstance(ref, Slot):
+        return address_of(ref)
+    return ref.offset + (ref.value.address if ref.value.owner() is not None else 0)
+
+
+def _memory(shape: tuple[int, ...], dtype: Any, device: Device) -> Slot:
+    """Memory in C order that no recorded call made."""
+    strides = tuple(math.prod(shape[i + 1 :]) * dtype.itemsize for i in range(len(shape)))
+    return Slot(Value(lambda: None, 0, math.prod(shape) * dtype.itemsize, device), 0, shape, dtype, strides)
+
+
+def _rows(ref: Any) -> Any:
+    """All axes but the last as one; None if they do not lie so."""
+    if ref is None or len(ref.shape) == 2:
+        return ref
+    rows, n = math.prod(ref.shape[:-1]), ref.shape[-1]
+    if not isinstance(ref, Slot):
+        return ref.reshape(rows, n) if ref.flags.c_contiguous else None
+    strides = (n * ref.dtype.itemsize, ref.dtype.itemsize)
+    return ref._replace(shape=(rows, n), strides=strides) if ref.is_contiguous else None
+
+
+def _flipped(ref: Any) -> Any:
+    """The transposed view of a matrix."""
+    if ref is None or not isinstance(ref, Slot):
+        return ref if ref is None else ref.T
+    return ref._replace(shape=ref.shape[::-1], strides=ref.strides[::-1])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -245,6 +462,11 @@ class _Key:
         return hash(self.key)
 
 
+def _is(a: Any, b: Any) -> bool:
+    """Are they the same array?"""
+    return _Key(a) == _Key(b)
+
+
 def _array(ref: Any) -> bool:
     return isinstance(ref, Slot) or is_array(ref)
 
@@ -262,5 +484,10 @@ REWRITES = (
     Rewrite("product with bias, 16 bits", (), functools.partial(_products_with_bias, half=True)),
     Rewrite("product with relu", ("cpu", "emulated"), _products_with_relu),
     Rewrite("gradient with bias", ("cpu",), _gradients_with_bias),
+    # where cuBLASLt has the product with its epilogue, and would run it so: each row asks the device (Backend.fuses)
+    Rewrite("relu in products", (), _relu_in_products),
+    Rewrite("gelu in products", (), _gelu_in_products),
+    Rewrite("weight gradient added in its product", (), _added_weight_gradients),
+    Rewrite("weight gradient with bias", (), _weight_gradients_with_bias),
     Rewrite("elementwise chain", ("cpu", "emulated", "cuda"), _chains),
 )

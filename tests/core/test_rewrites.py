@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 import gpu_backprop as gb
 from gpu_backprop.core.rewrites import REWRITES
 
+from ..gemm import test_rewrites as in_products
+
 F = gb.nn.functional
 ROWS, WIDTH, OUT = 70, 5, 4  # more rows than are added up in one run
 
@@ -142,10 +144,14 @@ def test_every_rewrite_is_met_by_a_case():
     made_by = {
         "product with bias": "linear", "product with bias, 16 bits": "linear", "product with relu": "linear_relu",
         "gradient with bias": "relu_bias_backward", "elementwise chain": " > ",
+        "relu in products": "matmul_relu_backward", "gelu in products": "matmul_gelu_backward",
+        "weight gradient added in its product": "add_linear_weight_gradient",
+        "weight gradient with bias": "linear_gradients",
     }  # fmt: skip
     assert {row.name for row in REWRITES} == made_by.keys()
+    met = [title for case in (*CASES.values(), *in_products.CASES.values()) for title in case.after]
     for sign in made_by.values():
-        assert any(sign in title for case in CASES.values() for title in case.after)
+        assert any(sign in title for title in met)
 
 
 STEPS: list[Callable[[Any, Any, Any], Any]] = [

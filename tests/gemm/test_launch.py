@@ -8,26 +8,12 @@ import numpy as np
 import pytest
 
 import gpu_backprop as gb
-from gpu_backprop.backends import emulated, gemm
+from gpu_backprop.backends import gemm
 from gpu_backprop.core import dtypes
 
-from ..conftest import require_emulated
-from .bindings import Machine, bindings
 from .test_plan import DTYPES, integers
 
 pytestmark = pytest.mark.emulated
-
-
-@pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> Any:
-    require_emulated()
-    backend = emulated.backend()
-    library = gemm.Library(bindings(), Machine())
-    monkeypatch.setattr(backend.machine, "gemm", library, raising=False)
-    yield backend
-    library.close()
-    assert library.lt.alive == {}
-    gb.set_matmul_precision("highest")
 
 
 def epilogues(backend: Any) -> list[str]:

@@ -209,6 +209,10 @@ def norms(dtype: np.dtype) -> Iterator[Sample]:
 def random(dtype: np.dtype) -> Iterator[Sample]:
     place = ((1, 2), 5, (1037,))  # key, offset, shape
     yield Sample("random_words", place)
+    yield Sample("start_draws", (np.zeros(3, np.uint64), (1, 2), 5))
+    start = np.array([1, 2, 3], np.uint64)
+    yield Sample("random_words", (start, 2, (1037,)))
+    yield Sample("dropout", (draw((1037,), dtype),), {"p": 0.3, "key": start, "offset": 2})
     yield Sample("random_integers", place, {"low": -3, "high": 1000})
     yield Sample("random_uniform", place, {"low": -1.0, "high": 2.0, "dtype": dtype})
     yield Sample("random_normal", place, {"mean": 0.5, "std": 2.0, "dtype": dtype})

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import types
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import gpu_backprop as gb
+from gpu_backprop.backends import cuda_machine, gemm
 from gpu_backprop.backends.cuda_graph import GraphRun
 from gpu_backprop.backends.cuda_machine import CudaMachine
 from gpu_backprop.backends.cuda_watch import Watch
-from gpu_backprop.core.errors import CaptureError
+from gpu_backprop.core.errors import CaptureError, DeviceError
+
+from ..conftest import require_emulated
+from .graphs import Graphs
 
 
 class Stream:
@@ -27,8 +34,6 @@ class Stream:
 
 
 class Machine:
-    failures = (OverflowError,)  # stands for CUDA's errors
-
     def __init__(self, stream: Stream, refusal: Exception | None = None):
         self.stream, self.refusal, self.records = stream, refusal, 0
 
@@ -58,7 +63,10 @@ def test_the_second_run_is_recorded_and_then_launched():
     assert len(looked) == 3
 
 
-@pytest.mark.parametrize("refusal", [NotImplementedError("cuBLAS"), CaptureError("cuBLAS"), OverflowError()])
+@pytest.mark.parametrize(
+    "refusal",  # CuPy's, ours, Thrust's, and one that stands for CUDA's
+    [NotImplementedError("cuBLAS"), CaptureError("cuBLAS"), RuntimeError("cuBLAS"), OverflowError()],
+)
 def test_what_cannot_be_captured_is_done_call_by_call(refusal):
     stream = Stream()
     machine = Machine(stream, refusal)
@@ -163,3 +171,196 @@ def test_a_capture_that_fails_ends_and_watches_again(machine):
         machine._record_graph(watch, types.SimpleNamespace(forget_tickets=lambda: None), fail)
     assert "end" in machine.xp.events
     assert not watch.local.suspended
+
+
+def test_a_capture_that_is_spoilt_leaves_no_counters(machine):
+    """They were to be zeroed by the graph, and the next stream may have the number of this one."""
+    events, stream = machine.xp.events, machine.xp.cuda.Stream
+
+    def spoilt(**settings):
+        made = stream(**settings)
+
+        def end_capture():
+            raise OverflowError
+
+        made.end_capture = end_capture
+        return made
+
+    machine.xp.cuda.Stream = spoilt
+    backend = types.SimpleNamespace(forget_tickets=lambda: events.append("tickets"))
+    with pytest.raises(OverflowError):
+        machine._record_graph(Watch(machine), backend, lambda: None)
+    assert "tickets" in events
+
+
+# random numbers in a graph ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    require_emulated()
+    made = Graphs(monkeypatch)
+    yield made
+    made.close()
+
+
+def dropout_steps(
+    count: int, capture: Any, dropout: float = 0.3, device: str = "emulated"
+) -> tuple[list[Any], list[bytes], Any]:
+    """Losses and parameters of an MLP with dropout, trained on data and noise drawn in the step."""
+    with gb.device(device):
+        gb.manual_seed(0)
+        model = gb.nn.MLP([12, 16, 16, 5], dropout=dropout)
+        optimizer = gb.optim.Adam(model.parameters(), lr=0.01)
+        own = gb.random.Generator(7)
+
+        @capture
+        def step(x, labels):
+            optimizer.zero_grad()
+            x = x + own.normal(x.shape, std=0.1) * gb.random.uniform(x.shape)
+            loss = gb.nn.functional.cross_entropy(model(x), labels)
+            loss.backward()
+            optimizer.step()
+            return loss, own.integers(0, 1000, (3,))
+
+        losses = []
+        for i in range(count):
+            gb.random.uniform(i % 3)  # the generator goes on between the steps, too
+            if i == 30:
+                gb.manual_seed(5)
+            x = gb.tensor(np.random.default_rng(i).standard_normal((8, 12)).astype(np.float32))
+            results = step(x, gb.tensor([0, 1, 2, 3, 4, 0, 1, 2]))
+            losses.append([t.numpy().tobytes() for t in results])
+        return losses, [p.numpy().tobytes() for p in model.parameters()], step
+
+
+@pytest.mark.emulated
+def test_a_graph_draws_on(graphs):
+    """A graph repeats its launches with the same arguments, and each draws what the eager step would."""
+    losses, parameters, _ = dropout_steps(50, lambda step: step)
+    replayed, moved, step = dropout_steps(50, lambda step: gb.capture(step, rewrite="exact"))
+    assert step.stats["graph"] == "launched as one"
+    assert (graphs.count, graphs.launches) == (1, 48)  # recorded, then once call by call, then as one
+    assert replayed == losses
+    assert moved == parameters
+    names = [call.name for call in step.program.plan.calls]
+    assert names.count("dropout") == 4  # two layers, forward and backward: the same places twice
+    assert len(step.program._starts) == 2  # two generators
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rewrite", ["exact", "all"])
+def test_a_graph_draws_on_with_a_gpu(rewrite):
+    expected, _, _ = dropout_steps(50, lambda step: step, device="cuda")
+    found, _, step = dropout_steps(50, lambda step: gb.capture(step, rewrite=rewrite), device="cuda")
+    if gemm.report()[0]:
+        assert step.stats["graph"] == "launched as one"
+    assert [drawn for _, drawn in found] == [drawn for _, drawn in expected]
+    losses = (np.array([np.frombuffer(loss, np.float32)[0] for loss, _ in run]) for run in (found, expected))
+    np.testing.assert_allclose(*losses, rtol=0 if rewrite == "exact" else 1e-3)
+
+
+@pytest.mark.emulated
+def test_products_that_take_in_what_follows_are_held_by_a_graph(graphs):
+    """What a graph repeats are the launches of a run call by call, masks and pointers of epilogues included."""
+    launched = dropout_steps(12, lambda step: gb.capture(step), dropout=0.0)
+    graphs.machine.cannot_record = lambda names: "not today"
+    one_by_one = dropout_steps(12, lambda step: gb.capture(step), dropout=0.0)
+    assert (launched[2].stats["graph"], one_by_one[2].stats["graph"]) == ("launched as one", "not today")
+    assert launched[:2] == one_by_one[:2]
+    assert [call.name for call in launched[2].program.plan.calls].count("matmul_relu_backward") == 2
+
+
+@pytest.mark.emulated
+def test_an_offset_by_value_would_be_noticed(graphs):
+    """The stand-in is as strict as a CUDA graph: what a launch was given by value is the same at every replay."""
+    functions, key, found = graphs.backend.functions, (1, 2), []
+    start = graphs.backend.empty((3,), np.dtype(np.uint64))
+    launch = graphs.record_graph(lambda: found.extend(functions["random_words"](k, 5, (8,)) for k in (key, start)))
+    words = np.random.Philox(key=np.array(key, np.uint64)).random_raw(100)
+    for offset in (0, 7):
+        functions["start_draws"](start, key, offset)
+        launch()
+        fixed, moved = found
+        np.testing.assert_array_equal(fixed, words[20:28])
+        np.testing.assert_array_equal(moved, words[4 * (5 + offset) :][:8])
+
+
+# what no graph can hold ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_products(machine, monkeypatch):
+    """A GPU whose driver is there, and nvmath-python is not."""
+    monkeypatch.setattr(cuda_machine.gemm, "report", lambda: (False, "nvmath-python is not installed"))
+    monkeypatch.setattr(cuda_machine, "driver_version", lambda: 12080)
+    return machine
+
+
+def test_products_by_cupy_are_said_to_keep_a_program_from_being_a_graph(without_products):
+    with pytest.warns(UserWarning, match='capture: on device "cuda" matrix products go through CuPy') as caught:
+        found = [without_products.cannot_record(["add", "linear"]) for _ in range(3)]
+    assert len(caught) == 1  # and not at every capture
+    for text in ("nvmath-python is not installed", 'pip install "gpu-backprop[cuda12]"', "call by call"):
+        assert text in found[0]
+        assert text in str(caught[0].message)
+    assert found[0] == found[2]
+    assert without_products.cannot_record(["add", "dropout"]) == ""
+
+
+def test_with_cublaslt_only_a_sort_is_in_the_way(machine):
+    machine.gemm = object()
+    assert machine.cannot_record(["linear", "dropout"]) == ""
+    assert "random_permutation sorts through CuPy" in machine.cannot_record(["linear", "random_permutation"])
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda x: x @ x.T, 'pip install "gpu-backprop[cuda12]"'),
+        (lambda x: x + gb.random.permutation(4).astype("float32"), "random_permutation sorts through CuPy"),
+        (lambda x: gb.nn.functional.dropout(x, 0.5) + 1.0, "launched as one"),
+    ],
+)
+@pytest.mark.emulated
+def test_stats_say_why_a_program_is_no_graph(graphs, without_products, monkeypatch, recwarn, function, reason):
+    monkeypatch.setattr(graphs.machine, "cannot_record", without_products.cannot_record)
+    with gb.device("emulated"):
+        captured = gb.capture(function)
+        for _ in range(4):
+            x = gb.random.uniform((4, 4))
+            state = gb.random.default_generator().get_state()
+            found = captured(x)
+            gb.random.default_generator().set_state(state)
+            np.testing.assert_array_equal(found.numpy(), function(x).numpy())
+    assert reason in captured.stats["graph"]
+    assert graphs.count == (reason == "launched as one")
+    warned = [str(w.message) for w in recwarn if "capture" in str(w.message)]
+    assert warned == [f'capture: on device "cuda" {captured.stats["graph"]}'] * ("pip" in reason)
+    assert all(Path(w.filename).name == Path(__file__).name for w in recwarn if "pip install" in str(w.message))
+
+
+@pytest.mark.emulated
+def test_a_capture_without_room_says_how_much_it_needs(graphs, machine, monkeypatch):
+    """Every array of the eager call fits, and the Program's one block does not."""
+
+    def empty(shape, dtype):
+        if np.prod(shape) * np.dtype(dtype).itemsize > 20_000:
+            raise MemoryError
+        return graphs.empty(shape, dtype)
+
+    machine.full, machine.xp.empty, machine.memory = MemoryError, empty, lambda: (3 << 30, 0, 1 << 14, 4 << 30)
+    machine.xp.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
+    monkeypatch.setattr(graphs.backend, "empty", machine.empty)
+    function = lambda x: (lambda y: y @ x + y)(x @ x)
+    with gb.device("emulated"):
+        x = gb.ones((64, 64))
+        wanted = (
+            r"no room for the 32,768 bytes of a Program on emulated \(.*32.25 KiB asked, 3.00 GiB in use.*smaller batch"
+        )
+        with pytest.raises(DeviceError, match=wanted):
+            gb.capture(function)(x)
+        captured = gb.capture(function, strict=False)
+        with pytest.warns(UserWarning, match="runs eagerly: capture: no room"):
+            np.testing.assert_array_equal(captured(x).numpy(), function(x).numpy())
+        assert captured.programs == []

@@ -50,36 +50,20 @@ class ProductLaunches:
         bias: (n,), or what a bias gradient is written to. aux: (rows, ...), a mask or the input of GELU.
         """
         library: gemm.Library | None = self.machine.gemm
-        if library is None or any(x.dtype != out.dtype for x in (first, second)) or c_name(out.dtype) is None:
-            return False
-        if bias is not None and (bias.dtype != out.dtype or not bias.flags.c_contiguous):
-            return False
-        a, b, d = (self.operand(x) for x in (first, second, out))
-        if a is None or b is None or d is None:
+        if library is None:
             return False
         address = self.launch.address
-        addresses = [0 if x is None else address(x) for x in (bias, aux)]
-        # the distance between rows, in bits of a mask and elements of a value
-        aux_ld = (
-            None if aux is None else aux.strides[0] * 8 if aux.dtype == np.uint8 else aux.strides[0] // aux.itemsize
-        )
-        planned = gemm.plan(
-            a, b, d, out.dtype, epilogue, accumulate=accumulate, precision=precision.get_matmul_precision(),
-            bias_alignment=gemm.alignment(addresses[0]), aux_alignment=gemm.alignment(addresses[1]), aux_ld=aux_ld,
-        )  # fmt: skip
+        planned = plan_of(first, second, out, epilogue, address, bias=bias, aux=aux, accumulate=accumulate)
         if isinstance(planned, gemm.Unfit):
             return False
         first = self.launch.contiguous(first) if planned.copy_first else first
         second = self.launch.contiguous(second) if planned.copy_second else second
+        addresses = [0 if x is None else address(x) for x in (bias, aux)]
         try:
             library.run(planned, address(first), address(second), address(out), *addresses)
         except gemm.NoAlgorithm:
             return False
         return True
-
-    def operand(self, x: Array) -> gemm.Operand | None:
-        strides = element_strides(x)
-        return None if strides is None else gemm.Operand(x.shape, strides, gemm.alignment(self.launch.address(x)))
 
     def usable(self, x: Array) -> bool:
         """May products of x go through cuBLASLt at all?"""
@@ -227,6 +211,33 @@ class ProductLaunches:
         if self.usable(g) and self.product(self.rows(g).T, self.rows(x), out, accumulate=True):
             return out
         return self.others["add"](out, self.linear_weight_gradient(g, x), out=out)
+
+
+def plan_of(
+    first: Any, second: Any, out: Any, epilogue: str, address: Function, *, bias: Any = None, aux: Any = None,
+    accumulate: bool = False,
+) -> gemm.Plan | gemm.Unfit:  # fmt: skip
+    """What cuBLASLt is asked for. Of arrays, or of what has their shape, strides and dtype; address(x) says where."""
+    if any(x.dtype != out.dtype for x in (first, second, bias) if x is not None) or c_name(out.dtype) is None:
+        return gemm.Unfit("the dtypes differ, or cuBLASLt does not multiply them")
+    if bias is not None and bias.shape[0] > 1 and element_strides(bias) != (1,):
+        return gemm.Unfit("the bias is not contiguous")
+    a, b, d = (operand(x, address) for x in (first, second, out))
+    if a is None or b is None or d is None:
+        return gemm.Unfit("strides are no whole number of elements")
+    bias_at, aux_at = (gemm.alignment(0 if x is None else address(x)) for x in (bias, aux))
+    # the distance between rows, in bits of a mask and elements of a value
+    masked = aux is not None and aux.dtype == np.uint8
+    aux_ld = None if aux is None else aux.strides[0] * 8 if masked else aux.strides[0] // aux.dtype.itemsize
+    return gemm.plan(
+        a, b, d, out.dtype, epilogue, accumulate=accumulate, precision=precision.get_matmul_precision(),
+        bias_alignment=bias_at, aux_alignment=aux_at, aux_ld=aux_ld,
+    )  # fmt: skip
+
+
+def operand(x: Any, address: Function) -> gemm.Operand | None:
+    strides = element_strides(x)
+    return None if strides is None else gemm.Operand(x.shape, strides, gemm.alignment(address(x)))
 
 
 def into(out: Array | None) -> dict[str, Array]:

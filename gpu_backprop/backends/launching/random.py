@@ -1,4 +1,8 @@
-"""Random numbers: drawn where they are used, each from its own word of the stream (key, offset)."""
+"""Random numbers: drawn where they are used, each from its own word of the stream (key, offset).
+
+A key is two words, given by value. In its place may stand an array on the device that `start_draws` filled: the key,
+and where the offset counts from. So a launch with the same arguments, as in a CUDA graph, draws new numbers every time.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ from .. import draws, table
 from ..base import Array
 from .shared import BLOCK, Function, Launch, accumulator, c_name, ceil_div, index_of
 
-Shape = tuple[int, ...]
-Key = tuple[int, int]
+Shape = draws.Shape
+Key = draws.Key
 
 
 class RandomLaunches:
@@ -30,10 +34,15 @@ class RandomLaunches:
             return out
         index, kind = index_of(out.size)
         grid = (self.launch.blocks(ceil_div(out.size, BLOCK * max(4, 16 // out.dtype.itemsize))),)
-        words = (np.uint64(key[0]), np.uint64(key[1]), np.uint64(offset))
+        (first, second), start = (key, None) if isinstance(key, tuple) else ((0, 0), key)
+        place = (np.uint64(first), np.uint64(second), np.uint64(offset), start)
         kernel = table.random(name, index, c_name(out.dtype) if name in table.RANDOM else None)
-        self.launch.launcher.launch(kernel, grid, (BLOCK,), (kind(out.size), out, *arguments, *words))
+        self.launch.launcher.launch(kernel, grid, (BLOCK,), (kind(out.size), out, *arguments, *place))
         return out
+
+    def start_draws(self, start: Array, key: tuple[int, int], offset: int) -> None:
+        arguments = (start, np.uint64(key[0]), np.uint64(key[1]), np.uint64(offset))
+        self.launch.launcher.launch(table.start_draws(), (1,), (1,), arguments)
 
     def random_words(self, key: Key, offset: int, shape: Shape) -> Array:
         out = self.launch.backend.empty(shape, np.dtype(np.uint64))
