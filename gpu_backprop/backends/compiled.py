@@ -32,10 +32,10 @@ _NONE, _MEAN, _SUM = range(3)
 _REDUCTIONS = {"none": _NONE, "mean": _MEAN, "sum": _SUM}
 # what NumPy's builds call OpenBLAS's functions, and whether its integers have 64 bits
 _OPENBLAS = (
-    ("scipy_cblas_{}gemm64_", "scipy_openblas_{}_num_threads64_", 1),
-    ("cblas_{}gemm64_", "openblas_{}_num_threads64_", 1),
-    ("scipy_cblas_{}gemm", "scipy_openblas_{}_num_threads", 0),
-    ("cblas_{}gemm", "openblas_{}_num_threads", 0),
+    ("scipy_cblas_{}64_", "scipy_openblas_{}_num_threads64_", 1),
+    ("cblas_{}64_", "openblas_{}_num_threads64_", 1),
+    ("scipy_cblas_{}", "scipy_openblas_{}_num_threads", 0),
+    ("cblas_{}", "openblas_{}_num_threads", 0),
 )
 _SMALL = 1 << 16  # products of sizes: below, OpenBLAS uses one thread, and np.dot costs least
 _TYPES: dict[str, Any] = {"o": ctypes.py_object, "i": ctypes.c_int, "q": ctypes.c_longlong, "p": ctypes.c_void_p}
@@ -91,29 +91,30 @@ def _introduce(library: ctypes.CDLL) -> None:
 
 def _introduce_blas(library: ctypes.CDLL) -> None:
     """Tell the library where NumPy's BLAS is, if it is an OpenBLAS whose small products have the bits of np.dot."""
-    know = _native(library, "know_blas", "ppipp")
-    know(None, None, 0, None, None)
+    know = _native(library, "know_blas", "ppppppi")
+    know(*[None] * 6, 0)
     try:
         loaded = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
     except (AttributeError, OSError):
         return
-    for gemm, threads, wide in _OPENBLAS:
-        names = [*(gemm.format(kind) for kind in "sd"), *(threads.format(verb) for verb in ("get", "set"))]
+    for product, threads, wide in _OPENBLAS:
+        names = [product.format(kind) for kind in ("sgemm", "dgemm", "sgemv", "dgemv")]
+        names += [threads.format(verb) for verb in ("get", "set")]
         try:
             found = [ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value for name in names]
         except AttributeError:
             continue
-        know(*found[:2], wide, *found[2:])
+        know(*found, wide)
         if not _multiplies_alike(_native(library, "matmul", "ooo")):
-            know(None, None, 0, None, None)
+            know(*[None] * 6, 0)
         return
 
 
 def _multiplies_alike(matmul: Any) -> bool:
     for dtype in (np.float32, np.float64):
         x, y = (np.sin(np.arange(n * m, dtype=dtype)).reshape(n, m) for n, m in ((17, 33), (33, 9)))
-        for a, b in ((x, y), (x.T.copy().T, y), (x, y.T.copy().T)):
-            out = np.empty((17, 9), dtype)
+        for a, b in ((x, y), (x.T.copy().T, y), (x, y.T.copy().T), (x[:1], y), (x[:1], y.T.copy().T)):
+            out = np.empty((len(a), 9), dtype)
             if matmul(a, b, out) or out.tobytes() != np.dot(a, b).tobytes():
                 return False
     return True

@@ -567,8 +567,9 @@ UPDATE(adagrad_update, Adagrad)
 // ---------------------------------------------------------------------------------------------------------------------
 // out = x @ y      x (n, k), y (k, m), out (n, m)
 
-PASS gb_know_blas(const void* single_gemm, const void* double_gemm, int wide, const void* get_threads, const void* set_threads) {
-    blas = {single_gemm, double_gemm, bool(wide), (int (*)())get_threads, (void (*)(int))set_threads};
+PASS gb_know_blas(const void* single_gemm, const void* double_gemm, const void* single_gemv, const void* double_gemv,
+                  const void* get_threads, const void* set_threads, int wide) {
+    blas = {single_gemm, double_gemm, single_gemv, double_gemv, bool(wide), (int (*)())get_threads, (void (*)(int))set_threads};
     return DONE;
 }
 

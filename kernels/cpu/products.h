@@ -13,8 +13,10 @@ namespace gb {
 
 template <class T, class I> using Gemm = void (*)(int order, int of_x, int of_y, I n, I m, I k, T alpha, const T* x,
                                                   I pitch_x, const T* y, I pitch_y, T beta, T* out, I pitch);
+template <class T, class I> using Gemv = void (*)(int order, int of_a, I rows, I columns, T alpha, const T* a, I pitch,
+                                                  const T* x, I step_x, T beta, T* out, I step);
 struct Blas {
-    const void *single_gemm = nullptr, *double_gemm = nullptr;
+    const void *single_gemm = nullptr, *double_gemm = nullptr, *single_gemv = nullptr, *double_gemv = nullptr;
     bool wide = false;  // its integers have 64 bits
     int (*get_threads)() = nullptr;
     void (*set_threads)(int) = nullptr;
@@ -60,8 +62,8 @@ template <class F> void in_parts(intptr_t n, intptr_t grain, const F& f) {
     Pool::the().run(int(parts), OwnThreads::count(), [&](int i) { f(i * step, (i + 1) * step < n ? (i + 1) * step : n); });
 }
 
-// A matrix of float32 or float64 as the BLAS takes it: in C order, or the transposed of one that is. More than one row
-// and column, for NumPy has other ways with vectors.
+// A matrix of float32 or float64 as the BLAS takes it: in C order, or the transposed of one that is. More than one column,
+// for NumPy has other ways with columns.
 struct Matrix {
     const char *begin = nullptr, *end = nullptr;  // null: anything else
     Dtype dtype = OTHER;
@@ -75,8 +77,8 @@ struct Matrix {
         const bool wide = found->dtype == known.dtypes[FLOAT64];
         if (!(found->flags & ALIGNED) || found->axes != 2 || !(wide || found->dtype == known.dtypes[FLOAT32])) return;
         const intptr_t size = wide ? 8 : 4, n = found->shape[0], m = found->shape[1];
-        transposed = found->strides[0] == size && found->strides[1] == n * size;
-        if (n < 2 || m < 2 || !(transposed || (found->strides[1] == size && found->strides[0] == m * size))) return;
+        transposed = n > 1 && found->strides[0] == size && found->strides[1] == n * size;
+        if (n < 1 || m < 2 || !(transposed || (found->strides[1] == size && (n == 1 || found->strides[0] == m * size)))) return;
         dtype = wide ? FLOAT64 : FLOAT32;
         rows = n, columns = m;
         begin = found->data;
@@ -108,8 +110,21 @@ inline Tiles tiles(intptr_t n, intptr_t k, intptr_t m) {
     return t;
 }
 
-template <class T, class I> void multiply(const void* gemm, const Matrix& x, const Matrix& y, T* out) {
-    constexpr int ROWS_FIRST = 101, AS_IT_IS = 111, TRANSPOSED = 112;  // CBLAS's numbers
+constexpr int ROWS_FIRST = 101, AS_IT_IS = 111, TRANSPOSED = 112;  // CBLAS's numbers
+
+// One row: every thread takes some columns of y, or rows of what y is the transposed of
+template <class T, class I> void multiply_row(const void* gemv, const Matrix& x, const Matrix& y, T* out) {
+    const intptr_t k = y.rows, m = y.columns;
+    in_parts(m, (1 << 15) / k + 1, [&](intptr_t begin, intptr_t end) {
+        const I count = I(end - begin);
+        reinterpret_cast<Gemv<T, I>>(const_cast<void*>(gemv))(
+                ROWS_FIRST, y.transposed ? AS_IT_IS : TRANSPOSED, y.transposed ? count : I(k), y.transposed ? I(k) : count,
+                T(1), y.at<T>(0, begin), I(y.pitch()), x.at<T>(0, 0), I(1), T(0), out + begin, I(1));
+    });
+}
+
+template <class T, class I> void multiply(const void* gemm, const void* gemv, const Matrix& x, const Matrix& y, T* out) {
+    if (x.rows == 1) return multiply_row<T, I>(gemv, x, y, out);
     const intptr_t n = x.rows, k = x.columns, m = y.columns;
     const Tiles t = tiles(n, k, m);
     Pool::the().run(int(t.down * t.across), OwnThreads::count(), [&](int i) {
@@ -124,7 +139,7 @@ template <class T, class I> void multiply(const void* gemm, const Matrix& x, con
 // Whether the product is one for the BLAS, as arrays and as numbers
 inline bool multiplies(const Matrix& x, const Matrix& y, const Array& out) {
     return blas.single_gemm && x.begin && y.dtype == x.dtype && out.is(x.dtype) && out.writeable() &&
-           out.fields->axes == 2 && x.columns == y.rows && out.fields->shape[0] == x.rows &&
+           out.fields->axes == 2 && x.columns == y.rows && y.rows > 1 && out.fields->shape[0] == x.rows &&
            out.fields->shape[1] == y.columns && x.begin != y.begin &&  // np.dot has another way with x @ x.T
            (x.end <= out.begin || out.end <= x.begin) && (y.end <= out.begin || out.end <= y.begin) &&
            (blas.wide || (x.end - x.begin <= INT32_MAX && y.end - y.begin <= INT32_MAX && out.size <= INT32_MAX));
@@ -133,11 +148,11 @@ inline bool multiplies(const Matrix& x, const Matrix& y, const Array& out) {
 inline void multiply(const Matrix& x, const Matrix& y, const Array& out) {
     const OwnThreads ours;
     if (x.dtype == FLOAT32)
-        blas.wide ? multiply<float, int64_t>(blas.single_gemm, x, y, out.data<float>())
-                  : multiply<float, int32_t>(blas.single_gemm, x, y, out.data<float>());
+        blas.wide ? multiply<float, int64_t>(blas.single_gemm, blas.single_gemv, x, y, out.data<float>())
+                  : multiply<float, int32_t>(blas.single_gemm, blas.single_gemv, x, y, out.data<float>());
     else
-        blas.wide ? multiply<double, int64_t>(blas.double_gemm, x, y, out.data<double>())
-                  : multiply<double, int32_t>(blas.double_gemm, x, y, out.data<double>());
+        blas.wide ? multiply<double, int64_t>(blas.double_gemm, blas.double_gemv, x, y, out.data<double>())
+                  : multiply<double, int32_t>(blas.double_gemm, blas.double_gemv, x, y, out.data<double>());
 }
 
 }  // namespace gb
