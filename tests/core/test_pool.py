@@ -19,8 +19,8 @@ def test_every_piece_is_done_once(sanitizer, tmp_path):
     require_tool(compiler is not None, "there is no C++ compiler")
     program = tmp_path / "driver"
     flags = [] if sanitizer == "none" else [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
-    include = f"-I{HERE.parent.parent / 'kernels' / 'cpu'}"
-    command = [compiler, "-std=c++17", "-O1", "-g", "-pthread", *flags, include, HERE / "pool_driver.cpp", "-o", program]
+    flags += ["-std=c++17", "-O1", "-g", "-pthread", f"-I{HERE.parent.parent / 'kernels' / 'cpu'}"]
+    command = [compiler, *flags, HERE / "pool_driver.cpp", "-o", program]
     made = subprocess.run(command, capture_output=True, text=True)
     require_tool(made.returncode == 0, f"-fsanitize={sanitizer} does not link: {made.stderr[-500:]}")
     environment = {"TSAN_OPTIONS": "halt_on_error=1"}
