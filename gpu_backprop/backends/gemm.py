@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import importlib.metadata
 import importlib.util
 import os
 import threading
@@ -91,8 +90,10 @@ def report() -> tuple[bool, str]:
         version = load().lt.get_version()
     except DeviceError as error:
         return False, str(error)
+    from importlib import metadata  # takes longer to import than all of this
+
     number = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
-    return True, f"cuBLASLt {number} through nvmath-python {importlib.metadata.version('nvmath-python')}"
+    return True, f"cuBLASLt {number} through nvmath-python {metadata.version('nvmath-python')}"
 
 
 class Prepared:

@@ -117,7 +117,7 @@ class Captured:
     def _signature(self, args: Any, kwargs: Any, leaves: list[Tensor]) -> Any:
         # ids and numbers: hashing a Device or a dtype takes longer than all the rest
         parts: list[Any] = [
-            modes.grad, dtypes.get_default_dtype().num, id(devices.default_device()), precision.get_matmul_precision(),
+            modes.grad, dtypes.get_default_dtype().num, id(devices.chosen()), precision.get_matmul_precision(),
         ]  # fmt: skip
         for i, part in enumerate(args):
             parts.append(_describe(part, leaves, self.function, i))

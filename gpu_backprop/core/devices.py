@@ -140,6 +140,11 @@ def default_device() -> Device:
     return _default
 
 
+def chosen() -> Device | None:
+    """The default device as far as somebody chose or asked for it; nothing is looked for."""
+    return _local.stack[-1] if _local.stack else _default
+
+
 def set_default_device(spec: Any) -> None:
     """Make `spec` the device of new arrays, in all threads."""
     global _default
