@@ -649,7 +649,7 @@ class GradBuffer(Tensor):
         """Part from what was lent out; called before a new gradient is written."""
         known = None if self.lent is None else self.lent()
         if known is not None:
-            known.array = self.device.functions["copy"](known.array)
+            known.array = self.device.plain.functions["copy"](known.array)  # a replay renews by itself
             known._version_cell = [known.version]
             self._version_cell = None
         self.lent = None

@@ -2,17 +2,17 @@
 //
 // The caller takes pieces too, and waits only for pieces that somebody has begun: on a machine that is busy otherwise it
 // does them all. (The workers of a BLAS have their share fixed beforehand, so every product waits for the slowest: beside
-// one other program that computes, ten to a hundred times as long.) A worker looks out for new work for some tens of
+// one other program that computes, ten to a hundred times as long.) A worker looks out for new work for about a hundred
 // microseconds, which is what lies between the parts of a training step, and then sleeps.
 #pragma once
 
-#include <pthread.h>
 #include <sched.h>
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace gb {
@@ -74,7 +74,9 @@ public:
             for (int i = 0; i < pieces; ++i) f(i);
             return;
         }
-        for (; workers < threads - 1; ++workers) std::thread([this] { serve(); }).detach();
+        try {
+            for (; workers < threads - 1; ++workers) std::thread([this] { serve(); }).detach();
+        } catch (const std::system_error&) {}  // no more to be had here: then with those there are
         const uint64_t number = (ticket.load(std::memory_order_relaxed) >> 32) + 1;
         ticket.store((number - 1) << 32 | CLOSED, std::memory_order_seq_cst);
         std::atomic_thread_fence(std::memory_order_release);
@@ -93,11 +95,8 @@ public:
             if (++looks % PATIENCE == 0) sched_yield();  // whoever has a piece may be waiting for this processor
     }
 
-    // Never destroyed: its threads end with the process. A forked child has none of them, and begins anew.
+    // Never destroyed: its threads end with the process. A forked child has none of them, and begins anew (`forget`).
     static Pool& the() {
-        static std::atomic<Pool*> pool{nullptr};
-        static const int forgetting = pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); });
-        (void)forgetting;
         Pool* found = pool.load();
         if (!found) {
             Pool* made = new Pool;
@@ -106,6 +105,10 @@ public:
         }
         return *found;
     }
+    static void forget() { pool.store(nullptr); }
+
+private:
+    static inline std::atomic<Pool*> pool{nullptr};
 };
 
 }  // namespace gb

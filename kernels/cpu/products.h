@@ -4,6 +4,9 @@
 // the shapes alone, so the bits do not depend on the number of threads. Meanwhile the BLAS is told to use one thread.
 #pragma once
 
+#include <pthread.h>
+
+#include <atomic>
 #include <mutex>
 
 #include "arrays.h"
@@ -23,14 +26,21 @@ struct Blas {
 };
 inline Blas blas;
 
-// While one of these lives, the BLAS uses one thread, and as many as it was allowed are ours.
+// While one of these lives, the BLAS uses one thread, and as many as it was allowed are ours. Its number of threads is one
+// for the whole process: what others set meanwhile stays as they set it.
 class OwnThreads {
     struct State {
         std::mutex lock;
-        int users = 0, allowed = 1;
+        std::atomic<int> users{0}, allowed{1};
     };
     static State& state() {
-        static State* const made = new State;
+        static State* made = new State;
+        static const int known = pthread_atfork(nullptr, nullptr, [] {  // a child has none of the threads that use it
+            if (made->users && blas.get_threads() == 1) blas.set_threads(made->allowed);
+            made = new State;
+            Pool::forget();
+        });
+        (void)known;
         return *made;
     }
 
@@ -46,11 +56,14 @@ public:
     ~OwnThreads() {
         if (!blas.set_threads) return;
         std::lock_guard<std::mutex> lock(state().lock);
-        if (!--state().users && state().allowed > 1) blas.set_threads(state().allowed);
+        if (!--state().users && state().allowed > 1 && blas.get_threads() == 1) blas.set_threads(state().allowed);
     }
     OwnThreads(const OwnThreads&) = delete;
 
-    static int count() { return !blas.set_threads ? 1 : state().users ? state().allowed : blas.get_threads(); }
+    static int count() {
+        if (!blas.set_threads) return 1;
+        return state().users ? state().allowed.load() : blas.get_threads();
+    }
 };
 
 // f(begin, end) for parts of 0 to n of at least `grain`, on all threads
