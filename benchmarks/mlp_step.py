@@ -11,8 +11,9 @@ anything is timed, the losses of the first steps are compared: all peers start f
 matrix products of a step alone, into memory that is there already: what no step on this machine can go below. GFLOP/s
 count the products' operations, for every peer.
 
-A peer that fails, or whose first steps take longer than --patience, is left out and named below the table. What is
-interrupted writes down what it has. GOALS are what the project has set itself on a GPU.
+A peer that fails, or whose first steps take longer than --patience, is left out and named below the table. Interrupted
+while peers get ready, it measures those that are; interrupted later, it writes down what it has. GOALS are what the
+project has set itself on a GPU.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def measure(setting: Setting, peers: list[str], rounds: int, seconds: float, pat
     """One network: all peers are made ready one after another, then take turns."""
     where = f"{setting.network}, batch {setting.batch}, {setting.precision}"
     workers = {peer: Worker(peer, setting) for peer in peers}
-    began: dict[str, dict[str, Any]] = {}
+    began: dict[str, dict[str, Any]] = {}  # what the peers said that are ready
     times: dict[str, list[float]] = {peer: [] for peer in peers}
     notes: list[str] = []
 
@@ -198,17 +199,26 @@ def measure(setting: Setting, peers: list[str], rounds: int, seconds: float, pat
                     raise
         return results
 
-    complete = False
+    def begin(peer: str, one: Worker) -> None:
+        began[peer] = one.ask("begin", patience)
+
+    complete = ready = False
     memory: dict[str, float] = {}
     try:
-        began = everybody(lambda peer, one: one.ask("begin", patience))
+        try:
+            everybody(begin)
+            ready = True
+        except KeyboardInterrupt:
+            for peer in set(workers) - set(began):
+                workers.pop(peer).close()
+                notes.append(f"{where}: {peer} is left out: interrupted before its first steps were done")
         everybody(lambda peer, one: one.ask(3))  # warm up, and find out how many steps fill a turn
         alone = everybody(lambda peer, one: one.ask(3)["seconds"])
         steps = {peer: max(1, round(seconds / s)) for peer, s in alone.items()}
         for _ in range(rounds):
             everybody(lambda peer, one: times[peer].append(one.ask(steps[peer])["seconds"]))
         memory = _peak_mib(setting.device, workers)
-        complete = True
+        complete = ready
     except KeyboardInterrupt:
         notes.append(f"{where}: interrupted after {len(times[OURS])} of {rounds} rounds")
     except Lost as lost:  # ours
@@ -386,7 +396,7 @@ def main() -> int:
             name = args.name or ("mlp_step" if args.task == "train" else "mlp_inference")
             write(args.out / f"{name}_{args.device}", args.device, setting.training, rows, notes)
         complete &= measured.complete
-        if measured.notes and "interrupted" in measured.notes[-1]:
+        if any("interrupted" in note for note in measured.notes):
             break
     return 0 if complete else 1
 

@@ -181,7 +181,16 @@ def test_an_interruption_leaves_the_rounds_before_it(mlp_step, monkeypatch):
     assert [row["ours_over_theirs"] for row in found.rows] == [1.0, 2.0, 2.0]
     assert found.notes == ["6-5-3, batch 4, float32: interrupted after 3 of 4 rounds"]
     assert not found.complete
-    assert not measured(mlp_step, monkeypatch, gpu_backprop=0.002, torch=after(3, KeyboardInterrupt())).rows
+    assert not measured(mlp_step, monkeypatch, gpu_backprop=0.002, torch=after(2, KeyboardInterrupt())).rows
+
+
+def test_an_interruption_of_a_slow_start_leaves_those_that_are_ready(mlp_step, monkeypatch):
+    found = measured(mlp_step, monkeypatch, gpu_backprop=0.002, jax=0.001, torch=after(0, KeyboardInterrupt()))
+    assert [row["peer"] for row in found.rows] == ["gpu_backprop", "jax"]
+    assert found.rows[1]["ours_over_theirs"] == 2.0
+    assert found.notes == ["6-5-3, batch 4, float32: torch is left out: interrupted before its first steps were done"]
+    assert not found.complete
+    assert not measured(mlp_step, monkeypatch, gpu_backprop=after(0, KeyboardInterrupt()), torch=0.001).rows
 
 
 def test_a_slow_start_is_not_waited_for(mlp_step, peers):
