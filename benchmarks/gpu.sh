@@ -58,6 +58,7 @@ parallel=() # pytest-xdist is a help where it is installed
 "$python" -c "import xdist" 2>/dev/null && parallel=(-n 4 --dist loadgroup)
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
 agree=tests/kernels/test_devices_agree.py
+cli='import sys; from gpu_backprop.cli import main; sys.exit(main())'
 captures=(tests/core/test_capture.py tests/core/test_rewrites.py)
 
 # sanitized TOOL SECONDS FLOATS FILES...: kernel tests that compare with NumPy, so that nothing but the GPU's kernels is
@@ -83,6 +84,7 @@ if [ "$device" = cuda ]; then
     sanitized racecheck 25 float "${barriers[@]}"
     sanitized initcheck 20 float "${kernel_tests[@]}"
     step kernels 45 "$python" benchmarks/kernels.py --out "$work"
+    step widths 35 "$python" -c "$cli" bench --devices cpu,cuda --seconds 6 --repeats 9 --out "$work/widths_cuda.svg"
     # last, for they gain most from the time that others leave: compilers take long
     step mlp_step 75 "$python" benchmarks/mlp_step.py --device cuda --networks 784-1024-1024-10@256 \
         --precisions tf32,bfloat16 --against "gpu_backprop eager,torch,torch.compile,jax" --mode reduce-overhead \
@@ -96,6 +98,8 @@ else
     tests tests 120 -- "$agree" -k "neural and float and not bfloat16"
     for tool in memcheck racecheck initcheck; do skip "$tool" 0 "there is no GPU in a rehearsal"; done
     step kernels 300 "$python" benchmarks/kernels.py --device emulated --out "$work"
+    step widths 60 "$python" -c "$cli" bench --devices cpu,emulated --widths 8-32 --batch-size 8 --repeats 1 \
+        --out "$work/widths_emulated.svg"
     step mlp_step 120 "$python" benchmarks/mlp_step.py --device emulated --networks 16-32-32-10@8 \
         --precisions tf32,bfloat16 --against "gpu_backprop eager,torch,torch.compile,jax" \
         --patience 60 --rounds 2 --seconds 0.02 --name mlp_step --out "$work"

@@ -253,24 +253,28 @@ def hips_autograd(setting: Setting) -> Made:
     return step, lambda: None
 
 
+def products_by(setting: Setting) -> str:
+    """The package that multiplies."""
+    return "torch" if setting.device == "cuda" or setting.precision == "bfloat16" else "numpy"
+
+
 def products(setting: Setting) -> Made:
     """The matrix products alone: forward, and for training those of weights' and inputs' gradients.
 
-    On the CPU NumPy's. On CUDA PyTorch's, launched one by one: a floor for steps that take longer than launches do.
+    NumPy's, but PyTorch's on CUDA and in bfloat16; launched one by one: a floor for steps that take longer than that.
     """
     first, _, layers = problem(setting)
     make: Callable[[np.ndarray], Any] = lambda array: array
     dot: Callable[..., Any] = np.dot
     wait: Callable[[], object] = lambda: None
-    if setting.device == "cuda":
+    if products_by(setting) == "torch":
         import torch
 
         torch.set_float32_matmul_precision("high" if setting.precision == "tf32" else "highest")
         kind = torch.bfloat16 if setting.precision == "bfloat16" else torch.float32
-        make = lambda array: torch.from_numpy(array).to("cuda", kind)
-        dot, wait = torch.mm, torch.cuda.synchronize
-    elif setting.precision != "float32":
-        raise LeftOut(f"NumPy has no products in {setting.precision}")
+        make = lambda array: torch.from_numpy(array).to(setting.device, kind)
+        dot = torch.mm
+        wait = torch.cuda.synchronize if setting.device == "cuda" else wait
     calls = []
     x = make(first)
     for i, (array, _) in enumerate(layers):
@@ -292,23 +296,19 @@ def products(setting: Setting) -> Made:
 
 
 class Peer(NamedTuple):
-    """package: what must be installed; on_cuda: another one, on a GPU."""
+    """package: what must be installed, and gives the version."""
 
     make: Callable[[Setting], Made]
-    package: str
-    on_cuda: str = ""
-
-    def needs(self, device: str) -> str:
-        return self.on_cuda if self.on_cuda and device == "cuda" else self.package
+    package: Callable[[Setting], str]
 
 
 # the first one is what the others are compared with
 PEERS = {
-    "gpu_backprop": Peer(gpu_backprop, "gpu_backprop"),
-    "gpu_backprop eager": Peer(functools.partial(gpu_backprop, captured=False), "gpu_backprop"),
-    "torch": Peer(torch_eager, "torch"),
-    "torch.compile": Peer(functools.partial(torch_eager, compiled=True), "torch"),
-    "jax": Peer(jax_jit, "jax"),
-    "autograd": Peer(hips_autograd, "autograd"),
-    "products": Peer(products, "numpy", "torch"),
+    "gpu_backprop": Peer(gpu_backprop, lambda _: "gpu_backprop"),
+    "gpu_backprop eager": Peer(functools.partial(gpu_backprop, captured=False), lambda _: "gpu_backprop"),
+    "torch": Peer(torch_eager, lambda _: "torch"),
+    "torch.compile": Peer(functools.partial(torch_eager, compiled=True), lambda _: "torch"),
+    "jax": Peer(jax_jit, lambda _: "jax"),
+    "autograd": Peer(hips_autograd, lambda _: "autograd"),
+    "products": Peer(products, products_by),
 }

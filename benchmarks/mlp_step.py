@@ -94,7 +94,7 @@ def worker(peer: str, setting: Setting) -> None:
     def begin() -> dict[str, Any]:
         nonlocal step, wait
         step, wait = PEERS[peer].make(setting)
-        return {"losses": [number(step()) for _ in range(CHECKED_STEPS)], "version": _version(peer, setting.device)}
+        return {"losses": [number(step()) for _ in range(CHECKED_STEPS)], "version": _version(peer, setting)}
 
     def run(steps: int) -> dict[str, Any]:
         wait()
@@ -105,7 +105,7 @@ def worker(peer: str, setting: Setting) -> None:
         return {"seconds": (time.perf_counter() - start) / steps}
 
     with contextlib.suppress(ImportError):
-        importlib.import_module(PEERS[peer].needs(setting.device))  # all load at the same time
+        importlib.import_module(PEERS[peer].package(setting))  # all load at the same time
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -123,11 +123,11 @@ def worker(peer: str, setting: Setting) -> None:
         out.flush()
 
 
-def _version(peer: str, device: str) -> str:
+def _version(peer: str, setting: Setting) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return version(PEERS[peer].needs(device).replace("_", "-"))
+        return version(PEERS[peer].package(setting).replace("_", "-"))
     except PackageNotFoundError:
         return "checkout"
 
@@ -383,14 +383,15 @@ def main() -> int:
         jobs = settings(args)
     except ValueError as error:
         parser.error(str(error))
-    peers = [OURS, *(p for p in wanted if importlib.util.find_spec(PEERS[p].needs(args.device)))]
-    notes = [f"{peer} is not installed" for peer in wanted if peer not in peers]
+    notes: list[str] = []
     rows: list[dict[str, Any]] = []
     complete = True
     for setting in jobs:
+        peers = [OURS, *(p for p in wanted if importlib.util.find_spec(PEERS[p].package(setting)))]
+        missing = [f"{peer} is left out: it is not installed" for peer in wanted if peer not in peers]
         measured = measure(setting, peers, args.rounds, args.seconds, args.patience)
         rows += measured.rows
-        notes += [note for note in measured.notes if note not in notes]
+        notes += [note for note in (*missing, *measured.notes) if note not in notes]
         print(table(measured.rows) + "\n", flush=True)
         if args.out:
             name = args.name or ("mlp_step" if args.task == "train" else "mlp_inference")

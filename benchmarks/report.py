@@ -3,8 +3,9 @@
     python benchmarks/report.py WORK --device cuda --out benchmarks/results
 
 WORK holds steps.tsv (name, exit status or "skipped", seconds, reason), NAME.log of each step, NAME.xml of those that
-run pytest, and what the benchmarks wrote: NAME_<device>.json, whose "goals" are listed, .md and .svg. <gpu>-readme.md
-is what README.md shows: goals, training steps, pictures. Exits with 1 if a step failed.
+run pytest, and what the benchmarks wrote: NAME_<device>.json, whose "goals" are listed, .md (without it the log is the
+table) and .svg. <gpu>-readme.md is what README.md shows: goals, training steps, pictures. Exits with 1 if a step
+failed.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def gather(work: Path, device: str) -> dict[str, Any]:
         benchmark = work / f"{name}_{device}.json"
         if benchmark.exists():
             step["results"] = json.loads(benchmark.read_text())
-            step["table"] = benchmark.with_suffix(".md").read_text()
+            table = benchmark.with_suffix(".md")
+            step["table"] = table.read_text() if table.exists() else f"```\n{(work / f'{name}.log').read_text()}```"
             if benchmark.with_suffix(".svg").exists():
                 step["picture"] = f"{name}.svg"
         steps.append(step)

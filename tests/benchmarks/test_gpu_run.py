@@ -47,7 +47,18 @@ exec "$@"
 """
 
 
-STEPS = ["compile", "memcheck", "capture", "tests", "racecheck", "initcheck", "kernels", "mlp_step", "mlp_large"]
+STEPS = [
+    "compile",
+    "memcheck",
+    "capture",
+    "tests",
+    "racecheck",
+    "initcheck",
+    "kernels",
+    "widths",
+    "mlp_step",
+    "mlp_large",
+]
 
 
 def script(tmp_path: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
@@ -161,8 +172,11 @@ def test_the_rehearsal_from_end_to_end(tmp_path):
     assert steps["capture"]["tests"]["passed"] >= 1
     for name in ("mlp_step", "mlp_large"):
         assert steps[name]["results"]["rows"][0]["peer"] == "gpu_backprop"
+    assert [row["width"] for row in steps["widths"]["results"]["results"]] == [8, 16, 32]
     text = (tmp_path / "emulated-readme.md").read_text()
     assert "| rehearsal |" in text
+    assert "cpu / emulated" in text
+    assert (tmp_path / "emulated-widths.svg").exists()
     assert "16x8" in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -37,6 +38,22 @@ def test_networks_and_their_operations(peers):
     step = peers.Setting("8192x8", 8192, "cuda")
     assert peers.flops(step) == 23 * 2 * 8192**3  # the first layer needs no gradient of its input
     assert peers.flops(step._replace(training=False)) == 8 * 2 * 8192**3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_products_by_pytorch(peers, monkeypatch, training):
+    torch = pytest.importorskip("torch")
+    done = []
+    mm = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: (done.append((a, b, mm(a, b, out=out))), out)[1])
+    setting = peers.Setting("6-5-4-3", 7, "cpu", training, "bfloat16")
+    step, wait = peers.products(setting)
+    step()
+    wait()
+    assert sum(2 * a.numel() * b.shape[1] for a, b, _ in done) == peers.flops(setting)
+    assert all(out.dtype == torch.bfloat16 for *_, out in done)
+    assert all(out.isfinite().all() for *_, out in done)
+    assert peers.products_by(setting._replace(precision="tf32", device="cuda")) == "torch"
 
 
 def test_the_products_are_those_that_are_counted(peers, monkeypatch):
@@ -79,20 +96,23 @@ def test_a_run_from_end_to_end(tmp_path):
     ]
     subprocess.run(command, check=True, capture_output=True)
     report = json.loads((tmp_path / "small_cpu.json").read_text())
+    torch = importlib.util.find_spec("torch")
     assert [(r["network"], r["precision"], r["peer"]) for r in report["rows"] if "eager" not in r["peer"]] == [
         ("6-5-3", "float32", "gpu_backprop"),
         ("6-5-3", "float32", "products"),
         ("6-5-3", "bfloat16", "gpu_backprop"),
+        *([("6-5-3", "bfloat16", "products")] if torch else []),
         ("8x2", "float32", "gpu_backprop"),
         ("8x2", "float32", "products"),
         ("8x2", "bfloat16", "gpu_backprop"),
+        *([("8x2", "bfloat16", "products")] if torch else []),
     ]
     assert all(row["loss_deviation"] == 0 for row in report["rows"] if "eager" in row["peer"])
     assert "goals" not in report  # they are a GPU's
     text = (tmp_path / "small_cpu.md").read_text()
     assert text.count("autograd is left out") <= 1
     assert "| 8x2 | 3 | bfloat16 | gpu_backprop eager" in text
-    assert text.count("products is left out: NumPy has no products in bfloat16") == 1
+    assert text.count("products is left out: it is not installed") == (0 if torch else 1)
 
 
 @pytest.mark.parametrize(
