@@ -59,6 +59,8 @@ def run(settings: Settings, json_line: bool = False) -> dict[str, Any]:
     numbers = picture.with_suffix(".json")
     write_json(numbers, {**summary, "settings": asdict(settings), "machines": about, "versions": versions()})
     output.line(f"written to {picture.parent}: {numbers.name}, {picture.name}")
+    if summary.get("interrupted"):
+        raise KeyboardInterrupt
     output.result(summary)
     return summary
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +52,13 @@ class Network:
         return sum((n_in + 1) * n_out for n_in, n_out in zip(self.widths, self.widths[1:]))
 
 
+@functools.lru_cache(maxsize=1)
+def first_model(network: Network, seed: int) -> Any:
+    """The network on the CPU, to be copied: drawing the weights of a large one takes longer than many steps."""
+    random.manual_seed(seed)
+    return nn.MLP(network.widths, device="cpu")
+
+
 class Bench:
     """One network on one device, with a batch of random data: the same for the same seed on every device."""
 
@@ -59,8 +68,7 @@ class Bench:
         self.place = place
         self.x_host: Any = source.normal((network.batch, network.widths[0]), device="cpu").numpy()
         self.y_host: Any = source.integers(0, network.widths[-1], (network.batch,), device="cpu").numpy()
-        random.manual_seed(settings.seed)
-        self.model = nn.MLP(network.widths, device="cpu").to(place)
+        self.model = copy.deepcopy(first_model(network, settings.seed)).to(place)
         self.criterion = nn.CrossEntropyLoss()
         self.optimizer = train.OPTIMIZERS[settings.optimizer](self.model.parameters(), **options)
         self.train_step = train.make_step(self.model, self.criterion, self.optimizer)

@@ -13,7 +13,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from .output import Output
 INPUT, CLASSES = 784, 10
 FEWEST = 3  # measurements
 TURN = 0.05  # seconds: so many steps in a row as fill them
-BUDGET = 1.0  # seconds of measurements, where there are enough of them
+BUDGET = 0.5  # seconds of measurements, where there are enough of them
 RATE = 0.064  # times 1 / width: learning rates with which steps move networks of all widths alike
 
 
@@ -55,10 +55,53 @@ def run(
     """Measure every width on every device, print the table, draw the picture."""
     results: list[dict[str, Any]] = []
     left_out: dict[str, dict[str, Any]] = {}
+    interrupted = False
+    try:
+        for result in sweep(found, places, settings, left_out):
+            results.append(result)
+            if output.is_terminal:
+                times = result["milliseconds"].items()
+                output.line(f"{result['width']}: " + ", ".join(f"{device} {ms:,.3f} ms" for device, ms in times))
+    except KeyboardInterrupt:  # what there is, is shown first
+        interrupted = True
+    names = [place.name for place in places]
+    if not any(result["milliseconds"] for result in results):
+        if interrupted:
+            raise KeyboardInterrupt
+        reasons = "; ".join(f"{name}: {what['reason']}" for name, what in left_out.items())
+        raise DataError(f"bench: no width could be measured ({reasons}); start with a narrower one")
+    _table(output, f"{_title(settings)}; ms a step", names, results)
+    _compare(output, names, results)
+    for name, what in left_out.items():
+        output.sentence(f"{name}: {', '.join(map(str, what['widths']))} left out: {what['reason']}")
+    labels = {place.name: f"{place.name}: {machine(place)}" for place in places}
+    times = {
+        label: {r["width"]: r["milliseconds"][name] for r in results if name in r["milliseconds"]}
+        for name, label in labels.items()
+    }
+    curves.over_width(times, picture, _title(settings))
+    return {
+        "network": "784-width-width-10",
+        "results": results,
+        "left_out": left_out,
+        "labels": labels,
+        "interrupted": interrupted,
+    }
+
+
+def sweep(
+    found: list[Network], places: list[Device], settings: Settings, left_out: dict[str, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The results of each width on all devices; what is not measured goes into `left_out`, by device."""
     last: dict[str, tuple[Network, dict[str, Any]]] = {}  # by device: the network before, and its times
     for network in found:
         width = network.widths[1]
-        row: dict[str, Any] = {"width": width, "parameters": network.parameters, "milliseconds": {}, "first_step": {}}
+        result: dict[str, Any] = {
+            "width": width,
+            "parameters": network.parameters,
+            "milliseconds": {},
+            "first_step": {},
+        }
         losses: dict[str, list[float]] = {}
         for place in places:
             if place.name in left_out:
@@ -76,26 +119,10 @@ def run(
                 continue
             last[place.name] = network, measured
             losses[place.name] = measured["losses"]
-            row["milliseconds"][place.name] = measured["milliseconds"]
-            row["first_step"][place.name] = measured["first_step"]
-        row["relative_difference"] = differences(losses) if places[0].name in losses else {}
-        results.append(row)
-        if output.is_terminal:
-            output.line(f"{width}: " + ", ".join(f"{d} {t:,.3f} ms" for d, t in row["milliseconds"].items()))
-    names = [place.name for place in places]
-    _table(output, f"{_title(settings)}; ms a step", names, results)
-    _compare(output, names, results)
-    for name, what in left_out.items():
-        output.sentence(f"{name}: {', '.join(map(str, what['widths']))} left out: {what['reason']}")
-    if not any(row["milliseconds"] for row in results):
-        raise DataError("bench: no width could be measured; start with a narrower one")
-    labels = {name: f"{name}: {machine(place)}" for name, place in zip(names, places)}
-    times = {
-        labels[name]: {r["width"]: r["milliseconds"][name] for r in results if name in r["milliseconds"]}
-        for name in names
-    }
-    curves.over_width(times, picture, _title(settings))
-    return {"network": "784-width-width-10", "results": results, "left_out": left_out, "labels": labels}
+            for part in ("milliseconds", "first_step"):
+                result[part][place.name] = measured[part]
+        result["relative_difference"] = differences(losses) if places[0].name in losses else {}
+        yield result
 
 
 def measure(network: Network, place: Device, settings: Settings) -> dict[str, Any]:
@@ -134,13 +161,13 @@ def too_long(network: Network, last: tuple[Network, dict[str, Any]] | None, seco
 
 
 def too_large(network: Network, place: Device) -> str:
-    """Why memory does not suffice for weights, gradients, two states of the optimiser, and the weights once more.
+    """Why memory does not suffice for weights, gradients, two states of the optimiser, the first weights, and a spare.
 
-    Adam on a CPU took 4.1 times the weights of a network of 8,192.
+    Adam on a CPU took 5.1 times the weights of a network of 8,192.
     """
     weights, activations = 4 * network.parameters, 4 * network.batch * sum(network.widths)
-    needs = 5 * weights + 4 * activations
-    free = {"this machine's memory": (2 * weights if place.name.startswith("cuda") else needs, free_memory())}
+    needs = 6 * weights + 4 * activations
+    free = {"this machine's memory": (3 * weights if place.name.startswith("cuda") else needs, free_memory())}
     info = place.backend.info()
     if "memory free" in info:
         free[place.name] = needs, info["memory free"] + info["memory in CuPy's pool"]

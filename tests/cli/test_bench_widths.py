@@ -7,10 +7,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import gpu_backprop as gb
-from gpu_backprop.cli import main, widths
+from gpu_backprop.cli import main, measuring, widths
 from gpu_backprop.cli.measuring import Network, Settings
 from gpu_backprop.viz import curves
 
@@ -133,17 +134,17 @@ def test_memory_stops(capsys, monkeypatch):
 
 
 def test_a_gpus_memory_counts_and_the_hosts_too(monkeypatch):
-    info = {"memory free": 40_000, "memory in CuPy's pool": 90_000}
+    info = {"memory free": 60_000, "memory in CuPy's pool": 90_000}
     place = SimpleNamespace(name="cuda", backend=SimpleNamespace(info=lambda: info))
     network = a_network(4)
     weights = 4 * network.parameters
-    monkeypatch.setattr(widths, "free_memory", lambda: 2 * weights)
+    monkeypatch.setattr(widths, "free_memory", lambda: 3 * weights)
     assert widths.too_large(network, place) == ""
     info["memory free"] = 0
     info["memory in CuPy's pool"] = 3 * weights
     assert "in cuda" in widths.too_large(network, place)
     info["memory in CuPy's pool"] = 2**30
-    monkeypatch.setattr(widths, "free_memory", lambda: 2 * weights - 1)
+    monkeypatch.setattr(widths, "free_memory", lambda: 3 * weights - 1)
     assert "in this machine's memory" in widths.too_large(network, place)
     monkeypatch.setattr(widths, "free_memory", lambda: None)
     assert widths.too_large(network, place) == ""
@@ -162,6 +163,33 @@ def test_an_error_of_memory_stops(capsys, monkeypatch, error):
     found = run_json(capsys, [*QUICK, "--widths", "4-16", "--out", "w.png"])
     assert found["left_out"]["cpu"]["widths"] == [8, 16]
     assert found["left_out"]["cpu"]["reason"].startswith("out of memory")
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_an_interruption_shows_what_there_is(capsys, monkeypatch, before):
+    def measured(network, place, settings):
+        if network.widths[1] >= 4 << before:
+            raise KeyboardInterrupt
+        return {"losses": [1.0], "milliseconds": 1.0, "first_step": 2.0, "seconds": 0.1}
+
+    monkeypatch.setattr(widths, "measure", measured)
+    assert main([*QUICK, "--widths", "4-32", "--out", "w.png"]) == 130
+    out, err = capsys.readouterr()
+    assert err == "gpu-backprop: interrupted\n"
+    assert Path("w.png").exists() == ("written to .: w.json, w.png" in out) == bool(before)
+    if before:
+        assert [row["width"] for row in json.loads(Path("w.json").read_text())["results"]] == [4, 8]
+
+
+def test_devices_start_from_the_same_weights_that_stay(monkeypatch):
+    benches = [measuring.Bench(a_network(8), gb.device("cpu"), Settings()) for _ in range(2)]
+    for _ in range(3):
+        benches[0].captured_step()
+    first = benches[1].model.state_dict()
+    gb.manual_seed(0)
+    for name, value in gb.nn.MLP([784, 8, 8, 10], device="cpu").state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), first[name].numpy())
+        assert (value.numpy() != benches[0].model.state_dict()[name].numpy()).any()
 
 
 def test_free_memory_is_read_where_it_is_told():
