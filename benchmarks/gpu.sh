@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Everything that wants a GPU, in one go inside 9 minutes: tests, compute-sanitizer, kernels, training steps.
-#   benchmarks/gpu.sh                                  with a GPU, CuPy, PyTorch and pytest; needs no network
+#   benchmarks/gpu.sh                                  with a GPU; needs no network
 #   benchmarks/gpu.sh --device emulated --out DIR      rehearsal without a GPU: tiny, its times mean nothing
+# With a GPU it wants what the extras cuda13, cli and test bring (CuPy, nvmath-python, pytest, ...), and as peers PyTorch
+# with Triton, JAX with CUDA, and optax; what is missing is named.
 # Writes <gpu>.json, <gpu>.md and what README.md shows of them (benchmarks/readme.py) into --out (benchmarks/results). A
 # step that fails is named there and the rest goes on; the exit status is 1 then. PYTHON chooses the interpreter. The
 # package runs from this checkout.

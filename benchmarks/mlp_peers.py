@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
@@ -31,7 +32,11 @@ class LeftOut(Exception):
 
 
 class Setting(NamedTuple):
-    """What is timed. network: widths, or "8192x8" for 8 layers of that width. mode: of torch.compile on CUDA."""
+    """What is timed.
+
+    network: widths, or "8192x8" for 8 layers of that width. mode: of torch.compile on CUDA, always with CUDA graphs;
+    with "max-autotune" algorithms are timed, ours too.
+    """
 
     network: str
     batch: int
@@ -88,8 +93,10 @@ def gpu_backprop(setting: Setting, captured: bool = True) -> Made:
     x, y, layers = problem(setting)
     half = setting.precision == "bfloat16"
     gb.set_matmul_precision("high" if setting.precision == "tf32" else "highest")
+    gb.tune_matmul(setting.mode == "max-autotune")
     with gb.device(setting.device):
-        model = gb.nn.MLP([x.shape[1], *(len(b) for _, b in layers)])
+        with mock.patch.object(gb.nn.Linear, "reset_parameters"):  # drawing weights, to be replaced, takes minutes
+            model = gb.nn.MLP(widths(setting.network))
         linears = [m for m in model.modules() if isinstance(m, gb.nn.Linear)]
         with gb.no_grad():
             for linear, (weight, bias) in zip(linears, layers):

@@ -30,7 +30,6 @@ import re
 import resource
 import select
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -86,7 +85,7 @@ def worker(peer: str, setting: Setting) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side decides when to end
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to standard error
-    if peer != OURS and not peer.startswith("gpu_backprop") and setting.device == "emulated":
+    if not peer.startswith("gpu_backprop") and setting.device == "emulated":
         setting = setting._replace(device="cpu")
     step: Callable[[], Any] = lambda: None
     wait: Callable[[], Any] = lambda: None
@@ -209,7 +208,7 @@ def measure(setting: Setting, peers: list[str], rounds: int, seconds: float, pat
             everybody(begin)
             ready = True
         except KeyboardInterrupt:
-            for peer in set(workers) - set(began):
+            for peer in [peer for peer in workers if peer not in began]:
                 workers.pop(peer).close()
                 notes.append(f"{where}: {peer} is left out: interrupted before its first steps were done")
         everybody(lambda peer, one: one.ask(3))  # warm up, and find out how many steps fill a turn
@@ -226,14 +225,21 @@ def measure(setting: Setting, peers: list[str], rounds: int, seconds: float, pat
     finally:
         for one in workers.values():
             one.close()
-    whole = min((len(times[peer]) for peer in workers), default=0)  # rounds in which everybody had a turn
-    if OURS not in workers or not whole:
+    if OURS not in workers:
         return Measured([], notes, False)
+    return Measured(_rows(setting, {peer: began[peer] for peer in workers}, times, memory), notes, complete)
+
+
+def _rows(
+    setting: Setting, began: dict[str, dict[str, Any]], times: dict[str, list[float]], memory: dict[str, float]
+) -> list[dict[str, Any]]:
+    """The table's, of the rounds in which everybody had a turn."""
+    rounds = min(len(times[peer]) for peer in began)
+    seconds = {peer: np.array(times[peer][:rounds]) for peer in began}
+    losses = {peer: np.array(said["losses"]) for peer, said in began.items()}
     rows = []
-    for peer in workers:
-        ratios = [ours / theirs for ours, theirs in zip(times[OURS], times[peer][:whole])]
-        losses, ours = np.array(began[peer]["losses"]), np.array(began[OURS]["losses"])
-        median = statistics.median(times[peer][:whole])
+    for peer in began if rounds else ():
+        median = float(np.median(seconds[peer]))
         row = {
             "network": setting.network,
             "batch": setting.batch,
@@ -242,16 +248,15 @@ def measure(setting: Setting, peers: list[str], rounds: int, seconds: float, pat
             "peer": peer,
             "version": began[peer]["version"],
             "milliseconds": median * 1e3,
-            "ours_over_theirs": statistics.median(ratios),
+            "ours_over_theirs": float(np.median(seconds[OURS] / seconds[peer])),
             "gflops": flops(setting) / median / 1e9,
             "peak_mib": memory.get(peer, math.nan),
-            "loss_deviation": float(np.abs(losses / ours - 1).max()),
+            "loss_deviation": float(np.abs(losses[peer] / losses[OURS] - 1).max()),
         }
-        if "products" in workers:
-            shares = [floor / own for floor, own in zip(times["products"], times[peer][:whole])]
-            row["of_products"] = statistics.median(shares)
+        if "products" in began:
+            row["of_products"] = float(np.median(seconds["products"] / seconds[peer]))
         rows.append(row)
-    return Measured(rows, notes, complete)
+    return rows
 
 
 def _peak_mib(device: str, workers: dict[str, Worker]) -> dict[str, float]:
@@ -363,7 +368,7 @@ def main() -> int:
     parser.add_argument("--networks", default=NETWORKS, help="as 784-256-10@128, or 8192x8@8192, 8 layers; @batch")
     parser.add_argument("--precisions", default="float32", help=f"of {','.join(PRECISIONS)}")
     parser.add_argument("--optimizer", default="adam", choices=["adam", "adamw"])
-    parser.add_argument("--mode", default="max-autotune", help="of torch.compile on CUDA; reduce-overhead: CUDA graphs")
+    parser.add_argument("--mode", default="max-autotune", help="of torch.compile on CUDA, or reduce-overhead")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "emulated"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one turn")

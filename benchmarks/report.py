@@ -25,7 +25,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-PACKAGES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "cuda-core", "nvidia-cuda-nvrtc", "torch", "jax", "pytest")
+PACKAGES = (
+    "numpy",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+    "cuda-core",
+    "nvidia-cuda-nvrtc",
+    "nvmath-python",
+    "torch",
+    "triton",
+    "jax",
+    "optax",
+    "pytest",
+)
 TAIL = 4000  # characters of a failed step's log
 REHEARSAL = "Rehearsal without a GPU: times mean nothing."
 RESULTS = "benchmarks/results/"

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .conftest import BENCHMARKS, module
 def peers(monkeypatch):
     yield module(monkeypatch, "mlp_peers")
     gb.set_matmul_precision("highest")
+    gb.tune_matmul(False)
     if "torch" in sys.modules:
         sys.modules["torch"].set_float32_matmul_precision("highest")
     if "jax" in sys.modules:
@@ -234,6 +236,19 @@ def test_a_worker_says_what_failed(mlp_step, peers):
         with pytest.raises(mlp_step.Lost, match="its process ended"):
             worker.ask("begin")
         worker.close()
+
+
+def test_memory_on_a_gpu_is_what_the_driver_tells(mlp_step, monkeypatch, tmp_path):
+    workers = {name: SimpleNamespace(process=SimpleNamespace(pid=pid)) for name, pid in (("torch", 12), ("jax", 13))}
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho '12, 1234'\necho '77, 5'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert mlp_step._peak_mib("cuda", workers) == {"torch": 1234.0}
+    smi.write_text("#!/bin/sh\necho '12, [N/A]'\n")
+    assert mlp_step._peak_mib("cuda", workers) == {}
+    smi.write_text("#!/bin/sh\nexit 9\n")
+    assert mlp_step._peak_mib("cuda", workers) == {}
 
 
 # goals ---------------------------------------------------------------------------------------------------------------
