@@ -60,6 +60,7 @@ def flops(setting: Setting) -> float:
     return sum(2.0 * setting.batch * n_in * n_out * times for times, (n_in, n_out) in zip(passes, pairs))
 
 
+@functools.lru_cache(maxsize=1)
 def problem(setting: Setting) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
     """Inputs (batch, in), labels (batch,), and the first weights (out, in) and biases (out,) of every layer.
 

@@ -7,9 +7,9 @@
 Each peer (mlp_peers.py) runs in a process of its own, which also gives its peak memory; the processes take turns, a few
 steps a turn, so that whatever else the machine does hits all of them alike. The ratio is the median over the rounds of
 our time over the peer's in the same round. A step is: forward, mean cross-entropy, backward, Adam (or AdamW). Before
-anything is timed, the losses of the first steps are compared: all peers start from the same weights. "products" are the
-matrix products of a step alone, into memory that is there already: what no step on this machine can go below. GFLOP/s
-count the products' operations, for every peer.
+anything is timed, the losses (or first logits) of the first steps are compared: all peers start from the same weights,
+and the deviation is the largest relative difference. "products" are the matrix products of a step alone, into memory
+that is there already: what no step on this machine can go below. GFLOP/s count the products' operations for every peer.
 
 A peer that fails, or whose first steps take longer than --patience, is left out and named below the table. Interrupted
 while peers get ready, it measures those that are; interrupted later, it writes down what it has. GOALS are what the
@@ -41,7 +41,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mlp_peers import PEERS, PRECISIONS, LeftOut, Setting, flops
+from mlp_peers import PEERS, PRECISIONS, LeftOut, Setting, flops, problem
 
 NETWORKS = "64-32-10@32,784-256-128-10@128,784-1024-1024-10@256,784-4096-4096-4096-10@512"  # @batch, of training
 INFERENCE_BATCHES = (1, 256)
@@ -93,6 +93,7 @@ def worker(peer: str, setting: Setting) -> None:
     def begin() -> dict[str, Any]:
         nonlocal step, wait
         step, wait = PEERS[peer].make(setting)
+        problem.cache_clear()
         return {"losses": [number(step()) for _ in range(CHECKED_STEPS)], "version": _version(peer, setting)}
 
     def run(steps: int) -> dict[str, Any]:
@@ -103,8 +104,9 @@ def worker(peer: str, setting: Setting) -> None:
         wait()
         return {"seconds": (time.perf_counter() - start) / steps}
 
-    with contextlib.suppress(ImportError):
-        importlib.import_module(PEERS[peer].package(setting))  # all load at the same time
+    with contextlib.suppress(ImportError):  # all peers do this at the same time, what follows one after another
+        importlib.import_module(PEERS[peer].package(setting))
+    problem(setting)
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -279,12 +281,12 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "batch": lambda r: str(r["batch"]),
     "precision": lambda r: r["precision"],
     "library": lambda r: f"{r['peer']} {r['version']}",
-    "ms a step": lambda r: f"{r['milliseconds']:.3f}",
+    "ms": lambda r: f"{r['milliseconds']:.3f}",
     "ours / theirs": lambda r: f"{r['ours_over_theirs']:.2f}",
     "GFLOP/s": lambda r: f"{r['gflops']:,.0f}" if r["gflops"] > 100 else f"{r['gflops']:.3g}",
     "of the products' rate": lambda r: f"{r['of_products']:.2f}" if "of_products" in r else "",
     "peak MiB": lambda r: "" if math.isnan(r["peak_mib"]) else f"{r['peak_mib']:.0f}",
-    "loss deviation": lambda r: "" if math.isnan(r["loss_deviation"]) else f"{r['loss_deviation']:.0e}",
+    "deviation": lambda r: "" if math.isnan(r["loss_deviation"]) else f"{r['loss_deviation']:.0e}",
 }
 WORDS = ("network", "precision", "library")
 

@@ -98,7 +98,7 @@ def bench(
     ] = "64-16384",
     batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 256,
     seconds: Annotated[
-        float, typer.Option(help="A device whose next width would take longer measures no wider ones.")
+        float, typer.Option(help="Time for one width on one device; where it is not enough, wider ones are left out.")
     ] = 60.0,
     networks: Annotated[
         str | None,
