@@ -64,6 +64,9 @@ def run(
                 output.line(f"{result['width']}: " + ", ".join(f"{device} {ms:,.3f} ms" for device, ms in times))
     except KeyboardInterrupt:  # what there is, is shown first
         interrupted = True
+        rest = [network.widths[1] for network in found[len(results) :]]
+        for place in places:
+            left_out[place.name] = left_out.get(place.name) or {"widths": rest, "reason": "interrupted"}
     names = [place.name for place in places]
     if not any(result["milliseconds"] for result in results):
         if interrupted:

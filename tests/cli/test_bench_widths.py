@@ -178,6 +178,7 @@ def test_an_interruption_shows_what_there_is(capsys, monkeypatch, before):
     assert err == "gpu-backprop: interrupted\n"
     assert Path("w.png").exists() == ("written to .: w.json, w.png" in out) == bool(before)
     if before:
+        assert "cpu: 16, 32 left out: interrupted" in out
         assert [row["width"] for row in json.loads(Path("w.json").read_text())["results"]] == [4, 8]
 
 
