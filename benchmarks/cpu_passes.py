@@ -24,6 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import mlp_peers
 import mlp_step
 
 import gpu_backprop as gb
@@ -178,7 +179,7 @@ def step_calls(network: str, batch: int, captured: bool) -> Calls:
             device.plain = device.plain._replace(functions=tables[0], native=tables[1])  # what a capture records
 
         use()
-        step, _ = mlp_step.gpu_backprop(mlp_step.Setting(network, batch, "cpu", True), captured)
+        step, _ = mlp_peers.gpu_backprop(mlp_peers.Setting(network, batch, "cpu", True), captured)
 
         def run(use: Callable[[], None] = use, step: Callable[[], object] = step) -> None:
             use()
@@ -191,11 +192,12 @@ def step_calls(network: str, batch: int, captured: bool) -> Calls:
 def steps(rounds: int) -> None:
     heads = "| network | batch | NumPy, ms | compiled, ms | ratio | captured: NumPy, ms | compiled, ms | ratio |"
     print(heads + "\n| --- |" + " ---: |" * 7)
-    for network, batch in mlp_step.NETWORKS.items():
-        cells = [network, str(batch)]
+    for text in mlp_step.NETWORKS.split(","):
+        network, batch = text.split("@")
+        cells = [network, batch]
         for captured in (False, True):
             few = max(3, rounds // 4) if "4096" in network else rounds
-            times, ratios = measure(step_calls(network, batch, captured), few)
+            times, ratios = measure(step_calls(network, int(batch), captured), few)
             cells += [f"{times[kind] * 1e3:,.3f}" for kind in times] + [f"{ratios['compiled']:.2f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, in one go inside 9 minutes: tests, compute-sanitizer, kernels, a training step.
-#   benchmarks/gpu.sh                                  with a GPU, CuPy, PyTorch and pytest; needs no network
+# Everything that wants a GPU, in one go inside 9 minutes: tests, compute-sanitizer, kernels, training steps.
+#   benchmarks/gpu.sh                                  with a GPU; needs no network
 #   benchmarks/gpu.sh --device emulated --out DIR      rehearsal without a GPU: tiny, its times mean nothing
-# Writes <gpu>.json and <gpu>.md into --out (benchmarks/results). A step that fails is named there and the rest goes on;
-# the exit status is 1 then. PYTHON chooses the interpreter. The package runs from this checkout.
+# With a GPU it wants what the extras cuda13, cli and test bring (CuPy, nvmath-python, pytest, ...), and as peers PyTorch
+# with Triton, JAX with CUDA, and optax; what is missing is named.
+# Writes <gpu>.json, <gpu>.md and what README.md shows of them (benchmarks/readme.py) into --out (benchmarks/results). A
+# step that fails is named there and the rest goes on; the exit status is 1 then. PYTHON chooses the interpreter. The
+# package runs from this checkout.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,21 +25,26 @@ export GPU_BACKPROP_REQUIRE_TOOLS=1 XLA_PYTHON_CLIENT_PREALLOCATE=false
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# step NAME SECONDS COMMAND...: runs it within its time; its log, exit status and time are kept for the report. What
-# is out of time is interrupted as by Ctrl-C, so that pytest still writes down what it has.
+# step NAME SECONDS COMMAND...: runs it within these seconds and those that the steps before it have left; its log, exit
+# status and time are kept for the report. What is out of time is interrupted as by Ctrl-C, so that pytest and the
+# benchmarks still write down what they have.
+granted=0
 step() {
-    local name=$1 limit=$2 begun=$SECONDS status=0
+    local name=$1 limit begun=$SECONDS status=0
+    granted=$((granted + $2))
+    limit=$((granted > SECONDS ? granted - SECONDS : 1))
     shift 2
     printf '\n== %s\n' "$name"
-    timeout -s INT -k 5 "$limit" "$@" >"$work/$name.log" 2>&1 || status=$?
+    timeout -s INT -k 15 "$limit" "$@" >"$work/$name.log" 2>&1 || status=$?
     [ "$status" -eq 124 ] || [ "$status" -eq 137 ] && echo "stopped after its limit of $limit s" >>"$work/$name.log"
     tail -n 4 "$work/$name.log"
     printf '%s\t%s\t%s\t\n' "$name" "$status" $((SECONDS - begun)) >>"$work/steps.tsv"
 }
 
-skip() { # NAME REASON
-    printf '\n== %s: skipped: %s\n' "$1" "$2"
-    printf '%s\tskipped\t0\t%s\n' "$1" "$2" >>"$work/steps.tsv"
+skip() { # NAME SECONDS REASON
+    granted=$((granted + $2))
+    printf '\n== %s: skipped: %s\n' "$1" "$3"
+    printf '%s\tskipped\t0\t%s\n' "$1" "$3" >>"$work/steps.tsv"
 }
 
 tests() { # NAME SECONDS [BEFORE...] -- PYTEST ARGUMENTS...
@@ -52,6 +60,8 @@ parallel=() # pytest-xdist is a help where it is installed
 "$python" -c "import xdist" 2>/dev/null && parallel=(-n 4 --dist loadgroup)
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
 agree=tests/kernels/test_devices_agree.py
+cli='import sys; from gpu_backprop.cli import main; sys.exit(main())'
+captures=(tests/core/test_capture.py tests/core/test_rewrites.py)
 
 # sanitized TOOL SECONDS FLOATS FILES...: kernel tests that compare with NumPy, so that nothing but the GPU's kernels is
 # compiled; arrays have memory of their own, whose ends the tool knows.
@@ -59,7 +69,7 @@ sanitized() {
     local tool=$1 limit=$2 floats=$3
     shift 3
     if [ -z "$sanitizer" ]; then
-        skip "$tool" "compute-sanitizer is not installed"
+        skip "$tool" "$limit" "compute-sanitizer is not installed"
         return
     fi
     GPU_BACKPROP_TEST_NO_POOL=1 GPU_BACKPROP_TEST_FLOATS=$floats tests "$tool" "$limit" \
@@ -69,20 +79,34 @@ sanitized() {
 if [ "$device" = cuda ]; then
     barriers=(tests/kernels/test_{reduction,neural,norms,losses,indexing,bias,optimizer}.py)
     kernel_tests=("${barriers[@]}" tests/kernels/test_{elementwise,chain,random}.py)
-    step compile 90 "$python" benchmarks/compile_all.py
-    sanitized memcheck 90 float,__half "${kernel_tests[@]}" # a wrong address makes all that follows worthless
-    tests tests 180 -- ${parallel[@]+"${parallel[@]}"} -m gpu tests/kernels tests/gpu tests
-    sanitized racecheck 40 float "${barriers[@]}"
-    sanitized initcheck 30 float "${kernel_tests[@]}"
+    step compile 55 "$python" benchmarks/compile_all.py
+    sanitized memcheck 50 float,__half "${kernel_tests[@]}" # a wrong address makes all that follows worthless
+    tests capture 25 -- ${parallel[@]+"${parallel[@]}"} -m gpu "${captures[@]}"
+    tests tests 100 -- ${parallel[@]+"${parallel[@]}"} -m gpu "${captures[@]/#/--ignore=}" tests/kernels tests/gpu tests
+    sanitized racecheck 25 float "${barriers[@]}"
+    sanitized initcheck 20 float "${kernel_tests[@]}"
     step kernels 45 "$python" benchmarks/kernels.py --out "$work"
-    step mlp_step 55 "$python" benchmarks/mlp_step.py --device cuda --against "gpu_backprop eager,torch,jax" --rounds 9 --seconds 0.2 \
-        --out "$work"
+    step widths 35 "$python" -c "$cli" bench --devices cpu,cuda --seconds 6 --repeats 9 --out "$work/widths_cuda.svg"
+    # last, for they gain most from the time that others leave: compilers take long
+    step mlp_step 75 "$python" benchmarks/mlp_step.py --device cuda --networks 784-1024-1024-10@256 \
+        --precisions tf32,bfloat16 --against "gpu_backprop eager,torch,torch.compile,jax" --mode reduce-overhead \
+        --patience 40 --rounds 9 --seconds 0.1 --name mlp_step --out "$work"
+    step mlp_large 85 "$python" benchmarks/mlp_step.py --device cuda --networks 8192x8@8192 \
+        --precisions bfloat16 --optimizer adamw --against products,torch,torch.compile,jax --mode max-autotune \
+        --patience 75 --rounds 7 --seconds 0.2 --name mlp_large --out "$work"
 else
     step compile 120 "$python" benchmarks/compile_all.py --arch none --only neural.cu
+    tests capture 120 -- "${captures[0]}" -k "emulated and (signature or gradients_there)"
     tests tests 120 -- "$agree" -k "neural and float and not bfloat16"
-    for tool in memcheck racecheck initcheck; do skip "$tool" "there is no GPU in a rehearsal"; done
+    for tool in memcheck racecheck initcheck; do skip "$tool" 0 "there is no GPU in a rehearsal"; done
     step kernels 300 "$python" benchmarks/kernels.py --device emulated --out "$work"
-    step mlp_step 120 "$python" benchmarks/mlp_step.py --device emulated --against torch,jax --networks 64-32-10 \
-        --rounds 2 --seconds 0.02 --out "$work"
+    step widths 60 "$python" -c "$cli" bench --devices cpu,emulated --widths 8-32 --batch-size 8 --repeats 1 \
+        --out "$work/widths_emulated.svg"
+    step mlp_step 120 "$python" benchmarks/mlp_step.py --device emulated --networks 16-32-32-10@8 \
+        --precisions tf32,bfloat16 --against "gpu_backprop eager,torch,torch.compile,jax" \
+        --patience 60 --rounds 2 --seconds 0.02 --name mlp_step --out "$work"
+    step mlp_large 120 "$python" benchmarks/mlp_step.py --device emulated --networks 16x8@16 \
+        --precisions bfloat16 --optimizer adamw --against products,torch,torch.compile,jax \
+        --patience 60 --rounds 2 --seconds 0.02 --name mlp_large --out "$work"
 fi
 "$python" benchmarks/report.py "$work" --device "$device" --out "$out"

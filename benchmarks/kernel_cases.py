@@ -1,4 +1,4 @@
-"""The cases of benchmarks/kernels.py, ready to be measured: the rows of kernel_table.py, and the optimisers."""
+"""The cases of benchmarks/kernels.py, ready to be measured: those of kernel_table.py, the optimisers, SPECIFIED."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ class Case:
     goal: float
     steps: dict[str, Step]
     launches: tuple[str, ...]  # operations of table.operations()
+    specified: bool = False  # the goal is one that the project has set itself, for this shape
 
 
 class Bench:
@@ -158,12 +159,17 @@ class Update(NamedTuple):
     numbers: tuple[float, ...]
     peer: str
     options: dict[str, Any]
+    decay: float = 0.0  # PyTorch's default
+    switches: tuple[str, ...] = ()
 
 
+ADAM = ("adam_update", (True, True, False), (0.9, 0.999, 1e-8))
+ADAMW = Update("adamw", *ADAM, "AdamW", {"fused": True}, 1e-2, ("decoupled",))
 UPDATES = (
     Update("sgd", "sgd_update", (False,), (0.0, 0.0), "SGD", {"fused": True}),
     Update("sgd with momentum", "sgd_update", (True,), (0.9, 0.0), "SGD", {"fused": True, "momentum": 0.9}),
-    Update("adam", "adam_update", (True, True, False), (0.9, 0.999, 1e-8), "Adam", {"fused": True}),
+    Update("adam", *ADAM, "Adam", {"fused": True}),
+    ADAMW,
     Update("rmsprop", "rmsprop_update", (True, False, False), (0.99, 1e-8, 0.0), "RMSprop", {"foreach": True}),
     Update("adagrad", "adagrad_update", (True,), (0.0, 1e-10), "Adagrad", {"foreach": True}),
 )
@@ -187,10 +193,11 @@ def update(b: Bench, row: Update, size: int, suffix: str) -> Case:
     zeros = partial(b.xp.zeros, size, wide)
     states = [zeros() if there else None for there in row.states]
     master = {"master": b.functions["astype"](parameters, dtype=wide)} if suffix else {}
-    hyper = b.backend.from_host(np.array([1e-3, 0.0, 1.0, 0.0, *row.numbers]))
+    hyper = b.backend.from_host(np.array([1e-3, row.decay, 1.0, 0.0, *row.numbers]))
     counts = b.backend.from_host(np.zeros(1))
     function = b.functions[row.primitive]
-    ours = partial(function, parameters, gradients, *states, hyper, counts, first=0, count=1, **master)
+    switches = dict.fromkeys(row.switches, True)
+    ours = partial(function, parameters, gradients, *states, hyper, counts, first=0, count=1, **switches, **master)
     steps: dict[str, Step] = {"ours": partial(silent, ours)}
     if b.torch is not None and not suffix:
         parameter = b.torch.nn.Parameter(Theirs(b).tensor(parameters))
@@ -200,3 +207,28 @@ def update(b: Bench, row: Update, size: int, suffix: str) -> Case:
     across = narrow + wide.itemsize * 2 * (sum(row.states) + bool(suffix))
     name = f"{row.name}{suffix}, {size:.1e} parameters"
     return Case(name, across * size, ELEMENTWISE, steps, (row.primitive + suffix,))
+
+
+# What the project has set itself: row of the table, (rows, columns), share of what a copy moves; float32
+SPECIFIED = (
+    ("cross-entropy", (65536, 1024), 0.85),
+    ("cross-entropy backward", (65536, 1024), 0.85),
+    ("layer_norm", (65536, 4096), 0.85),
+    ("layer_norm backward", (65536, 4096), 0.85),
+    ("sum of columns", (65536, 8192), 0.85),
+)
+ADAMW_SPECIFIED = (10**9, 0.9)  # parameters, share
+
+
+def specified(b: Bench, scale: tuple[int, int], only: str = "") -> Iterator[tuple[Bench, Case]]:
+    """The cases of SPECIFIED, with the arrays that each is measured on; a rehearsal divides their sizes by `scale`."""
+    for name, (rows, columns), goal in SPECIFIED:
+        bench = Bench(b.backend, b.torch, (rows // scale[0], columns // scale[1]), b.dtype.name)
+        case = next(c for c in cases(bench) if c.name == name)
+        title = f"{name}, {' x '.join(f'{n:,}' for n in bench.shape)}"
+        if only in title:
+            yield bench, replace(case, name=title, goal=goal, specified=True)
+        bench.kept.clear()
+    size, goal = ADAMW_SPECIFIED
+    if only in ADAMW.name:
+        yield b, replace(update(b, ADAMW, size // math.prod(scale), ""), goal=goal, specified=True)

@@ -2,390 +2,323 @@
 
     python benchmarks/mlp_step.py                      # the step, captured, against all peers that are installed
     python benchmarks/mlp_step.py --task inference     # logits of the same networks, batches of 1 and 256
+    python benchmarks/mlp_step.py --device cuda --networks 8192x8@8192 --precisions bfloat16 --optimizer adamw
 
-Each peer runs in a process of its own, which also gives its peak memory; the processes take turns, a few steps a turn,
-so that whatever else the machine does hits all of them alike. The ratio is the median over the rounds of our time
-over the peer's in the same round. A step is: forward, mean cross-entropy, backward, Adam. Before anything is timed,
-the losses of the first steps are compared: all peers start from the same weights. "products" are the matrix products of
-a step alone, in NumPy, into memory that is there already: what no step on this machine can go below.
+Each peer (mlp_peers.py) runs in a process of its own, which also gives its peak memory; the processes take turns, a few
+steps a turn, so that whatever else the machine does hits all of them alike. The ratio is the median over the rounds of
+our time over the peer's in the same round. A step is: forward, mean cross-entropy, backward, Adam (or AdamW). Before
+anything is timed, the losses (or first logits) of the first steps are compared: all peers start from the same weights,
+and the deviation is the largest relative difference. "products" are the matrix products of a step alone, into memory
+that is there already: what no step on this machine can go below. GFLOP/s count the products' operations for every peer.
+
+A peer that fails, or whose first steps take longer than --patience, is left out and named below the table. Interrupted
+while peers get ready, it measures those that are; interrupted later, it writes down what it has. GOALS are what the
+project has set itself on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
-import functools
 import importlib.util
-import itertools
 import json
 import math
 import os
 import platform
+import re
 import resource
-import statistics
+import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-NETWORKS = {
-    "64-32-10": 32,
-    "784-256-128-10": 128,
-    "784-1024-1024-10": 256,
-    "784-4096-4096-4096-10": 512,
-}
+from mlp_peers import PEERS, PRECISIONS, LeftOut, Setting, flops, problem
+
+NETWORKS = "64-32-10@32,784-256-128-10@128,784-1024-1024-10@256,784-4096-4096-4096-10@512"  # @batch, of training
 INFERENCE_BATCHES = (1, 256)
-LR = 1e-3
 CHECKED_STEPS = 5
+OURS = next(iter(PEERS))
 
 
-class Setting(NamedTuple):
-    """What is timed."""
+class Goal(NamedTuple):
+    """Our time over the peer's, at most, in training on a GPU."""
 
     network: str
     batch: int
-    device: str
-    training: bool
+    precision: str
+    peer: str
+    ratio: float
 
 
-def problem(setting: Setting) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """Inputs (batch, in), labels (batch,), and the first weights (out, in) and biases (out,) of every layer."""
-    sizes = [int(n) for n in setting.network.split("-")]
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((setting.batch, sizes[0])).astype(np.float32)
-    y = rng.integers(0, sizes[-1], len(x))
-    layers = []
-    for n_in, n_out in itertools.pairwise(sizes):
-        bound = n_in**-0.5
-        layers.append(
-            (
-                rng.uniform(-bound, bound, (n_out, n_in)).astype(np.float32),
-                rng.uniform(-bound, bound, n_out).astype(np.float32),
-            )
-        )
-    return x, y, layers
+GOALS = (
+    Goal("8192x8", 8192, "bfloat16", "products", 1 / 0.75),
+    Goal("8192x8", 8192, "bfloat16", "torch.compile", 1.0),
+    *(
+        Goal("784-1024-1024-10", 256, precision, peer, ratio)
+        for precision in ("tf32", "bfloat16")
+        for peer, ratio in (("torch.compile", 0.8), ("torch", 0.25))
+    ),
+)
 
 
-# Each peer: a function that sets a network up and returns step() -> loss, or logits, and a function that waits until
-# work is done. LeftOut says why a peer cannot run on the device.
-
-Step = Callable[[], object]
+# a peer, in its process ----------------------------------------------------------------------------------------------
 
 
-class LeftOut(Exception):
-    """A peer that cannot run on the device asked for."""
-
-
-def gpu_backprop(setting: Setting, captured: bool = True) -> tuple[Step, Callable[[], None]]:
-    import gpu_backprop as gb
-
-    x, y, layers = problem(setting)
-    with gb.device(setting.device):
-        model = gb.nn.MLP([x.shape[1], *(len(b) for _, b in layers)])
-        linears = [m for m in model.modules() if isinstance(m, gb.nn.Linear)]
-        with gb.no_grad():
-            for linear, (weight, bias) in zip(linears, layers):
-                linear.weight.copy_(gb.asarray(weight, device=setting.device))
-                linear.bias.copy_(gb.asarray(bias, device=setting.device))
-        xs, ys = gb.tensor(x), gb.tensor(y)
-
-    def wait() -> None:
-        gb.synchronize(setting.device)
-
-    if not setting.training:
-        forward = gb.no_grad()(model.eval().forward)
-        forward = gb.capture(forward) if captured else forward
-        return lambda: forward(xs), wait
-    loss_function = gb.nn.CrossEntropyLoss()
-    optimizer = gb.optim.Adam(model.parameters(), lr=LR)
-
-    def step(x: object, y: object) -> object:
-        optimizer.zero_grad()
-        loss = loss_function(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    step = gb.capture(step) if captured else step
-    return lambda: step(xs, ys), wait
-
-
-def torch_eager(setting: Setting, compiled: bool = False) -> tuple[Step, Callable[[], None]]:
-    import torch
-
-    device = setting.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise LeftOut("this PyTorch has no CUDA")
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    x, y, layers = problem(setting)
-    modules: list[torch.nn.Module] = []
-    for weight, bias in layers:
-        linear = torch.nn.Linear(weight.shape[1], weight.shape[0])
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(weight))
-            linear.bias.copy_(torch.from_numpy(bias))
-        modules += [linear, torch.nn.ReLU()]
-    model = torch.nn.Sequential(*modules[:-1]).to(device)
-    xs, ys = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
-    forward = torch.compile(model, mode="max-autotune" if device == "cuda" else None) if compiled else model
-    if not setting.training:
-        model.eval()
-
-        def infer() -> object:
-            with torch.inference_mode():
-                return forward(xs)
-
-        return infer, wait
-    optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
-    loss_function = torch.nn.CrossEntropyLoss()
-
-    def step() -> object:
-        optimizer.zero_grad()
-        loss = loss_function(forward(xs), ys)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return step, wait
-
-
-def jax_jit(setting: Setting) -> tuple[Step, Callable[[], None]]:
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    if setting.device == "cuda" and jax.default_backend() != "gpu":
-        raise LeftOut("this JAX has no CUDA")
-    x, y, layers = problem(setting)
-    xs, ys = jnp.asarray(x), jnp.asarray(y)
-    params = [(jnp.asarray(w.T), jnp.asarray(b)) for w, b in layers]
-    optimizer = optax.adam(LR)
-
-    def forward(params, x):  # type: ignore[no-untyped-def]
-        for w, b in params[:-1]:
-            x = jax.nn.relu(x @ w + b)
-        w, b = params[-1]
-        return x @ w + b
-
-    if not setting.training:
-        compiled = jax.jit(forward)
-        return lambda: jax.block_until_ready(compiled(params, xs)), lambda: None
-
-    def loss_function(params, x, y):  # type: ignore[no-untyped-def]
-        return optax.softmax_cross_entropy_with_integer_labels(forward(params, x), y).mean()
-
-    def update(params, state, x, y):  # type: ignore[no-untyped-def]
-        loss, gradients = jax.value_and_grad(loss_function)(params, x, y)
-        updates, state = optimizer.update(gradients, state)
-        return optax.apply_updates(params, updates), state, loss
-
-    compiled = jax.jit(update, donate_argnums=(0, 1))
-    state = optimizer.init(params)
-
-    def step() -> object:
-        nonlocal params, state
-        params, state, loss = compiled(params, state, xs, ys)
-        return loss
-
-    return step, lambda: jax.block_until_ready(params)
-
-
-def hips_autograd(setting: Setting) -> tuple[Step, Callable[[], None]]:
-    import autograd
-    import autograd.numpy as anp
-    from autograd.scipy.special import logsumexp
-
-    if setting.device == "cuda" or not setting.training:
-        raise LeftOut("HIPS autograd trains, on the CPU")
-    x, y, layers = problem(setting)
-    params = [array for w, b in layers for array in (w.T.copy(), b.copy())]
-    m = [np.zeros_like(p) for p in params]
-    v = [np.zeros_like(p) for p in params]
-    rows = np.arange(len(y))
-    t = 0
-
-    def loss_function(params):  # type: ignore[no-untyped-def]
-        h = x
-        for i in range(0, len(params) - 2, 2):
-            h = anp.maximum(anp.dot(h, params[i]) + params[i + 1], 0)
-        logits = anp.dot(h, params[-2]) + params[-1]
-        return anp.mean(logsumexp(logits, axis=1) - logits[rows, y])
-
-    value_and_grad = autograd.value_and_grad(loss_function)
-
-    def step() -> object:
-        nonlocal t
-        t += 1
-        loss, gradients = value_and_grad(params)
-        for p, g, m_, v_ in zip(params, gradients, m, v):
-            m_ += 0.1 * (g - m_)
-            v_ += 0.001 * (g * g - v_)
-            p -= (LR / (1 - 0.9**t)) * m_ / (np.sqrt(v_ / (1 - 0.999**t)) + 1e-8)
-        return loss
-
-    return step, lambda: None
-
-
-def products(setting: Setting) -> tuple[Step, Callable[[], None]]:
-    """The matrix products alone: forward, and for training those of weights' and inputs' gradients."""
-    if setting.device == "cuda":
-        raise LeftOut("the products are NumPy's")
-    x, _, layers = problem(setting)
-    calls = []
-    for i, (weight, _) in enumerate(layers):
-        out = np.empty((len(x), len(weight)), np.float32)
-        calls.append((x, weight.T, out))
-        if setting.training:
-            calls.append((out.T, x, np.empty_like(weight)))
-            if i:
-                calls.append((out, weight, np.empty_like(x)))
-        x = out
-
-    def step() -> object:
-        for a, b, out in calls:
-            np.dot(a, b, out=out)
-        return math.nan
-
-    return step, lambda: None
-
-
-# name -> (function, package); the first one is what the others are compared with
-PEERS: dict[str, tuple[Callable[[Setting], tuple[Step, Callable[[], None]]], str]] = {
-    "gpu_backprop": (gpu_backprop, "gpu_backprop"),
-    "gpu_backprop eager": (functools.partial(gpu_backprop, captured=False), "gpu_backprop"),
-    "torch": (torch_eager, "torch"),
-    "torch.compile": (functools.partial(torch_eager, compiled=True), "torch"),
-    "jax": (jax_jit, "jax"),
-    "autograd": (hips_autograd, "autograd"),
-    "products": (products, "numpy"),
-}
-
-
-def number(result: object) -> float:
+def number(result: Any) -> float:
     """The first element of what a step gave."""
-    if hasattr(result, "cpu"):
-        result = result.cpu()
+    if type(result).__module__.startswith("torch"):
+        result = result.detach().float().cpu()
     return float(np.asarray(result.numpy() if hasattr(result, "numpy") else result).ravel()[0])
 
 
 def worker(peer: str, setting: Setting) -> None:
-    """Answer requests on standard input: {"steps": n} -> {"seconds": of a step}, {"memory": true} -> {"peak_bytes"}."""
+    """Answer requests on standard input, a line each: "begin", "memory", or so many steps to time."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side decides when to end
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to standard error
     if not peer.startswith("gpu_backprop") and setting.device == "emulated":
         setting = setting._replace(device="cpu")
-    try:
-        step, wait = PEERS[peer][0](setting)
-    except LeftOut as error:
-        print(json.dumps({"left_out": str(error)}), file=out, flush=True)
-        return
-    losses = [number(step()) for _ in range(CHECKED_STEPS)]
-    out.write(json.dumps({"losses": losses, "version": _version(peer)}) + "\n")
-    out.flush()
+    step: Callable[[], Any] = lambda: None
+    wait: Callable[[], Any] = lambda: None
+
+    def begin() -> dict[str, Any]:
+        nonlocal step, wait
+        step, wait = PEERS[peer].make(setting)
+        problem.cache_clear()
+        return {"losses": [number(step()) for _ in range(CHECKED_STEPS)], "version": _version(peer, setting)}
+
+    def run(steps: int) -> dict[str, Any]:
+        wait()
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        wait()
+        return {"seconds": (time.perf_counter() - start) / steps}
+
+    with contextlib.suppress(ImportError):  # all peers do this at the same time, what follows one after another
+        importlib.import_module(PEERS[peer].package(setting))
+    problem(setting)
     for line in sys.stdin:
         request = json.loads(line)
-        if "steps" in request:
-            wait()
-            start = time.perf_counter()
-            for _ in range(request["steps"]):
-                step()
-            wait()
-            answer: object = {"seconds": (time.perf_counter() - start) / request["steps"]}
-        else:
-            answer = {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        try:
+            if request == "begin":
+                answer = begin()
+            elif request == "memory":
+                answer = {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+            else:
+                answer = run(request)
+        except LeftOut as error:
+            answer = {"left_out": str(error)}
+        except Exception as error:
+            answer = {"failed": f"{type(error).__name__}: {str(error).strip()[:300]}"}
         out.write(json.dumps(answer) + "\n")
         out.flush()
 
 
-def _version(peer: str) -> str:
+def _version(peer: str, setting: Setting) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return version(PEERS[peer][1].replace("_", "-"))
+        return version(PEERS[peer].package(setting).replace("_", "-"))
     except PackageNotFoundError:
         return "checkout"
+
+
+# all peers, from outside ---------------------------------------------------------------------------------------------
+
+
+class Lost(Exception):
+    """A peer that gives no more times, and why; `expected`: it cannot do what is asked for, here or elsewhere."""
+
+    expected = False
 
 
 class Worker:
     def __init__(self, peer: str, setting: Setting):
         command = [sys.executable, __file__, "--worker", peer, "--setting", json.dumps(setting)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.first = self._read()
 
-    def _read(self) -> dict:
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
+    def ask(self, request: str | int, patience: float | None = None) -> dict[str, Any]:
+        """The answer, within `patience` seconds."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        if not select.select([self.process.stdout], [], [], patience)[0]:
+            raise Lost(f"its first steps took longer than {patience:.0f} s")
+        line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"a worker stopped: {' '.join(map(str, self.process.args))}")  # type: ignore[arg-type]
-        return json.loads(line)
-
-    def ask(self, request: dict) -> dict:
-        self.process.stdin.write(json.dumps(request) + "\n")  # type: ignore[union-attr]
-        self.process.stdin.flush()  # type: ignore[union-attr]
-        return self._read()
+            raise Lost(f"its process ended with status {self.process.wait()}")
+        answer = json.loads(line)
+        if reason := answer.get("left_out") or answer.get("failed"):
+            lost = Lost(reason)
+            lost.expected = "left_out" in answer
+            raise lost
+        return answer
 
     def close(self) -> None:
-        self.process.stdin.close()  # type: ignore[union-attr]
-        self.process.wait()
+        self.process.kill()
+        self.process.communicate()
 
 
-def measure(setting: Setting, peers: list[str], rounds: int, seconds: float) -> list[dict]:
-    """Rows of {network, peer, milliseconds, ratio, peak_mib, loss_deviation}; ratio is ours over the peer's."""
+class Measured(NamedTuple):
+    """rows: of the table. notes: who was left out. complete: nothing interrupted it, and ours ran."""
+
+    rows: list[dict[str, Any]]
+    notes: list[str]
+    complete: bool
+
+
+def measure(setting: Setting, peers: list[str], rounds: int, seconds: float, patience: float) -> Measured:
+    """One network: all peers are made ready one after another, then take turns."""
+    where = f"{setting.network}, batch {setting.batch}, {setting.precision}"
     workers = {peer: Worker(peer, setting) for peer in peers}
-    for peer in [peer for peer, worker_ in workers.items() if "left_out" in worker_.first]:
-        left_out = workers.pop(peer)
-        print(f"{peer} is left out: {left_out.first['left_out']}", file=sys.stderr)
-        left_out.close()
-    reference = np.array(workers[peers[0]].first["losses"])
-    times: dict[str, list[float]] = {peer: [] for peer in workers}
-    for worker_ in workers.values():  # warm up, and find out how many steps fill a turn
-        worker_.ask({"steps": 3})
-    steps = {p: max(1, round(seconds / w.ask({"steps": 3})["seconds"])) for p, w in workers.items()}
-    for _ in range(rounds):
-        for peer, worker_ in workers.items():
-            times[peer].append(worker_.ask({"steps": steps[peer]})["seconds"])
+    began: dict[str, dict[str, Any]] = {}  # what the peers said that are ready
+    times: dict[str, list[float]] = {peer: [] for peer in peers}
+    notes: list[str] = []
+
+    def everybody(job: Callable[[str, Worker], Any]) -> dict[str, Any]:
+        results = {}
+        for peer, one in list(workers.items()):
+            try:
+                results[peer] = job(peer, one)
+            except Lost as lost:
+                notes.append(f"{'' if lost.expected else where + ': '}{peer} is left out: {lost}")
+                print(notes[-1], file=sys.stderr, flush=True)
+                workers.pop(peer).close()
+                if peer == OURS:
+                    raise
+        return results
+
+    def begin(peer: str, one: Worker) -> None:
+        began[peer] = one.ask("begin", patience)
+
+    complete = ready = False
+    memory: dict[str, float] = {}
+    try:
+        try:
+            everybody(begin)
+            ready = True
+        except KeyboardInterrupt:
+            for peer in [peer for peer in workers if peer not in began]:
+                workers.pop(peer).close()
+                notes.append(f"{where}: {peer} is left out: interrupted before its first steps were done")
+        everybody(lambda peer, one: one.ask(3))  # warm up, and find out how many steps fill a turn
+        alone = everybody(lambda peer, one: one.ask(3)["seconds"])
+        steps = {peer: max(1, round(seconds / s)) for peer, s in alone.items()}
+        for _ in range(rounds):
+            everybody(lambda peer, one: times[peer].append(one.ask(steps[peer])["seconds"]))
+        memory = _peak_mib(setting.device, workers)
+        complete = ready
+    except KeyboardInterrupt:
+        notes.append(f"{where}: interrupted after {len(times[OURS])} of {rounds} rounds")
+    except Lost as lost:  # ours
+        print(f"nothing to compare with: {lost}", file=sys.stderr)
+    finally:
+        for one in workers.values():
+            one.close()
+    if OURS not in workers:
+        return Measured([], notes, False)
+    return Measured(_rows(setting, {peer: began[peer] for peer in workers}, times, memory), notes, complete)
+
+
+def _rows(
+    setting: Setting, began: dict[str, dict[str, Any]], times: dict[str, list[float]], memory: dict[str, float]
+) -> list[dict[str, Any]]:
+    """The table's, of the rounds in which everybody had a turn."""
+    rounds = min(len(times[peer]) for peer in began)
+    seconds = {peer: np.array(times[peer][:rounds]) for peer in began}
+    losses = {peer: np.array(said["losses"]) for peer, said in began.items()}
     rows = []
-    for peer, worker_ in workers.items():
-        ratios = [ours / theirs for ours, theirs in zip(times[peers[0]], times[peer])]
-        rows.append(
-            {
-                "network": setting.network,
-                "batch": setting.batch,
-                "peer": peer,
-                "version": worker_.first["version"],
-                "milliseconds": statistics.median(times[peer]) * 1e3,
-                "ours_over_theirs": statistics.median(ratios),
-                "peak_mib": worker_.ask({"memory": True})["peak_bytes"] / 2**20,
-                "loss_deviation": float(np.abs(np.array(worker_.first["losses"]) / reference - 1).max()),
-            }
-        )
-        worker_.close()
+    for peer in began if rounds else ():
+        median = float(np.median(seconds[peer]))
+        row = {
+            "network": setting.network,
+            "batch": setting.batch,
+            "precision": setting.precision,
+            "optimizer": setting.optimizer if setting.training else None,
+            "peer": peer,
+            "version": began[peer]["version"],
+            "milliseconds": median * 1e3,
+            "ours_over_theirs": float(np.median(seconds[OURS] / seconds[peer])),
+            "gflops": flops(setting) / median / 1e9,
+            "peak_mib": memory.get(peer, math.nan),
+            "loss_deviation": float(np.abs(losses[peer] / losses[OURS] - 1).max()),
+        }
+        if "products" in began:
+            row["of_products"] = float(np.median(seconds["products"] / seconds[peer]))
+        rows.append(row)
     return rows
 
 
-def table(rows: list[dict]) -> str:
+def _peak_mib(device: str, workers: dict[str, Worker]) -> dict[str, float]:
+    """Of the process; on CUDA what it holds of the GPU's memory, pools and graphs included."""
+    if device != "cuda":
+        return {peer: one.ask("memory")["peak_bytes"] / 2**20 for peer, one in workers.items()}
+    query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, check=True, timeout=3).stdout.splitlines()
+        held = {int(pid): float(mib) for pid, mib in (line.split(",") for line in lines)}
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return {}
+    return {peer: held[one.process.pid] for peer, one in workers.items() if one.process.pid in held}
+
+
+# the report ----------------------------------------------------------------------------------------------------------
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "network": lambda r: r["network"],
+    "batch": lambda r: str(r["batch"]),
+    "precision": lambda r: r["precision"],
+    "library": lambda r: f"{r['peer']} {r['version']}",
+    "ms": lambda r: f"{r['milliseconds']:.3f}",
+    "ours / theirs": lambda r: f"{r['ours_over_theirs']:.2f}",
+    "GFLOP/s": lambda r: f"{r['gflops']:,.0f}" if r["gflops"] > 100 else f"{r['gflops']:.3g}",
+    "of the products' rate": lambda r: f"{r['of_products']:.2f}" if "of_products" in r else "",
+    "peak MiB": lambda r: "" if math.isnan(r["peak_mib"]) else f"{r['peak_mib']:.0f}",
+    "deviation": lambda r: "" if math.isnan(r["loss_deviation"]) else f"{r['loss_deviation']:.0e}",
+}
+WORDS = ("network", "precision", "library")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| network | batch | library | ms a step | ours / theirs | peak MiB | loss deviation |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {r['network']} | {r['batch']} | {r['peer']} {r['version']} | {r['milliseconds']:.3f} "
-        f"| {r['ours_over_theirs']:.2f} | {r['peak_mib']:.0f} | {_short(r['loss_deviation'])} |"
-        for r in rows
+        f"| {' | '.join(COLUMNS)} |",
+        f"| {' | '.join('---' if name in WORDS else '---:' for name in COLUMNS)} |",
+        *(f"| {' | '.join(cell(row) for cell in COLUMNS.values())} |" for row in rows),
     ]
     return "\n".join(lines)
 
 
-def _short(deviation: float) -> str:
-    return "" if math.isnan(deviation) else f"{deviation:.0e}"
+def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of GOALS whose networks were measured, as benchmarks/report.py lists them."""
+    measured = {(r["network"], r["batch"], r["precision"], r["peer"]): r["ours_over_theirs"] for r in rows}
+    found = []
+    for goal in GOALS:
+        what = f"a step of {goal.network}, batch {goal.batch}, {goal.precision}"
+        if (goal.network, goal.batch, goal.precision, OURS) not in measured:
+            continue
+        ratio = measured.get(goal[:4])
+        if goal.peer == "products":
+            said = f"{what}: at least {1 / goal.ratio:.2f} of the rate of its matrix products alone"
+            value = None if ratio is None else 1 / ratio
+        else:
+            said, value = f"{what}: at most {goal.ratio:.2f} of {goal.peer}'s time", ratio
+        found.append({"goal": said, "measured": value, "reached": None if ratio is None else ratio <= goal.ratio})
+    return found
 
 
-def machine(device: str) -> dict:
+def machine(device: str) -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -401,43 +334,80 @@ def machine(device: str) -> dict:
     }
 
 
-def main() -> None:
+def write(path: Path, device: str, training: bool, rows: list[dict[str, Any]], notes: list[str]) -> None:
+    """path.json and path.md."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = machine(device)
+    report = {"machine": about, "rows": rows, "notes": notes}
+    if training and device == "cuda":
+        report["goals"] = goals(rows)
+    path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+    text = [table(rows), *(["\n".join(f"- {note}" for note in notes)] if notes else [])]
+    text.append(", ".join(f"{k} {v}" for k, v in about.items()))
+    path.with_suffix(".md").write_text("\n\n".join(text) + "\n")
+
+
+def settings(args: argparse.Namespace) -> list[Setting]:
+    """What is to be measured, one network after another."""
+    found = []
+    for text in args.networks.split(","):
+        network, _, batch = text.partition("@")
+        if not re.fullmatch(r"([1-9]\d*(-[1-9]\d*)+|[1-9]\d*x[1-9]\d*)@[1-9]\d*", text):
+            raise ValueError(f"--networks {text!r} is not widths@batch, such as {NETWORKS.split(',')[1]}")
+        for precision in args.precisions.split(","):
+            if precision not in PRECISIONS:
+                raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+            for size in (int(batch),) if args.task == "train" else INFERENCE_BATCHES:
+                training = args.task == "train"
+                found.append(Setting(network, size, args.device, training, precision, args.optimizer, args.mode))
+    return found
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", default=",".join(PEERS), help="peers; those that are installed are used")
     parser.add_argument("--task", default="train", choices=["train", "inference"])
-    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--networks", default=NETWORKS, help="as 784-256-10@128, or 8192x8@8192, 8 layers; @batch")
+    parser.add_argument("--precisions", default="float32", help=f"of {','.join(PRECISIONS)}")
+    parser.add_argument("--optimizer", default="adam", choices=["adam", "adamw"])
+    parser.add_argument("--mode", default="max-autotune", help="of torch.compile on CUDA, or reduce-overhead")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "emulated"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one turn")
-    parser.add_argument("--out", type=Path, help="folder for mlp_step_<device>.json and .md (mlp_inference_...)")
+    parser.add_argument("--patience", type=float, default=600.0, help="seconds for a peer's first steps")
+    parser.add_argument("--out", type=Path, help="folder for <name>_<device>.json and .md")
+    parser.add_argument("--name", help="of the files; default mlp_step, or mlp_inference")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--setting", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         worker(args.worker, Setting(*json.loads(args.setting)))
-        return
-    wanted = [p for p in args.against.split(",") if p and p != "gpu_backprop"]
-    unknown = set(wanted) - set(PEERS)
-    if unknown:
+        return 0
+    wanted = [p for p in args.against.split(",") if p and p != OURS]
+    if unknown := set(wanted) - set(PEERS):
         parser.error(f"unknown peers {sorted(unknown)}; choose from {', '.join(PEERS)}")
-    peers = ["gpu_backprop", *(p for p in wanted if importlib.util.find_spec(PEERS[p][1]))]
-    for missing in set(wanted) - set(peers):
-        print(f"{missing} is not installed and left out", file=sys.stderr)
-    rows = []
-    for network in args.networks.split(","):
-        for batch in (NETWORKS[network],) if args.task == "train" else INFERENCE_BATCHES:
-            setting = Setting(network, batch, args.device, args.task == "train")
-            measured = measure(setting, peers, args.rounds, args.seconds)
-            rows += measured
-            print(table(measured) + "\n", flush=True)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        report = {"machine": machine(args.device), "rows": rows}
-        name = f"mlp_{'step' if args.task == 'train' else 'inference'}_{args.device}"
-        (args.out / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
-        notes = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
-        (args.out / f"{name}.md").write_text(f"{table(rows)}\n\n{notes}\n")
+    try:
+        jobs = settings(args)
+    except ValueError as error:
+        parser.error(str(error))
+    notes: list[str] = []
+    rows: list[dict[str, Any]] = []
+    complete = True
+    for setting in jobs:
+        peers = [OURS, *(p for p in wanted if importlib.util.find_spec(PEERS[p].package(setting)))]
+        missing = [f"{peer} is left out: it is not installed" for peer in wanted if peer not in peers]
+        measured = measure(setting, peers, args.rounds, args.seconds, args.patience)
+        rows += measured.rows
+        notes += [note for note in (*missing, *measured.notes) if note not in notes]
+        print(table(measured.rows) + "\n", flush=True)
+        if args.out:
+            name = args.name or ("mlp_step" if args.task == "train" else "mlp_inference")
+            write(args.out / f"{name}_{args.device}", args.device, setting.training, rows, notes)
+        complete &= measured.complete
+        if any("interrupted" in note for note in measured.notes):
+            break
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

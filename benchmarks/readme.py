@@ -2,7 +2,8 @@
 
     python benchmarks/readme.py
 
-A comment `<!-- benchmarks/results/NAME.md -->` is followed by that file as it is, up to `<!-- end -->`.
+A comment `<!-- benchmarks/results/NAME.md -->` is followed by that file as it is, up to `<!-- end -->`. NAME may have a
+`*`, for one file a machine. Where there is no such file yet, the text says so.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = re.compile(r"(<!-- (benchmarks/results/\S+\.md) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+MISSING = "Not measured yet."
 
 
-def filled(text: str) -> str:
+def filled(text: str, root: Path = ROOT) -> str:
     """A text with the tables as they are now."""
-    return MARK.sub(lambda m: f"{m[1]}{(ROOT / m[2]).read_text().strip()}\n{m[4]}", text)
+
+    def files(mark: re.Match[str]) -> str:
+        found = [path.read_text().strip() for path in sorted(root.glob(mark[2]))]
+        return mark[1] + "\n\n".join(found or [MISSING]) + "\n" + mark[4]
+
+    return MARK.sub(files, text)
 
 
 if __name__ == "__main__":

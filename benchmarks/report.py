@@ -3,7 +3,9 @@
     python benchmarks/report.py WORK --device cuda --out benchmarks/results
 
 WORK holds steps.tsv (name, exit status or "skipped", seconds, reason), NAME.log of each step, NAME.xml of those that
-run pytest, and what the benchmarks wrote. Exits with 1 if a step failed.
+run pytest, and what the benchmarks wrote: NAME_<device>.json, whose "goals" are listed, .md (without it the log is the
+table) and .svg. <gpu>-readme.md is what README.md shows: goals, training steps, pictures. Exits with 1 if a step
+failed.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import datetime
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -22,8 +25,23 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-PACKAGES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "cuda-core", "nvidia-cuda-nvrtc", "torch", "jax", "pytest")
+PACKAGES = (
+    "numpy",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+    "cuda-core",
+    "nvidia-cuda-nvrtc",
+    "nvmath-python",
+    "torch",
+    "triton",
+    "jax",
+    "optax",
+    "pytest",
+)
 TAIL = 4000  # characters of a failed step's log
+REHEARSAL = "Rehearsal without a GPU: times mean nothing."
+RESULTS = "benchmarks/results/"
+IN_README = ("mlp_step", "mlp_large", "widths")  # steps whose tables and pictures README.md shows
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -77,17 +95,42 @@ def gather(work: Path, device: str) -> dict[str, Any]:
         benchmark = work / f"{name}_{device}.json"
         if benchmark.exists():
             step["results"] = json.loads(benchmark.read_text())
-            step["table"] = benchmark.with_suffix(".md").read_text()
+            table = benchmark.with_suffix(".md")
+            step["table"] = table.read_text() if table.exists() else f"```\n{(work / f'{name}.log').read_text()}```"
+            if benchmark.with_suffix(".svg").exists():
+                step["picture"] = f"{name}.svg"
         steps.append(step)
     return {"rehearsal": device != "cuda", "machine": machine(device), "steps": steps}
 
 
-def markdown(report: dict[str, Any]) -> str:
-    about = report["machine"]
-    lines = [f"# {about['gpu']}", ""]
+def goals(report: dict[str, Any]) -> list[str]:
+    """The table of what was to be reached."""
+    found = [goal for step in report["steps"] for goal in step.get("results", {}).get("goals", ())]
+    lines = ["| goal | measured | |", "| --- | ---: | --- |"] if found else []
+    for goal in found:
+        measured = "" if goal["measured"] is None else f"{goal['measured']:.2f}"
+        verdict = {None: "not measured", True: "reached", False: "not reached"}[goal["reached"]]
+        lines.append(f"| {goal['goal']} | {measured} | {'rehearsal' if report['rehearsal'] else verdict} |")
+    return lines
+
+
+def about(report: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {v}" for k, v in report["machine"].items() if k != "gpu")
+
+
+def shown(step: dict[str, Any], prefix: str, folder: str = "") -> list[str]:
+    """A step's table, and its picture in that folder."""
+    lines = ["", step["table"].strip()]
+    if "picture" in step:
+        lines += ["", f"![{step['name']}]({folder}{prefix}-{step['picture']})"]
+    return lines
+
+
+def markdown(report: dict[str, Any], prefix: str) -> str:
+    lines = [f"# {report['machine']['gpu']}", ""]
     if report["rehearsal"]:
-        lines += ["Rehearsal without a GPU: times mean nothing.", ""]
-    lines += [", ".join(f"{k} {v}" for k, v in about.items() if k != "gpu"), ""]
+        lines += [REHEARSAL, ""]
+    lines += [about(report), "", *goals(report), ""]
     lines += ["| step | outcome | s | |", "| --- | --- | ---: | --- |"]
     for step in report["steps"]:
         note = step.get("reason", "")
@@ -97,11 +140,21 @@ def markdown(report: dict[str, Any]) -> str:
         lines.append(f"| {step['name']} | {step['outcome']} | {step['seconds']} | {note} |")
     for step in report["steps"]:
         if "table" in step:
-            lines += ["", f"## {step['name']}", "", step["table"].strip()]
+            lines += ["", f"## {step['name']}", *shown(step, prefix)]
         if step["outcome"] == "failed":
             named = [f"- {test}" for test in step.get("tests", {}).get("failed", [])[:20]]
             lines += ["", f"## {step['name']} failed ({step['exit status']})", "", *named]
             lines += ["", "```", step["log"][-1500:].strip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def for_readme(report: dict[str, Any], prefix: str) -> str:
+    """Paths are those of README.md, into which benchmarks/readme.py copies it."""
+    lines = [f"### {report['machine']['gpu']}", "", *([REHEARSAL, ""] if report["rehearsal"] else []), *goals(report)]
+    for step in report["steps"]:
+        if step["name"] in IN_README and "table" in step:
+            lines += shown(step, prefix, RESULTS)
+    lines += ["", f"{about(report)}; all of the run: [{prefix}.md]({RESULTS}{prefix}.md)"]
     return "\n".join(lines) + "\n"
 
 
@@ -115,7 +168,12 @@ def main() -> int:
     name = re.sub(r"[^a-z0-9]+", "-", report["machine"]["gpu"].lower()).strip("-")
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
-    (args.out / f"{name}.md").write_text(markdown(report))
+    (args.out / f"{name}.md").write_text(markdown(report, name))
+    (args.out / f"{name}-readme.md").write_text(for_readme(report, name))
+    for step in report["steps"]:
+        if "picture" in step:
+            picture = args.work / f"{step['name']}_{args.device}.svg"
+            shutil.copyfile(picture, args.out / f"{name}-{step['picture']}")
     failed = [step["name"] for step in report["steps"] if step["outcome"] == "failed"]
     print(f"\nwritten: {args.out / name}.json and .md; failed steps: {', '.join(failed) or 'none'}")
     return 1 if failed else 0

@@ -93,30 +93,46 @@ def info(json: Json = False) -> None:
 
 @app.command()
 def bench(
+    widths: Annotated[
+        str, typer.Option(help="Widths of the hidden layers: from-to in steps of 2x, or a list with commas.")
+    ] = "64-16384",
+    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 256,
+    seconds: Annotated[
+        float, typer.Option(help="Time for one width on one device; where it is not enough, wider ones are left out.")
+    ] = 60.0,
     networks: Annotated[
-        str,
-        typer.Option(
-            help="Networks as widths@batch, separated by commas.", show_default="64-32-10@32 and two larger ones"
-        ),
-    ] = "64-32-10@32,784-256-128-10@128,784-1024-1024-10@256",
+        str | None,
+        typer.Option(help="Instead of widths: time the parts of a step of networks as 784-256-10@128, with commas."),
+    ] = None,
     devices: Annotated[
         str | None, typer.Option(help="Devices to compare.", show_default="cpu and cuda if usable")
     ] = None,
     optimizer: Optimizer = "adam",
-    repeats: Annotated[int, typer.Option(help="Measurements of each part, of which the median counts.")] = 30,
+    repeats: Annotated[int, typer.Option(help="Measurements of each, of which the median counts.")] = 30,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/bench-<time>")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A picture (.png, .svg, .pdf), beside which the numbers go, or a folder.",
+            show_default="runs/bench-<time>",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compare devices: copies, forward, backward, optimiser and whole step of some networks."""
+    """Compare devices: draw the time of a training step, and the speed-up, over the width of the network.
+
+    The network is 784-width-width-10, the step captured, all in float32. With --networks: copies, forward, backward,
+    optimiser and whole step of those.
+    """
     from . import benchmark
 
     benchmark.run(
         benchmark.Settings(
-            networks=networks, devices=devices, optimizer=optimizer, repeats=repeats, seed=seed, out=out
+            networks=networks, widths=widths, batch_size=batch_size, devices=devices, optimizer=optimizer,
+            repeats=repeats, seconds=seconds, seed=seed, out=out,
         ),
         json_line=json,
-    )
+    )  # fmt: skip
 
 
 @app.command()

@@ -132,3 +132,18 @@ def run_folder(out: Path | None, prefix: str = "") -> Path:
         except FileExistsError:
             continue
     raise DataError(f"runs/{stamp}: a thousand runs in one second; give --out")
+
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def picture_path(out: Path | None, prefix: str) -> Path:
+    """Where a picture goes, whose numbers lie beside it: `out` by its ending, or bench.png in that folder, as above."""
+    if out is None or out.is_dir() or not out.suffix:
+        return run_folder(out, prefix) / f"{prefix.rstrip('-')}.png"
+    if out.suffix not in PICTURES:
+        raise DataError(f"--out {os.fspath(out)!r} is no kind of picture; use {', '.join(PICTURES)}, or a folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise DataError(f"--out {os.fspath(out)!r} cannot be written; choose another place")
+    return out

@@ -75,6 +75,46 @@ def bars(
     return _save(figure, path)
 
 
+def over_width(
+    times: Mapping[str, Mapping[int, float]], path: PathLike | None = None, title: str = "", unit: str = "ms"
+) -> Any:
+    """times[series][width] as lines on logarithmic axes; beside them how much faster the others are than the first.
+
+    What stands in the name of a series behind a colon is shown in the legend alone.
+    """
+    first, *others = times
+    figure, panels = _figure(2 if others else 1, title, height=PANEL[1] + 0.25 * len(times))
+    from matplotlib.ticker import LogLocator
+
+    drawn = [_marked(panels[0], values, i, series) for i, (series, values) in enumerate(times.items())]
+    panels[0].set_title(f"a training step, {unit}", fontsize=10, color=INK)
+    if others:
+        panels[1].set_title(f"times as fast as {first.partition(':')[0]}", fontsize=10, color=INK)
+        panels[1].axhline(1.0, color=COLOURS[0], linewidth=1.8)
+    for i, series in enumerate(others, 1):
+        shared = {w: times[first][w] / t for w, t in times[series].items() if w in times[first]}
+        _marked(panels[1], shared, i, series)
+    widths = sorted({w for values in times.values() for w in values})
+    for axes in panels:
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xticks(widths, [f"{w:,}" for w in widths], rotation=30, ha="right", rotation_mode="anchor")
+        axes.set_xlim(widths[0] * 0.85, widths[-1] * 1.18)  # the same in both, also where a line ends early
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)))
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.set_xlabel("width")
+    figure.legend(drawn, list(times), loc="outside lower center", frameon=False, fontsize=8)
+    return _save(figure, path)
+
+
+def _marked(axes: Any, values: Mapping[int, float], i: int, label: str) -> Any:
+    """A line through marked points."""
+    style = {"color": COLOURS[i % len(COLOURS)], "linewidth": 1.8, "marker": "o", "markersize": 4, "label": label}
+    return axes.plot(list(values), list(values.values()), **style)[0]
+
+
 def _lines(axes: Any, x: Sequence[int], epochs: Mapping[str, Sequence[float]], name: str) -> None:
     """A quantity by epoch, on the training and on the validation data."""
     marker = "o" if len(x) == 1 else None
@@ -93,11 +133,11 @@ def require() -> None:
         raise GpuBackpropError('viz.curves: matplotlib is not installed; run pip install "gpu-backprop[cli]"')
 
 
-def _figure(n_panels: int, title: str) -> tuple[Any, list[Any]]:
+def _figure(n_panels: int, title: str, height: float = PANEL[1]) -> tuple[Any, list[Any]]:
     require()
     from matplotlib.figure import Figure  # not pyplot: no global state, no window
 
-    figure = Figure(figsize=(PANEL[0] * n_panels, PANEL[1]), dpi=120, layout="constrained")
+    figure = Figure(figsize=(PANEL[0] * n_panels, height), dpi=120, layout="constrained")
     panels = list(figure.subplots(1, n_panels, squeeze=False)[0])
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)

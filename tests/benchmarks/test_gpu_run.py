@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -46,6 +47,20 @@ exec "$@"
 """
 
 
+STEPS = [
+    "compile",
+    "memcheck",
+    "capture",
+    "tests",
+    "racecheck",
+    "initcheck",
+    "kernels",
+    "widths",
+    "mlp_step",
+    "mlp_large",
+]
+
+
 def script(tmp_path: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """gpu.sh with stand-ins for Python (failing in kernels.py) and compute-sanitizer; what they were called with."""
     log = tmp_path / "calls"
@@ -68,8 +83,7 @@ def test_the_script_names_what_failed_and_goes_on(tmp_path, device):
     (path,) = (tmp_path / "out").glob("*.json")
     report = json.loads(path.read_text())
     outcomes = {step["name"]: step["outcome"] for step in report["steps"]}
-    on_gpu = ["compile", "memcheck", "tests", "racecheck", "initcheck", "kernels", "mlp_step"]
-    assert list(outcomes) == on_gpu if device == "cuda" else set(outcomes) == set(on_gpu)
+    assert list(outcomes) == STEPS if device == "cuda" else set(outcomes) == set(STEPS)
     assert outcomes["kernels"] == "failed"
     assert outcomes["mlp_step"] == "ok"
     assert "no such kernel" in path.with_suffix(".md").read_text()
@@ -94,9 +108,45 @@ def test_the_steps_fit_into_nine_minutes():
     script_text = (BENCHMARKS / "gpu.sh").read_text()
     on_gpu = script_text[script_text.index('if [ "$device" = cuda ]') : script_text.index("\nelse\n")]
     limits = {name: int(seconds) for name, seconds in re.findall(r"(?:step|tests|sanitized) (\w+) (\d+)", on_gpu)}
-    assert set(limits) == {"compile", "memcheck", "tests", "racecheck", "initcheck", "kernels", "mlp_step"}
-    assert sum(limits.values()) <= 9 * 60 - 10
+    assert list(limits) == STEPS
+    grace = int(re.search(r"timeout -s INT -k (\d+)", script_text)[1])
+    assert sum(limits.values()) + grace <= 9 * 60 - 10  # and some seconds for the report
     assert max(limits, key=limits.__getitem__) == "tests"
+
+
+def test_a_step_has_the_time_that_others_left_and_not_more(tmp_path):
+    """The limits that `timeout` is given: the stand-ins need none, so that each step is left all that was granted."""
+    (tmp_path / "timeout").write_text(f'#!/bin/sh\necho "$5" >> "{tmp_path}/limits"\nshift 5\nexec "$@"\n')
+    (tmp_path / "timeout").chmod(0o755)
+    script(tmp_path, "--device", "cuda")
+    script_text = (BENCHMARKS / "gpu.sh").read_text()
+    on_gpu = script_text[script_text.index('if [ "$device" = cuda ]') : script_text.index("\nelse\n")]
+    granted = list(itertools.accumulate(map(int, re.findall(r"(?:step|tests|sanitized) \w+ (\d+)", on_gpu))))
+    given = list(map(int, (tmp_path / "limits").read_text().split()))
+    assert len(given) == len(granted)
+    assert all(limit <= most <= limit + 30 for limit, most in zip(given, granted, strict=True))
+
+
+def test_the_capture_step_runs_what_the_other_leaves_out(tmp_path):
+    _, calls = script(tmp_path, "--device", "cuda")
+    (capture,) = (call for call in calls if "capture.xml" in call)
+    (tests,) = (call for call in calls if "tests.xml" in call)
+    files = [word for word in capture.split() if word.startswith("tests/")]
+    assert "tests/core/test_capture.py" in files
+    assert all((ROOT / file).is_file() for file in files)
+    assert re.findall(r"--ignore=(\S+)", tests) == files
+
+
+def test_the_networks_of_the_goals_are_measured(monkeypatch):
+    script_text = (BENCHMARKS / "gpu.sh").read_text()
+    calls = script_text.replace("\\\n", " ").splitlines()
+    goals = module(monkeypatch, "mlp_step").GOALS
+    for goal in goals:
+        (call,) = (line for line in calls if f"--networks {goal.network}@{goal.batch} " in line)
+        assert goal.precision in re.search(r"--precisions (\S+)", call)[1].split(",")
+        assert goal.peer in re.search(r'--against "?([^-]*)"? --', call)[1].strip('" ').split(",")
+        mode = re.search(r"--mode (\S+)", call)[1]
+        assert mode == ("max-autotune" if goal.network == "8192x8" else "reduce-overhead")
 
 
 def test_unknown_options_are_refused(tmp_path):
@@ -119,7 +169,15 @@ def test_the_rehearsal_from_end_to_end(tmp_path):
     assert report["rehearsal"]
     assert steps["tests"]["tests"]["passed"] >= 1
     assert steps["kernels"]["results"]["rows"]
-    assert steps["mlp_step"]["results"]["rows"][0]["peer"] == "gpu_backprop"
+    assert steps["capture"]["tests"]["passed"] >= 1
+    for name in ("mlp_step", "mlp_large"):
+        assert steps[name]["results"]["rows"][0]["peer"] == "gpu_backprop"
+    assert [row["width"] for row in steps["widths"]["results"]["results"]] == [8, 16, 32]
+    text = (tmp_path / "emulated-readme.md").read_text()
+    assert "| rehearsal |" in text
+    assert "cpu / emulated" in text
+    assert (tmp_path / "emulated-widths.svg").exists()
+    assert "16x8" in text
 
 
 # report.py -----------------------------------------------------------------------------------------------------------
@@ -137,7 +195,7 @@ def test_the_report_lists_the_tests_that_failed(monkeypatch, tmp_path):
     )
     found = report.gather(tmp_path, "emulated")
     assert found["steps"][0]["tests"] == {"passed": 1, "failed": ["a.bad[cuda]"], "skipped": 1}
-    text = report.markdown(found)
+    text = report.markdown(found, "emulated")
     for part in (
         "1 passed, 1 failed, 1 skipped",
         "- a.bad[cuda]",
@@ -145,3 +203,31 @@ def test_the_report_lists_the_tests_that_failed(monkeypatch, tmp_path):
         "limit of 70",
     ):
         assert part in text
+
+
+def test_the_report_tells_goals_and_what_the_readme_shows(monkeypatch, tmp_path):
+    report = module(monkeypatch, "report")
+    (tmp_path / "steps.tsv").write_text("kernels\t0\t12\t\nmlp_step\t0\t70\t\n")
+    for name, goals in (
+        ("kernels", [{"goal": "a copy", "measured": 0.876, "reached": True}]),
+        ("mlp_step", [{"goal": "a step", "measured": None, "reached": None},
+                      {"goal": "another", "measured": 1.2, "reached": False}]),
+    ):  # fmt: skip
+        (tmp_path / f"{name}_cuda.json").write_text(json.dumps({"goals": goals}))
+        (tmp_path / f"{name}_cuda.md").write_text(f"table of {name}\n")
+    (tmp_path / "mlp_step_cuda.svg").write_text("<svg/>")
+    monkeypatch.setattr(report, "machine", lambda device: {"gpu": "NVIDIA H200", "driver": "580"})
+    monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert report.main() == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("nvidia-h200.json", "nvidia-h200.md", "nvidia-h200-readme.md", "nvidia-h200-mlp_step.svg")
+    }
+    whole, part = ((tmp_path / "out" / f"nvidia-h200{end}.md").read_text() for end in ("", "-readme"))
+    for text in (whole, part):
+        assert "| a copy | 0.88 | reached |\n| a step |  | not measured |\n| another | 1.20 | not reached |" in text
+        assert "table of mlp_step" in text
+        assert "Rehearsal" not in text
+    assert ("table of kernels" in whole, "table of kernels" in part) == (True, False)
+    assert "![mlp_step](nvidia-h200-mlp_step.svg)" in whole
+    assert "![mlp_step](benchmarks/results/nvidia-h200-mlp_step.svg)" in part
+    assert "[nvidia-h200.md](benchmarks/results/nvidia-h200.md)" in part

@@ -117,9 +117,12 @@ def test_bytes_of_updates(kernel_cases, dtype, across):
     found = {
         case.name: case.bytes / 100 for case in kernel_cases.updates(bench(kernel_cases, None, dtype), 100, "adam")
     }
+    masters = 2 * 2 + 6 * 4
     assert found == {
         "adam, 1.0e+02 parameters": across,  # parameter and two states read and written, gradient read
-        "adam with master weights, 1.0e+02 parameters": 2 * 2 + 6 * 4,
+        "adamw, 1.0e+02 parameters": across,
+        "adam with master weights, 1.0e+02 parameters": masters,
+        "adamw with master weights, 1.0e+02 parameters": masters,
     }
 
 
@@ -225,12 +228,19 @@ def test_what_fails_is_named_and_the_rest_is_measured(kernel_cases, monkeypatch)
             yield kernel_cases.Case(name, 8, 0.85, steps, ())
         yield kernel_cases.Case("late", 8, 0.85, {"ours": partial(broken, KeyboardInterrupt())}, ())
 
+    def specified(b: Any, scale: Any, only: str) -> Any:
+        yield b, kernel_cases.Case("promised", 8, 0.85, {"ours": lambda: b.x}, (), specified=True)
+        raise MemoryError("no room for the next one")
+
     monkeypatch.setattr(kernels, "cases", cases)
+    monkeypatch.setattr(kernels, "specified", specified)
     report = kernels.run("emulated", "float32", "")
-    assert [row["kernel"] for row in report["rows"]] == ["good", "peer", "last"]
-    assert ["ours_over_cupy" in row for row in report["rows"]] == [True, False, True]
-    assert report["failed"] == ["bad", "the rest"]
+    assert [row["kernel"] for row in report["rows"]] == ["promised", "good", "peer", "last"]
+    assert ["ours_over_cupy" in row for row in report["rows"]] == [False, True, False, True]
+    assert report["failed"] == ["what the project has set itself", "bad", "the rest"]
+    assert [goal["goal"][:8] for goal in report["goals"]] == ["promised"]
     text = kernels.table(report)
+    assert "- Not measured: what the project has set itself: MemoryError: no room" in text
     for note in ("CuPy's peer: TypeError: no such dtype", "bad: TypeError: no such dtype", "the rest: interrupted"):
         assert f"- Not measured: {note}" in text
 
@@ -244,6 +254,34 @@ def test_results_that_differ_or_are_no_numbers_are_shown(kernel_cases, monkeypat
         row = kernels.measure(b, case, kernels.timer("emulated", np), 0.0, 2)
         report = {"title": "", "rows": [row], "rehearsal": True, "dtype": "float32", "notes": []}
         assert shown in kernels.table(report)
+
+
+@pytest.mark.emulated
+def test_what_the_project_has_set_itself(kernel_cases, monkeypatch):
+    """Full sizes here by name; the rehearsal's small ones agree with the peers, and are listed as goals."""
+    kernels = module(monkeypatch, "kernels")
+    assert {name: shape for name, shape, _ in kernel_cases.SPECIFIED if "backward" not in name} == {
+        "cross-entropy": (65536, 1024), "layer_norm": (65536, 4096), "sum of columns": (65536, 8192),
+    }  # fmt: skip
+    assert {goal for *_, goal in kernel_cases.SPECIFIED} == {0.85}
+    assert kernel_cases.ADAMW_SPECIFIED == (10**9, 0.9)
+    torch = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
+    scale = kernels.SIZES["emulated"].scale
+    rows = []
+    for b, case in kernel_cases.specified(bench(kernel_cases, torch), scale):
+        assert set(case.steps) > {"ours"} or torch is None
+        rows.append(kernels.measure(b, case, kernels.timer("emulated", np), 0.0, 1))
+        assert not rows[-1]["failed"]
+        assert rows[-1]["disagreement"] < 1e-5, case.name
+        assert rows[-1]["specified"]
+    assert [row["kernel"] for row in rows] == [
+        *("cross-entropy, 32 x 16", "cross-entropy backward, 32 x 16", "layer_norm, 32 x 64"),
+        *("layer_norm backward, 32 x 64", "sum of columns, 32 x 128", "adamw, 7.6e+03 parameters"),
+    ]
+    listed = kernels.goals({"rows": [*rows, {"specified": False}], "dtype": "float32"})
+    assert listed[0]["goal"] == "cross-entropy, 32 x 16, float32: at least 0.85 of what a copy moves a second"
+    assert not listed[0]["reached"]
+    assert len(listed) == 6
 
 
 def test_goals(monkeypatch):

@@ -80,7 +80,9 @@ def test_info_with_a_default_device_that_is_not_there():
     assert "gpu7" in found["missing"]["default device"]
 
 
-PARTS = {"copies", "forward", "backward", "optimiser", "whole step", "first step", "samples a second"}
+PARTS = {
+    *("copies", "forward", "backward", "optimiser", "whole step", "captured step", "first step", "samples a second")
+}
 
 
 def test_bench_of_the_cpu_alone(capsys):
@@ -133,6 +135,7 @@ def test_bench_tells_devices_that_disagree(capsys, monkeypatch):
     other = type(cpu)("other", cpu.backend)
     monkeypatch.setattr(benchmark, "_devices", lambda names: ([cpu, other], ""))
     monkeypatch.setattr(benchmark, "first_steps", lambda n, place, s: ([1.0, 0.5 if place is cpu else 0.6], 1.0))
+    monkeypatch.setattr(benchmark, "measure", lambda n, place, s: dict.fromkeys(PARTS, 1.0))
     assert main(["bench", "--networks", "6-3@2", "--repeats", "1"]) == 0
     assert "cpu and other DISAGREE" in capsys.readouterr().out
 
@@ -147,10 +150,29 @@ def test_bench_tells_devices_that_disagree(capsys, monkeypatch):
         (["--repeats", "0"], "--repeats 0"),
         (["--devices", "cpu,tpu"], "'tpu'"),
         (["--optimizer", "x"], "optimizer 'x'"),
+        (["--widths", "0"], "--widths '0' names no widths"),
+        (["--widths", "0-64"], "--widths '0-64'"),
+        (["--widths", "64-32"], "--widths '64-32'"),
+        (["--widths", "64,x"], "--widths '64,x'"),
+        (["--widths", "-64"], "--widths '-64'"),
+        (["--widths", ""], "--widths ''"),
+        (["--batch-size", "0"], "--batch-size 0"),
+        (["--seconds", "0"], "--seconds 0 leaves no time"),
+        (["--seconds", "nan"], "--seconds nan"),
+        (["--out", "x.gif"], "--out 'x.gif' is no kind of picture; use .png, .svg, .pdf, or a folder"),
+        (["--out", "file/x.png"], "file"),
+        (["--out", "file"], "--out 'file' is a file"),
+        (["--out", "locked/x.png"], "--out 'locked/x.png' cannot be written"),
+        (["--widths", "100000000", "--devices", "cpu"], "no width could be measured"),
     ],
 )
-def test_bench_errors(capsys, arguments, message):
+def test_bench_errors(capsys, monkeypatch, arguments, message):
+    Path("file").write_text("")
+    Path("locked").mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "locked" not in str(path) and access(path, mode))
     assert main(["bench", *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+    assert not os.path.exists("runs") or "100000000" in arguments
