@@ -21,6 +21,7 @@ from .tensor import Tensor
 if TYPE_CHECKING:
     from .program import Program
 
+MOST_ALIKE = 4  # Programs of one signature, which differ in what they need of things outside
 LEVELS = ("all", "exact", "none")  # of rewrites.py
 _recording = threading.RLock()  # one capture at a time: it changes what Devices hand out
 
@@ -41,7 +42,7 @@ class Captured:
         self.eager: dict[Any, str] = {}
         self._last: Program | None = None
         self._recorded = 0
-        self._in_vain = 0  # recordings since the last replay
+        self._in_vain = 0  # recordings of something new since the last replay
         self._given_up = False
         self._warned: set[str] = set()
         self._lock = threading.Lock()
@@ -72,7 +73,7 @@ class Captured:
         again = None
         for program, form in self._programs.get(key, ()):
             if program.fits():
-                if program.unchecked is not None:
+                if program.is_suspect or not program.is_built:
                     again = program
                     break
                 if program is not self._last:
@@ -100,10 +101,18 @@ class Captured:
                 self._programs.move_to_end(key)
             self._last = program
 
-    def _let_go(self, key: Any, program: Program) -> None:
-        """Forget a Program."""
+    def check_again(self) -> None:
+        """Look whether the next calls still do the same (with check=True), for somebody may have changed anything."""
+        for program in self.programs:
+            program.is_suspect = True
+
+    def _forget(self, key: Any, program: Program | None) -> None:
+        """Let a Program go, or all."""
         with self._lock:
-            self._programs[key] = [pair for pair in self._programs.get(key, ()) if pair[0] is not program]
+            if program is None:
+                self._programs.clear()
+            else:
+                self._programs[key] = [pair for pair in self._programs.get(key, ()) if pair[0] is not program]
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -169,51 +178,66 @@ class Captured:
                 return form(values) if eager is None else eager
             refs = [(ref.array() if isinstance(ref, Outside) else ref, device) for ref, device in refs]
             recorder.results = [ref for ref, _ in refs], form(list(range(len(refs))))
+            program = Program(recorder)
             if again is not None:
-                self._let_go(key, again)
-                other = difference(again.unchecked, recorder)  # type: ignore[arg-type]
-                if other:
+                other = difference(again.recorder, recorder)  # type: ignore[arg-type]
+                self._forget(key, None if other else again)
+                if other and not again.is_suspect:
                     recorder.refuse(
                         f"{_name(self.function)} did not do the same at its second call: {other}; give what varies as "
                         "a Tensor among the arguments, or draw it from gb.random"
                     )
+                    self._given_up = True
                     self._goes_eagerly(key, recorder.stopped)
                     return form(values)
+                if other:  # it is the first one of its kind
+                    again = None
+            if self.check:
+                program.recorder = recorder
             try:
-                program = Program(recorder, slots, refs, self.rewrite)
-                program.unchecked = recorder if self.check and again is None else None
+                if again is not None or not self.check:
+                    program.build(recorder, slots, refs, self.rewrite)
             except DeviceError as error:
                 if self.strict:
                     raise
                 self._goes_eagerly(key, str(error))
                 return form(values)
+        self._keep(key, program, form, again is None)
+        return form(values)
+
+    def _keep(self, key: Any, program: Program, form: tree.Form, is_new: bool) -> None:
+        """Put a Program among the others; those that are too many go. Tells of too many recordings."""
         with self._lock:
             for known in list(self._programs):
                 self._programs[known] = [pair for pair in self._programs[known] if not pair[0].is_gone()]
                 if not self._programs[known]:
                     del self._programs[known]
-            self._programs.setdefault(key, []).append((program, form))
+            group = self._programs.setdefault(key, [])
+            group.append((program, form))
+            del group[:-MOST_ALIKE]
             self._programs.move_to_end(key)
             while len(self.programs) > self.max_programs:
                 oldest = next(iter(self._programs))
                 self._programs[oldest].pop(0)
                 if not self._programs[oldest]:
                     del self._programs[oldest]
-            self._last = program
-            self._recorded += again is None
-            self._in_vain += 1
+            if program.is_built:
+                self._last = program
+            self._recorded += is_new
+            self._in_vain += is_new
+        missed = next((m for p, _ in self._programs.get(key, ()) if p is not program and (m := p.needs.missed())), "")
+        hint = (
+            f"{missed} is another at each call; keep it out of the function, or hold it in a Tensor"
+            if missed
+            else "give it arguments of fewer shapes and values (numbers as Tensors), or raise max_programs"
+        )
         if not self.strict and self._in_vain > 3 * self.max_programs:
             self._given_up = True
             self._warn_once(
-                f"runs eagerly from now on: it was recorded {self._in_vain} times without being replayed; give it "
-                "arguments of fewer shapes and values (numbers as Tensors), or raise max_programs"
+                f"runs eagerly from now on: it was recorded {self._in_vain} times without being replayed; {hint}"
             )
-        elif self._recorded == 3 * self.max_programs:
-            self._warn_once(
-                f"was recorded {self._recorded} times, which costs more than it saves; give it arguments of fewer "
-                "shapes and values (numbers as Tensors), or raise max_programs"
-            )
-        return form(values)
+        elif self.strict and self._recorded == 3 * self.max_programs:
+            self._warn_once(f"was recorded {self._recorded} times, which costs more than it saves; {hint}")
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)

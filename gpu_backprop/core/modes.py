@@ -23,15 +23,19 @@ modes = _Modes()
 class Attributes:
     """An object whose attributes captured functions depend on: they look again when one is assigned.
 
-    mark: a new object after every such change, in whichever thread.
+    A subclass with a `__setattr__` of its own calls this one. mark: a new object after every change in any thread.
     """
 
     mark: ClassVar[object] = object()
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if modes.recorder is not None:
+            modes.recorder.accesses.assigns(self, name)
         object.__setattr__(self, name, value)
         Attributes.mark = object()
 
     def __delattr__(self, name: str) -> None:
+        if modes.recorder is not None:
+            modes.recorder.accesses.assigns(self, name)
         object.__delattr__(self, name)
         Attributes.mark = object()

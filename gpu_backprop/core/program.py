@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import in_turn
+from .attributes import Accesses, Needs
 from .calls import Call, Slot, address_of, replaced, span_of
 from .devices import Device
 from .errors import DeviceError
@@ -21,13 +22,25 @@ from .tensor import Tensor
 class Program:
     """What a captured function did for one signature.
 
-    Made of a Recorder whose function has returned; `outputs` are Slots, or arrays outside, with their devices; `level`
-    says which rewrites are allowed (rewrites.py).
+    Made of a Recorder whose function has returned, and built of the same; `outputs` are Slots, or arrays outside, with
+    their devices; `level` says which rewrites are allowed (rewrites.py).
     """
 
-    def __init__(self, recorder: Recorder, inputs: list[Slot], outputs: list[tuple[Any, Device]], level: str):
-        self.plan: Plan = plan(recorder.calls, inputs, [ref for ref, _ in outputs], level)
-        self.unchecked: Recorder | None = None  # what it is made of, until a second call did the same
+    plan: Plan
+    is_suspect = False  # may it be that the function does something else by now?
+    recorder: Recorder | None = None  # kept where a later call may have to do the same (repetition.py)
+
+    def __init__(self, recorder: Recorder):
+        self._keep_state(recorder)
+
+    @property
+    def is_built(self) -> bool:
+        """Can it run? Without memory it only says what it would need, until a second call has done the same."""
+        return hasattr(self, "plan")
+
+    def build(self, recorder: Recorder, inputs: list[Slot], outputs: list[tuple[Any, Device]], level: str) -> None:
+        """Plan and take memory."""
+        self.plan = plan(recorder.calls, inputs, [ref for ref, _ in outputs], level)
         self._lock = threading.Lock()
         self._memory: dict[Device, Any] = {}
         self._starts: dict[tuple[Any, Device], Any] = {}  # where each generator is before a replay, on a device
@@ -37,7 +50,6 @@ class Program:
         self._calls = [self._bound(call) for call in self.plan.calls]
         self._run = self._executor()
         self._outputs = [(device.backend.copier(self._array(ref)), device) for ref, device in outputs]
-        self._keep_state(recorder)
 
     # memory ----------------------------------------------------------------------------------------------------------
 
@@ -109,8 +121,8 @@ class Program:
         self.outside = [(reference, t.array, t.requires_grad) for reference, t in alive]
         self.flats = [(flat, flat.generation) for flat in recorder.flats]
         self.optimizers = recorder.optimizers
-        self.owners = [_Attributes(owner, before) for owner, before in recorder.owners.values()]
-        self.assigning = [owner for owner in self.owners if owner.assigned]
+        self.needs = Needs(recorder.accesses)
+        recorder.accesses = Accesses()  # which holds what it saw
         self.hooks = [(leaf, _hooks(leaf)) for leaf in leaves.values()]
         self._mark: object = None  # when the two were found to be as they must be
         self.generators = recorder.drawn
@@ -127,8 +139,10 @@ class Program:
 
     def is_gone(self) -> bool:
         """Can it never fit again?"""
-        return any(flat.generation != generation for flat, generation in self.flats) or any(
-            (tensor := reference()) is None or tensor.array is not array for reference, array, _ in self.outside
+        return (
+            any(flat.generation != generation for flat, generation in self.flats)
+            or any((tensor := reference()) is None or tensor.array is not array for reference, array, _ in self.outside)
+            or self.needs.gone()
         )
 
     def fits(self) -> bool:
@@ -144,16 +158,16 @@ class Program:
         for optimizer in self.optimizers:
             if optimizer._clip is not None:
                 return False
-        if Attributes.mark is not self._mark and not self._attributes_fit():
+        if Attributes.mark is not self._mark and not self._needs_met():
             return False
         for leaf, grad in self.entry:  # noqa: SIM110
             if leaf._grad is not grad:
                 return False
         return True
 
-    def _attributes_fit(self) -> bool:
+    def _needs_met(self) -> bool:
         mark = Attributes.mark
-        if not all(owner.fits() for owner in self.owners) or any(_hooks(leaf) != found for leaf, found in self.hooks):
+        if self.needs.missed() or any(_hooks(leaf) != found for leaf, found in self.hooks):
             return False
         self._mark = mark
         return True
@@ -187,8 +201,8 @@ class Program:
                 leaf._grad = grad
             for call in self.after:
                 call()
-            for owner in self.assigning:
-                owner.assign()
+            if self.needs.assigned:
+                self.needs.assign()
         return outputs
 
     # looking at it ---------------------------------------------------------------------------------------------------
@@ -231,42 +245,5 @@ class Program:
         return "outside" if storage.kept is not None else f"+{storage.offset + ref.offset:,}"
 
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_ABSENT = object()
-
-
-def _alike(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and isinstance(a, _PLAIN) and repr(a) == repr(b))  # -0.0 is not 0.0
-
-
 def _hooks(leaf: Tensor) -> tuple[Any, ...]:
     return tuple(leaf._extra.get("hooks", ())) if leaf._extra else ()
-
-
-class _Attributes:
-    """The attributes of an object that a captured function depends on: as they were before it, and those it assigned.
-
-    A replay leaves behind what was assigned, and needs what was there before. Only a Tensor or the like that took the
-    place of another (`self.hidden = h`) may be any: one that was read before is an error already (recording.py).
-    """
-
-    def __init__(self, owner: Any, before: dict[str, Any]):
-        self.owner = owner
-        now = vars(owner)
-        self.assigned = {name: x for name, x in now.items() if not _alike(x, before.get(name, _ABSENT))}
-        self.needed = {name: before.get(name, _ABSENT) for name in {**before, **now}}
-        for name, x in self.assigned.items():
-            old = self.needed[name]
-            if old is not _ABSENT and not isinstance(old, _PLAIN) and not isinstance(x, _PLAIN):
-                del self.needed[name]
-
-    def fits(self) -> bool:
-        now = vars(self.owner)
-        return all(_alike(now.get(name, _ABSENT), x) for name, x in self.needed.items()) and all(
-            name in self.needed or name in self.assigned for name in now
-        )
-
-    def assign(self) -> None:
-        for name, x in self.assigned.items():
-            if vars(self.owner).get(name, _ABSENT) is not x:
-                setattr(self.owner, name, x)

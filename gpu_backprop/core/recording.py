@@ -13,9 +13,10 @@ from __future__ import annotations
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from ..backends.base import Functions
 from ..ops.primitive import PRIMITIVES
 from . import devices
+from .attributes import Accesses
 from .calls import (
     Call,
     Draw,
@@ -52,6 +54,16 @@ def _holds(references: dict[int, Any], x: Tensor) -> bool:
 
 
 @dataclass(eq=False)
+class Constant:
+    """An array whose values came from the host, and what they were."""
+
+    array: Any
+    host: np.ndarray
+    device: devices.Device
+    renewed: bool = False
+
+
+@dataclass(eq=False)
 class Recorder:
     """What one call of a captured function did.
 
@@ -64,7 +76,7 @@ class Recorder:
     entry: dict[int, Any] = field(default_factory=dict)  # the `.grad` that they must have before, where it matters
     cells: dict[int, list[int]] = field(default_factory=dict)  # version counters of what is written
     outside: dict[int, Any] = field(default_factory=dict)  # Tensors with memory from elsewhere, weakly
-    owners: dict[int, tuple[Any, dict[str, Any]]] = field(default_factory=dict)  # modules that ran; attributes before
+    accesses: Accesses = field(default_factory=Accesses)  # to attributes of modules
     generators: dict[int, tuple[Any, int]] = field(default_factory=dict)  # drawn from, and the place before
     renewed: list[Any] = field(default_factory=list)  # gradient buffers that part from what was lent out of them
     before: list[Callable[[], Any]] = field(default_factory=list)
@@ -80,7 +92,7 @@ class Recorder:
         self.values: dict[int, Value] = {}  # by id of the owner
         self.made: dict[int, Any] = {}  # weak references to Tensors made while recording
         self._foreign: dict[int, tuple[Any, str]] = {}  # owners of memory outside, and which call met them first
-        self._constants: set[int] = set()  # owners among them whose values came from the host
+        self._constants: dict[int, Constant] = {}  # by the owners among them whose values came from the host
         self._gone: list[str] = []  # calls that met owners which are no more
         self._places: dict[tuple[Any, int], Draw] = {}
 
@@ -152,12 +164,6 @@ class Recorder:
 
     def bumped(self, cell: list[int]) -> None:
         self.cells[id(cell)] = cell
-
-    def depends_on(self, owner: Any, parts: Callable[[], Iterable[Any]] | None = None) -> None:
-        """Attributes of `owner`, and of its parts, decide what happens."""
-        if id(owner) not in self.owners:
-            for part in (owner,) if parts is None else parts():
-                self.owners.setdefault(id(part), (part, dict(vars(part))))
 
     def draws(self, generator: Any) -> None:
         """The next random numbers come from the generator's present place."""
@@ -319,14 +325,24 @@ class Recorder:
             self._gone.append(name)
         return known is not None and known() is owner
 
-    def constant(self, array: Any) -> None:
-        """Memory with the same values at every replay: kept."""
+    def constant(self, array: Any, host: np.ndarray, device: devices.Device) -> None:
+        """Memory that has the same values at the beginning of every replay: kept."""
         owner = owner_of(array)
         self._foreign[id(owner)] = (lambda: owner), "from_host"
-        self._constants.add(id(owner))
+        self._constants[id(owner)] = Constant(array, np.array(host), device)
 
-    def is_constant(self, array: Any) -> bool:
-        return id(owner_of(array)) in self._constants
+    def constant_behind(self, array: Any) -> Constant | None:
+        return self._constants.get(id(owner_of(array)))
+
+    def _renew_constants(self) -> None:
+        """What calls write into constants, a replay takes back before."""
+        for call in self.calls:
+            for written in arrays_in((call.args, call.attrs) if call.is_own else call.writes):
+                constant = self._constants.get(id(written.owner())) if isinstance(written, Outside) else None
+                if constant is not None and not constant.renewed:
+                    constant.renewed = True
+                    backend = constant.device.plain.backend
+                    self.before.append(partial(backend.write, constant.array, ..., backend.from_host(constant.host)))
 
     def _mark_draw(self, call: Call) -> None:
         """Find the generator whose numbers a call draws."""
@@ -344,15 +360,13 @@ class Recorder:
             if flat.master is not None and flat.seen != [p._version_cell[0] for p in flat.params]:
                 return self.refuse(_MASTER)
         self.drawn = [(generator, generator.offset - start) for generator, start in self.generators.values()]
-        for owner, before in self.owners.values():
-            for name, value in vars(owner).items():
-                old = before.get(name)
-                if value is not old and isinstance(old, Tensor) and _holds(self.outside, old):
-                    return self.refuse(
-                        f"{type(owner).__name__}.{name} is read and then replaced, and a replay would read the old one "
-                        f"again; write into it (self.{name}.copy_(...)), or pass it as an argument and return the new "
-                        "one"
-                    )
+        for old, name in self.accesses.replaced():
+            if _holds(self.outside, old):
+                return self.refuse(
+                    f"{name} is read and then replaced, and a replay would read the old one again; write into it "
+                    "(t.copy_(...)), or pass it as an argument and return the new one"
+                )
+        self._renew_constants()
         gone = self._gone + [name for owner, name in self._foreign.values() if owner() is None]
         if gone:
             return self.refuse(
@@ -372,7 +386,7 @@ class Recorder:
     def at_work(self) -> Iterator[Recorder]:
         """This thread's calls are recorded inside."""
         watch = modes.watch
-        with devices.layer(self._dress):
+        with devices.layer(self._dress), self.accesses.noted():
             try:
                 modes.recorder, modes.watch = self, self.saw
                 yield self
@@ -474,7 +488,7 @@ class _Backend:
     def from_host(self, array: np.ndarray, copy: bool = True) -> Any:
         result = self._backend.from_host(array, copy)
         if self._recorder.listens:
-            self._recorder.constant(result)
+            self._recorder.constant(result, array, self._device)
         return result
 
     def to_host(self, array: Any) -> np.ndarray:

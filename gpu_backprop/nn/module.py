@@ -54,8 +54,6 @@ class Module(Attributes):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outer = modes.scope
-        if modes.recorder is not None:
-            modes.recorder.depends_on(self, self.modules)
         modes.scope = f"{outer}.{self._name}" if outer else self._name
         try:
             return self.forward(*args, **kwargs)

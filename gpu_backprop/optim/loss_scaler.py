@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..core import tape
 from ..core.dtypes import float32, float64
 from ..core.errors import CheckpointError, DataError, DTypeError
-from ..core.modes import Attributes, modes
+from ..core.modes import Attributes
 from ..core.tensor import Tensor, tensor
 from ..ops import elementwise as ew
 from .clip import any_nonfinite
@@ -105,8 +105,6 @@ class LossScaler(Attributes):
         max_norm: clip the gradients, without their scale, as `optimizer.clip_grad_norm` does; or call that first.
         """
         optimizer = self.optimizer
-        if modes.recorder is not None:
-            modes.recorder.depends_on(self)
         if max_norm is not None:
             optimizer.clip_grad_norm(max_norm)
         with tape.no_grad():

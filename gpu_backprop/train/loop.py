@@ -71,8 +71,10 @@ def fit(
         averages; the columns "skipped" and "loss_scale" tell of it, and 100 skipped steps in a row raise DataError.
     max_norm: clip the gradients of a step so that their norm, as one vector, is at most this.
     capture: record the step and replay it (`gb.capture`): the same bits sooner, where model, loss and metrics do the
-        same operations at every step (docs/capture.md). The second step is recorded too, and must do the same: a step
-        that needs a value in Python, or follows its counters or random numbers, runs eagerly, with one warning.
+        same operations at every step (docs/capture.md). The second step is recorded too, and with callbacks the first
+        one of each epoch; a step that needs a value in Python, or does something else than the one before, runs eagerly
+        from there on, with one warning. What Python decides later and rarely is not seen (a layer that is left out now
+        and then by `random.random()`, a counter that says so after 1,000 steps): give such a training capture=False.
 
     Losses and metrics see 16-bit predictions as float32. The loop never waits for the device inside an epoch. A loss
     that is not finite ends the training.
@@ -99,6 +101,7 @@ def fit(
 
     history = History(device.name)
     run = Run(model, optimizer, int(epochs), len(loader), history)
+    callbacks = list(callbacks)
     hooks = [as_callback(c) for c in callbacks]
     if progress:
         hooks.insert(0, progress if isinstance(progress, Callback) else default_progress())
@@ -120,6 +123,8 @@ def fit(
                 begun.append(hook)
             while run.epoch < run.epochs and not run.stop:
                 run.epoch += 1
+                if callbacks and isinstance(step, capturing.Captured):
+                    step.check_again()
                 recorder = Recorder(used, skipping=scaler is not None)
                 row = _epoch(run, recorder, step, loader, device, after_step)
                 if scaler is not None:

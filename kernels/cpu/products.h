@@ -107,11 +107,12 @@ struct Tiles {
     intptr_t rows, columns, down, across;  // of a tile; how many there are
 };
 
-// At most 384 x 512, where a thread's cache holds what it packs; a product worth the trouble gives at least four.
+// At most 384 x 512, where a thread's cache holds what it packs; a product worth the trouble gives at least two. Smaller
+// tiles would serve more threads, but every tile packs its rows and columns anew.
 inline Tiles tiles(intptr_t n, intptr_t k, intptr_t m) {
     constexpr intptr_t ROWS = 384, COLUMNS = 512, STEP = 16;  // STEP: no remainders inside
     const double work = double(n) * double(k) * double(m);
-    const intptr_t wanted = work < 1 << 20 ? 1 : work < 1 << 24 ? 2 : 4;
+    const intptr_t wanted = work < 1 << 20 ? 1 : 2;
     Tiles t = {n, m, 1, 1};
     const auto half = [](intptr_t size) { return ((size + 1) / 2 + STEP - 1) / STEP * STEP; };
     if (wanted > 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 import gpu_backprop as gb
 
-from .capture_jobs import CLASSES, FEATURES, JOBS, batches, bits, flat
+from .capture_jobs import CLASSES, FEATURES, JOBS, batches, bits, flat, network
 
 # attributes and hooks, changed between calls ------------------------------------------------------------------------
 
@@ -131,7 +133,57 @@ class Keeps(gb.nn.Module):
         return self.hidden + 1
 
 
-@pytest.mark.parametrize("kind", [Counts, Flips, Lazy, Keeps])
+class HoldsATuple(gb.nn.Module):
+    state: Any = (None,)
+
+    def forward(self, x):
+        self.state = ((x if self.state[0] is None else self.state[0] + x),)
+        return self.state[0] * 2
+
+
+class HoldsAList(gb.nn.Module):
+    state: Any = None
+
+    def forward(self, x):
+        self.state = [x] if self.state is None else [self.state[0] + x, *self.state][:3]
+        return self.state[-1] * 2
+
+
+class HoldsADict(gb.nn.Module):
+    state: Any = None
+
+    def forward(self, x):
+        self.state = {"h": x if self.state is None else self.state["h"] + x}
+        return self.state["h"] * 2
+
+
+class Cools(gb.nn.Module):
+    temperature: Any = np.float32(8)
+
+    def forward(self, x):
+        self.temperature = np.float32(self.temperature * 0.5)
+        return x * float(self.temperature)
+
+
+class Switches(gb.nn.Module):
+    def forward(self, x):
+        self.train()
+        first = gb.nn.functional.dropout(x, 0.5, self.training)
+        self.eval()
+        return first + gb.nn.functional.dropout(x, 0.5, self.training)
+
+
+class Deletes(gb.nn.Module):
+    def forward(self, x):
+        self.left = x * 2
+        self.gone = x + 1
+        del self.gone
+        return self.left + 1
+
+
+@pytest.mark.parametrize(
+    "kind", [Counts, Flips, Lazy, Keeps, HoldsATuple, HoldsAList, HoldsADict, Cools, Switches, Deletes]
+)
 def test_attributes_that_the_function_assigns_are_as_in_eager_code(kind):
     def run(wrap: Callable[[Any], Any]) -> list[Any]:
         gb.manual_seed(1)
@@ -141,7 +193,8 @@ def test_attributes_that_the_function_assigns_are_as_in_eager_code(kind):
         with gb.no_grad():
             for x, _ in batches("cpu", 8):
                 history.append(bits([function(x)]))
-                history += [bits(flat(v)) if isinstance(v, gb.Tensor) else v for v in vars(model).values()]
+                history += [(k, bits(flat(v)) if isinstance(v, gb.Tensor) else None) for k, v in vars(model).items()]
+                history += [v for v in vars(model).values() if isinstance(v, (int, np.float32))]
         return history
 
     assert run(gb.capture) == run(lambda f: f)
@@ -155,11 +208,125 @@ def test_what_another_call_has_assigned_is_assigned_again():
     with gb.no_grad():
         for _ in range(3):
             captured(x)
-        assert len(captured.programs) == 2  # with nothing there before, and with a tensor
         model(y)
         captured(x)
-    assert len(captured.programs) == 2
+    assert len(captured.programs) == 1  # it was never read
     assert model.hidden.numpy().tobytes() == (x * 3).numpy().tobytes()
+
+
+def test_attributes_are_seen_whoever_reads_them():
+    """Not only in forward: methods, and layers that are used alone."""
+
+    class Coder(gb.nn.Module):
+        def __init__(self):
+            self.layer, self.scale = gb.nn.Linear(FEATURES, 3), 1.0
+
+        def encode(self, x):
+            return self.layer(x) * self.scale
+
+    def run(wrap: Callable[[Any], Any]) -> list[Any]:
+        gb.manual_seed(0)
+        model = Coder()
+        functions = [wrap(model.encode), wrap(lambda x: model.layer(x)), wrap(lambda x: sum_of(model.parameters()) * x)]
+        history = []
+        with gb.no_grad():
+            for i, (x, _) in enumerate(batches("cpu", 6)):
+                if i == 3:
+                    model.scale = 9.0
+                if i == 4:
+                    model.layer = gb.nn.Linear(FEATURES, 3)
+                if i == 5:
+                    model.more = gb.nn.Linear(2, 2)
+                history += [bits([f(x)]) for f in functions]
+        return history
+
+    def sum_of(parameters):
+        total = gb.zeros(())
+        for p in parameters:
+            total = total + p.sum()
+        return total
+
+    assert run(gb.capture) == run(lambda f: f)
+
+
+def test_attributes_that_nobody_reads_stop_no_replay():
+    model = Varied()
+    calls = []
+
+    def function(x):
+        calls.append(1)
+        model.note = "seen"
+        return model(x)
+
+    captured = gb.capture(function)
+    with gb.no_grad():
+        for i, (x, _) in enumerate(batches("cpu", 6)):
+            model.step = i
+            captured(x)
+    assert len(calls) == 1
+    assert model.note == "seen"
+
+
+def test_an_attribute_that_always_changes_is_named():
+    model = Counts()
+    captured = gb.capture(model, strict=False, max_programs=2)
+    (x, _), _ = batches("cpu", 2)
+    with warnings.catch_warnings(record=True) as told, gb.no_grad():
+        warnings.simplefilter("always")
+        for _ in range(12):
+            captured(x)
+    assert [str(w.message).count("Counts.count is another at each call") for w in told] == [1]
+
+
+def test_layers_that_were_replaced_do_not_live_on_in_programs():
+    model = Varied()
+    captured = gb.capture(lambda x: model(x))
+    (x, _), _ = batches("cpu", 2)
+    layers = []
+    with gb.no_grad():
+        for _ in range(4):
+            captured(x)
+            layers.append(weakref.ref(model.first))
+            model.first = gb.nn.Linear(FEATURES, 8)
+        captured(x)
+    gc.collect()
+    assert [layer() is None for layer in layers] == [True] * 4
+    assert len(captured.programs) == 1
+
+
+def test_constants_that_are_written_into_begin_anew():
+    def function(x):
+        total = gb.tensor([1.0, 2.0])
+        total[0:1] += x.sum()
+        kept = gb.asarray(np.arange(3.0))
+        kept.copy_(kept * 2)
+        return total, kept
+
+    captured = gb.capture(function, check=True)
+    for x, _ in batches("cpu", 5):
+        assert bits(flat(captured(x))) == bits(flat(function(x)))
+    assert captured.program.is_built
+
+
+def test_a_gradient_that_somebody_kept_stays_what_it_was_between_shapes():
+    gb.manual_seed(0)
+    model = network(gb.nn.ReLU)
+    optimizer = gb.optim.SGD(model.parameters(), lr=0.1)
+
+    @gb.capture(check=True)
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = gb.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    kept = []
+    for i, (x, y) in enumerate(batches("cpu", 12)):
+        step(x, y) if i % 3 else step(x[:5], y[:5])
+        gradient = next(model.parameters()).grad
+        kept.append((gradient, gradient.numpy().tobytes()))
+    assert all(gradient.numpy().tobytes() == was for gradient, was in kept)
 
 
 def test_a_state_that_is_replaced_is_refused_even_if_the_old_one_is_held():
@@ -252,7 +419,7 @@ def test_a_function_that_does_the_same_is_replayed_from_the_third_call_on(name):
     eager, _ = run(lambda step: step)
     captured, step = run(gb.capture(check=True))
     assert captured == eager
-    assert step.program.unchecked is None
+    assert step.program.is_built
 
 
 def test_what_is_recorded_again_and_again_is_left_alone_where_that_is_allowed():
@@ -325,6 +492,31 @@ def test_fit_goes_eagerly_with_one_warning_where_a_model_cannot_be_captured(what
     assert not silent
     assert len(told) == 1
     assert "runs eagerly" in told[0]
+
+
+def test_callbacks_may_change_anything_that_fit_has_captured():
+    """Also what cannot be seen, and also for the smaller last batch: the first step of an epoch is looked at again."""
+
+    def losses(capture):
+        gb.manual_seed(0)
+        weight = {"weight": 1.0}
+        model = gb.nn.MLP([FEATURES, 16, CLASSES])
+        entropy = gb.nn.CrossEntropyLoss()
+        rng = np.random.default_rng(1)
+        data = rng.standard_normal((44, FEATURES)).astype(np.float32), rng.integers(0, CLASSES, 44)
+
+        def change(run):
+            weight.update(weight=1.0 / (1 + run.epoch // 2))
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            history = gb.train.fit(
+                model, data, loss=lambda p, y: entropy(p, y) * weight["weight"], optimizer="adam", epochs=7,
+                batch_size=8, progress=False, capture=capture, callbacks=[change],
+            )  # fmt: skip
+        return history.steps["loss"], bits(list(model.parameters()))
+
+    assert losses(True) == losses(False)
 
 
 def test_callbacks_may_change_a_model_that_fit_has_captured():

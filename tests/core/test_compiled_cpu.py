@@ -662,21 +662,79 @@ print(len(set(digests.values())))
     assert digests(code, 2) == ["1"]
 
 
-def test_the_blas_has_its_threads_back_afterwards():
-    code = """
-import ctypes
+THREADS = """
+import ctypes, time
 from gpu_backprop.backends import compiled
 loaded = ctypes.CDLL(np._core._multiarray_umath.__file__)
+get = put = None
 for _, threads, _ in compiled._OPENBLAS:
     try:
-        print(getattr(loaded, threads.format("get"))())
+        get, put = (getattr(loaded, threads.format(verb)) for verb in ("get", "set"))
         break
     except AttributeError:
         pass
-else:
-    print(2)
+def replays(seconds):
+    big = gb.tensor(rng.normal(size=(1200, 1200)), "float32", device="cpu")
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        big @ (big + 1)
 """
-    assert digests(code, 2) == ["2"]
+
+
+def test_the_blas_has_its_threads_back_afterwards():
+    assert digests(THREADS + "print(get() if get else 2)", 2) == ["2"]
+
+
+def test_what_others_set_meanwhile_stays():
+    code = """
+thread = threading.Thread(target=replays, args=(0.5,))
+thread.start()
+time.sleep(0.2)
+if put: put(2), put(3)
+thread.join()
+print(get() if get else 3)
+"""
+    assert digests(THREADS + code, 2) == ["3"]
+
+
+def test_a_child_that_was_forked_during_a_product_has_all_threads():
+    code = """
+import os
+thread = threading.Thread(target=replays, args=(1.0,))
+thread.start()
+time.sleep(0.3)
+found = []
+for _ in range(5):
+    time.sleep(0.01)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        replays(0.01)
+        os.write(write, str(get() if get else 2).encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    found.append(os.read(read, 10).decode())
+thread.join()
+print(*sorted(set(found)))
+"""
+    assert digests(THREADS + code, 2) == ["2"]
+
+
+def test_where_no_thread_can_be_started_the_caller_does_all():
+    code = """
+import resource
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+x = gb.tensor(rng.normal(size=(400, 400)), "float32", device="cpu")
+y = x + 1
+resource.setrlimit(resource.RLIMIT_AS, (used + (6 << 20),) * 2)
+print((x @ y).shape)
+"""
+    command = STEPS.replace('train(digests, "alone")', "") + code
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "(400, 400)\n"), done.stderr
 
 
 def test_calls_in_turn_go_on_behind_one_that_is_refused(passes):
