@@ -721,22 +721,6 @@ print(*sorted(set(found)))
     assert digests(THREADS + code, 2) == ["2"]
 
 
-def test_where_no_thread_can_be_started_the_caller_does_all():
-    code = """
-import resource
-with open("/proc/self/statm") as file:
-    used = int(file.read().split()[0]) * resource.getpagesize()
-x = gb.tensor(rng.normal(size=(400, 400)), "float32", device="cpu")
-y = x + 1
-resource.setrlimit(resource.RLIMIT_AS, (used + (6 << 20),) * 2)
-print((x @ y).shape)
-"""
-    command = STEPS.replace('train(digests, "alone")', "") + code
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stdout) == (0, "(400, 400)\n"), done.stderr
-
-
 def test_calls_in_turn_go_on_behind_one_that_is_refused(passes):
     relu = passes("relu")
     relu.numpy = lambda x, out: np.copyto(out, 5.0)

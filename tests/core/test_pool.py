@@ -13,8 +13,10 @@ from tests.conftest import require_tool
 HERE = Path(__file__).resolve().parent
 
 
-@pytest.mark.parametrize("sanitizer", ["none", "thread", "undefined"])
-def test_every_piece_is_done_once(sanitizer, tmp_path):
+@pytest.mark.parametrize(
+    ("sanitizer", "arguments"), [("none", []), ("none", ["alone"]), ("thread", []), ("undefined", [])]
+)
+def test_every_piece_is_done_once(sanitizer, arguments, tmp_path):
     compiler = shutil.which("g++") or shutil.which("c++")
     require_tool(compiler is not None, "there is no C++ compiler")
     program = tmp_path / "driver"
@@ -24,6 +26,6 @@ def test_every_piece_is_done_once(sanitizer, tmp_path):
     made = subprocess.run(command, capture_output=True, text=True)
     require_tool(made.returncode == 0, f"-fsanitize={sanitizer} does not link: {made.stderr[-500:]}")
     environment = {"TSAN_OPTIONS": "halt_on_error=1"}
-    done = subprocess.run([program], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == "every piece once\n"
