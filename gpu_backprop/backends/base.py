@@ -99,8 +99,13 @@ class Backend(ABC):
 
         return run
 
-    def filler(self, place: Array) -> Callable[[Array], Any]:
-        """What copies arrays into one that stays where it is."""
+    def filler(
+        self, place: Array, views: Sequence[Array], calls: Sequence[Callable[[], Any]]
+    ) -> Callable[[Array], Any]:
+        """What has bound calls find an array, laid out alike, in one that stays where it is: by a copy.
+
+        views: all arrays in that memory that something reads. calls: what `bind` has made.
+        """
         write = self.write
         return lambda array: write(place, ..., array)
 

@@ -210,6 +210,28 @@ class Pass:
         return numpy if call is None else Bound(self.native, self.name, call[0], numpy, call[1])
 
 
+def filler(place: Array, views: Sequence[Array], calls: Sequence[Any]) -> Callable[[Array], Any] | None:
+    """What has calls read an array where it lies, in the place of the views of `place` that they were bound to.
+
+    None where something else than a bound pass reads one of them, which may hold views of its own.
+    """
+    operands = {id(x) for call in calls if isinstance(call, Bound) for x in call.operands}
+    library = _load().library
+    if library is None or any(id(view) not in operands for view in views):
+        return None
+    count, start = len(views), place.ctypes.data
+    addresses = (ctypes.c_void_p * count)(*map(id, views))
+    offsets = (ctypes.c_longlong * count)(*(view.ctypes.data - start for view in views))
+    look_into = _native(library, "look_into", "ppio")
+
+    def fill(array: Array) -> None:
+        if look_into(addresses, offsets, count, array):
+            look_into(addresses, offsets, count, place)
+            place[...] = array
+
+    return fill
+
+
 class Product:
     """x @ y, or x.T @ y: of matrices by the BLAS in tiles (kernels/cpu/products.h), else NumPy's."""
 

@@ -179,7 +179,11 @@ class CpuBackend(Backend):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
 
-    def filler(self, place: np.ndarray) -> Callable[[np.ndarray], Any]:
+    def filler(self, place, views, calls):  # type: ignore[no-untyped-def]
+        without_copy = compiled.filler(place, views, calls)
+        if without_copy is not None:
+            return without_copy
+
         def fill(array: np.ndarray) -> None:
             place[...] = array
 

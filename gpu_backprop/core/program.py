@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backends.base import in_turn
 from .attributes import Accesses, Needs
-from .calls import Call, Slot, address_of, replaced, span_of
+from .calls import Call, Slot, Value, address_of, replaced, span_of
 from .devices import Device
 from .errors import DeviceError
 from .modes import Attributes, modes
@@ -44,12 +44,22 @@ class Program:
         self._lock = threading.Lock()
         self._memory: dict[Device, Any] = {}
         self._starts: dict[tuple[Any, Device], Any] = {}  # where each generator is before a replay, on a device
-        self._fill = [slot.value.device.backend.filler(self._array(slot)) for slot in inputs]
+        self._views: dict[Value, list[Any]] = {slot.value: [] for slot in inputs}  # of the memory of arguments
+        places = [self._array(slot) for slot in inputs]
+        for views in self._views.values():
+            views.clear()
         for call in self.plan.once:
             self._bound(call)()
         self._calls = [self._bound(call) for call in self.plan.calls]
         self._run = self._executor()
         self._outputs = [(device.backend.copier(self._array(ref)), device) for ref, device in outputs]
+        self._fill = [
+            slot.value.device.backend.filler(
+                place, self._views[slot.value] if self._is_own(slot) else [place], self._calls
+            )
+            for slot, place in zip(inputs, places)
+        ]
+        del self._views
 
     # memory ----------------------------------------------------------------------------------------------------------
 
@@ -80,7 +90,14 @@ class Program:
         else:  # memory of a Tensor that somebody kept; or the place outside that a copy would go to
             memory = storage.kept
             start = value.address - span_of(memory)[0] if memory is value.owner() else 0
-        return backend.carve(memory, start + ref.offset, ref.shape, ref.dtype, ref.strides)
+        array = backend.carve(memory, start + ref.offset, ref.shape, ref.dtype, ref.strides)
+        self._views.setdefault(value, []).append(array)
+        return array
+
+    def _is_own(self, slot: Slot) -> bool:
+        """Is its memory the Program's own? Not where somebody kept the argument."""
+        storage = self.plan.storages.get(slot.value)
+        return storage is not None and storage.kept is None
 
     def _bound(self, call: Call) -> Callable[[], Any]:
         args, attrs = (replaced(part, lambda p: isinstance(p, Slot), self._array) for part in (call.args, call.attrs))

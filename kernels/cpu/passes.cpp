@@ -622,6 +622,19 @@ PACKED(matmul)
 PACKED(linear)
 PACKED(linear_relu)
 
+// Arrays that are views of a program's own copy of an argument, made to look into the caller's array instead: it is laid out
+// alike, and is there until the program has run.
+PASS gb_look_into(const void* const* views, const long long* offsets, int count, Object array) {
+    const auto fields = [](const void* object) {
+        return reinterpret_cast<Fields*>(const_cast<char*>(static_cast<const char*>(object)) + known.header);
+    };
+    const char* bytes = static_cast<const char*>(array);
+    if (*reinterpret_cast<const void* const*>(bytes + known.header - sizeof(void*)) != known.array) return REFUSED;
+    if (!(fields(array)->flags & ALIGNED)) return REFUSED;
+    for (int i = 0; i < count; ++i) fields(views[i])->data = fields(array)->data + offsets[i];
+    return DONE;
+}
+
 // Runs the calls from `first` on; gives the number of one that was refused, or `count`.
 PASS gb_in_turn(const Bound* calls, int first, int count) {
     const OwnThreads ours;

@@ -457,6 +457,43 @@ def test_arguments_laid_out_otherwise_are_summed_as_they_lie():
     assert len(captured.programs) == 3
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: gb.nn.functional.linear(x, w, w[:, 0]),
+        lambda x, w: (x, x @ w.T),
+        lambda x, w: (x @ w.T, w @ x.T),
+        lambda x, w: (gb.exp(x * 2.0) + x) @ w.T,
+        lambda x, w: (x[1:] @ w.T, x[:, ::-1] @ w.T),
+        lambda x, w: gb.nn.functional.relu(x).sum(axis=0),
+        lambda x, w: (x @ w.T + x @ w.T, x.copy()),
+    ],
+)
+@pytest.mark.parametrize("layout", ["C", "F", "reversed", "inside"])
+def test_arguments_are_read_where_they_lie_or_copied(function, layout):
+    captured = gb.capture(function)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        x = rng.standard_normal((40, 30)).astype(np.float32)
+        laid = {"C": x, "F": np.asfortranarray(x), "reversed": x[::-1], "inside": np.pad(x, 3)[3:-3, 3:-3]}[layout]
+        w = rng.standard_normal((20, 30)).astype(np.float32)
+        got = captured(gb.asarray(laid), gb.asarray(w))
+        expected = function(gb.tensor(np.ascontiguousarray(laid)), gb.tensor(w))
+        for a, b in zip(flat(got), flat(expected), strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)
+    assert len(captured.programs) == 1
+
+
+def test_an_argument_that_is_not_aligned_is_copied():
+    captured = gb.capture(lambda x, w: x @ w.T)
+    w = gb.asarray(np.ones((20, 30), np.float32))
+    room = np.zeros(40 * 30 * 4 + 1, np.uint8)
+    odd = room[1:].view(np.float32).reshape(40, 30)
+    for x in (np.ones((40, 30), np.float32), odd, np.full((40, 30), 2, np.float32)):
+        tensor = gb.Tensor(x, gb.device("cpu"))
+        assert captured(tensor, w).numpy().tobytes() == np.full((40, 20), x.sum() / 40, np.float32).tobytes()
+
+
 # fit ------------------------------------------------------------------------------------------------------------------
 
 
