@@ -33,7 +33,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -363,6 +363,18 @@ def settings(args: argparse.Namespace) -> list[Setting]:
     return found
 
 
+@contextlib.contextmanager
+def company(count: int) -> Iterator[None]:
+    """Other programs that keep processors busy inside."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", default=",".join(PEERS), help="peers; those that are installed are used")
@@ -374,6 +386,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "emulated"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one turn")
+    parser.add_argument("--busy", type=int, default=0, help="programs that compute beside, one thread each")
     parser.add_argument("--patience", type=float, default=600.0, help="seconds for a peer's first steps")
     parser.add_argument("--out", type=Path, help="folder for <name>_<device>.json and .md")
     parser.add_argument("--name", help="of the files; default mlp_step, or mlp_inference")
@@ -396,7 +409,8 @@ def main() -> int:
     for setting in jobs:
         peers = [OURS, *(p for p in wanted if importlib.util.find_spec(PEERS[p].package(setting)))]
         missing = [f"{peer} is left out: it is not installed" for peer in wanted if peer not in peers]
-        measured = measure(setting, peers, args.rounds, args.seconds, args.patience)
+        with company(args.busy):
+            measured = measure(setting, peers, args.rounds, args.seconds, args.patience)
         rows += measured.rows
         notes += [note for note in (*missing, *measured.notes) if note not in notes]
         print(table(measured.rows) + "\n", flush=True)

@@ -11,6 +11,7 @@ lie in memory: the hyperparameters and step counts of optimisers, the places of 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,6 +51,10 @@ class GraphRun:
             self.launch = self.machine.record_graph(self._one_by_one)
         except Exception as error:  # CuPy's refusals, ours, CUDA's, of libraries; a call's own error comes again
             self.why_not = str(error) or type(error).__name__
+            warnings.warn(
+                f"capture: replays are made call by call, for no CUDA graph could be recorded: {self.why_not}",
+                stacklevel=2,
+            )
 
     def _one_by_one(self) -> None:
         for call in self.calls:

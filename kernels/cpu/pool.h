@@ -3,9 +3,12 @@
 // The caller takes pieces too, and waits only for pieces that somebody has begun: on a machine that is busy otherwise it
 // does them all. (The workers of a BLAS have their share fixed beforehand, so every product waits for the slowest: beside
 // one other program that computes, ten to a hundred times as long.) A worker looks out for new work for about a hundred
-// microseconds, which is what lies between the parts of a training step, and then sleeps.
+// microseconds, which is what lies between the parts of a training step, and then sleeps. The system often wakes it on the
+// caller's processor and leaves it there, so it moves away itself. Nobody waits with the processor's pause instruction: in
+// a virtual machine many of them hand the processor to others.
 #pragma once
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <atomic>
@@ -17,24 +20,26 @@
 
 namespace gb {
 
-inline void pause_a_moment() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
+// Leaves processor `other`, if that is where this thread is; it may come back.
+inline void move_away_from(int other) {
+    cpu_set_t all;
+    if (sched_getcpu() != other || pthread_getaffinity_np(pthread_self(), sizeof all, &all)) return;
+    cpu_set_t rest = all;
+    CPU_CLR(other, &rest);
+    if (CPU_COUNT(&rest) && !pthread_setaffinity_np(pthread_self(), sizeof rest, &rest))
+        pthread_setaffinity_np(pthread_self(), sizeof all, &all);
 }
 
 class Pool {
     typedef void (*Piece)(const void* what, int number);
     static constexpr uint64_t CLOSED = 0xffffffff;  // in the lower half of `ticket`: nothing is handed out
-    static constexpr int LOOKS = 2000, PATIENCE = 200;
+    static constexpr int LOOKS = 300;
 
     std::mutex busy, sleeping;
     std::condition_variable wake;
     std::atomic<Piece> piece{nullptr};  // this and the next two are written only while `ticket` is closed
     std::atomic<const void*> what{nullptr};
-    std::atomic<int> count{0};
+    std::atomic<int> count{0}, home{-1};  // home: the caller's processor
     std::atomic<uint64_t> ticket{CLOSED};  // number of the work, and of its next piece
     std::atomic<int> done{0}, sleepers{0};
     int workers = 0;
@@ -56,13 +61,14 @@ class Pool {
     void serve() {
         for (uint64_t seen = 0;;) {
             while (take_one(seen)) {}
-            for (int looks = 0; ticket.load(std::memory_order_acquire) >> 32 == seen; pause_a_moment())
+            for (int looks = 0; ticket.load(std::memory_order_acquire) >> 32 == seen; sched_yield())
                 if (++looks == LOOKS) {
                     std::unique_lock<std::mutex> lock(sleeping);
                     sleepers.fetch_add(1);
                     wake.wait(lock, [&] { return ticket.load() >> 32 != seen; });
                     sleepers.fetch_sub(1);
                 }
+            move_away_from(home.load(std::memory_order_relaxed));
         }
     }
 
@@ -83,6 +89,7 @@ public:
         piece.store([](const void* f, int i) { (*static_cast<const F*>(f))(i); }, std::memory_order_relaxed);
         what.store(&f, std::memory_order_relaxed);
         count.store(pieces, std::memory_order_relaxed);
+        home.store(sched_getcpu(), std::memory_order_relaxed);
         done.store(0, std::memory_order_relaxed);
         ticket.store(number << 32, std::memory_order_seq_cst);
         if (sleepers.load()) {
@@ -91,8 +98,7 @@ public:
         }
         uint64_t seen;
         while (take_one(seen)) {}
-        for (int looks = 0; done.load(std::memory_order_acquire) < pieces; pause_a_moment())
-            if (++looks % PATIENCE == 0) sched_yield();  // whoever has a piece may be waiting for this processor
+        while (done.load(std::memory_order_acquire) < pieces) sched_yield();  // to whoever has a piece and waits
     }
 
     // Never destroyed: its threads end with the process. A forked child has none of them, and begins anew (`forget`).

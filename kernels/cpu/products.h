@@ -1,7 +1,7 @@
 // Matrix products by the BLAS that NumPy itself has loaded, which Python has to introduce (gb_know_blas).
 //
 // A large product is made of tiles, each a product of its own on one thread of our own pool. What the tiles are depends on
-// the shapes alone, so the bits do not depend on the number of threads. Meanwhile the BLAS is told to use one thread.
+// the shapes, and on the number of threads where there are more than two. Meanwhile the BLAS is told to use one thread.
 #pragma once
 
 #include <pthread.h>
@@ -107,20 +107,15 @@ struct Tiles {
     intptr_t rows, columns, down, across;  // of a tile; how many there are
 };
 
-// At most 384 x 512, where a thread's cache holds what it packs; a product worth the trouble gives at least two. Smaller
-// tiles would serve more threads, but every tile packs its rows and columns anew.
-inline Tiles tiles(intptr_t n, intptr_t k, intptr_t m) {
-    constexpr intptr_t ROWS = 384, COLUMNS = 512, STEP = 16;  // STEP: no remainders inside
-    const double work = double(n) * double(k) * double(m);
-    const intptr_t wanted = work < 1 << 20 ? 1 : 2;
-    Tiles t = {n, m, 1, 1};
-    const auto half = [](intptr_t size) { return ((size + 1) / 2 + STEP - 1) / STEP * STEP; };
-    if (wanted > 1)
-        while ((t.down * t.across < wanted || t.rows > ROWS || t.columns > COLUMNS) && (t.rows > STEP || t.columns > STEP)) {
-            if (t.rows > ROWS || (t.columns <= COLUMNS && t.rows >= t.columns)) t.rows = half(t.rows);
-            else t.columns = half(t.columns);
-            t.down = (n + t.rows - 1) / t.rows, t.across = (m + t.columns - 1) / t.columns;
-        }
+// Every tile packs its rows and columns anew, so they are few: two, with all columns, of at most 256 rows; as many as there
+// are threads, if those are more. (Then, and then only, their number may change the last bits.)
+inline Tiles tiles(intptr_t n, intptr_t k, intptr_t m, intptr_t threads) {
+    constexpr intptr_t ROWS = 256, FEW = 64, STEP = 16;  // STEP: no remainders inside
+    if (double(n) * double(k) * double(m) < 1 << 20) return {n, m, 1, 1};
+    const auto parts = [](intptr_t size, intptr_t count) { return ((size + count - 1) / count + STEP - 1) / STEP * STEP; };
+    const intptr_t wanted = threads > 2 ? threads : 2, down = n < FEW ? 1 : n <= 2 * ROWS ? 2 : (n + ROWS - 1) / ROWS;
+    Tiles t = {parts(n, down), parts(m, (wanted + down - 1) / down), 0, 0};
+    t.down = (n + t.rows - 1) / t.rows, t.across = (m + t.columns - 1) / t.columns;
     return t;
 }
 
@@ -140,7 +135,7 @@ template <class T, class I> void multiply_row(const void* gemv, const Matrix& x,
 template <class T, class I> void multiply(const void* gemm, const void* gemv, const Matrix& x, const Matrix& y, T* out) {
     if (x.rows == 1) return multiply_row<T, I>(gemv, x, y, out);
     const intptr_t n = x.rows, k = x.columns, m = y.columns;
-    const Tiles t = tiles(n, k, m);
+    const Tiles t = tiles(n, k, m, OwnThreads::count());
     Pool::the().run(int(t.down * t.across), OwnThreads::count(), [&](int i) {
         const intptr_t row = i / t.across * t.rows, column = i % t.across * t.columns;
         reinterpret_cast<Gemm<T, I>>(const_cast<void*>(gemm))(
