@@ -5,7 +5,8 @@
     python benchmarks/mlp_step.py --device cuda --networks 8192x8@8192 --precisions bfloat16 --optimizer adamw
 
 Each peer (mlp_peers.py) runs in a process of its own, which also gives its peak memory; the processes take turns, a few
-steps a turn, so that whatever else the machine does hits all of them alike. The ratio is the median over the rounds of
+steps a turn, so that whatever else the machine does hits all of them alike. A turn begins with some that do not count,
+until the threads of the one before have ended their busy waiting. The ratio is the median over the rounds of
 our time over the peer's in the same round. A step is: forward, mean cross-entropy, backward, Adam (or AdamW). Before
 anything is timed, the losses (or first logits) of the first steps are compared: all peers start from the same weights,
 and the deviation is the largest relative difference. "products" are the matrix products of a step alone, into memory
@@ -200,6 +201,10 @@ def measure(setting: Setting, peers: list[str], rounds: int, seconds: float, pat
                     raise
         return results
 
+    def turn(one: Worker, count: int) -> float:
+        one.ask(max(1, count // 4))
+        return one.ask(count)["seconds"]
+
     def begin(peer: str, one: Worker) -> None:
         began[peer] = one.ask("begin", patience)
 
@@ -217,7 +222,7 @@ def measure(setting: Setting, peers: list[str], rounds: int, seconds: float, pat
         alone = everybody(lambda peer, one: one.ask(3)["seconds"])
         steps = {peer: max(1, round(seconds / s)) for peer, s in alone.items()}
         for _ in range(rounds):
-            everybody(lambda peer, one: times[peer].append(one.ask(steps[peer])["seconds"]))
+            everybody(lambda peer, one: times[peer].append(turn(one, steps[peer])))
         memory = _peak_mib(setting.device, workers)
         complete = ready
     except KeyboardInterrupt:
