@@ -198,7 +198,7 @@ def test_without_ours_there_is_nothing(mlp_step, monkeypatch):
 
 
 def test_an_interruption_leaves_the_rounds_before_it(mlp_step, monkeypatch):
-    found = measured(mlp_step, monkeypatch, gpu_backprop=0.002, torch=after(5, KeyboardInterrupt()), jax=0.001)
+    found = measured(mlp_step, monkeypatch, gpu_backprop=0.002, torch=after(7, KeyboardInterrupt()), jax=0.001)
     assert [row["peer"] for row in found.rows] == ["gpu_backprop", "torch", "jax"]
     assert [row["ours_over_theirs"] for row in found.rows] == [1.0, 2.0, 2.0]
     assert found.notes == ["6-5-3, batch 4, float32: interrupted after 3 of 4 rounds"]
