@@ -102,7 +102,12 @@ class Captured:
             self._last = program
 
     def check_again(self) -> None:
-        """Look whether the next calls still do the same (with check=True), for somebody may have changed anything."""
+        """Look whether the next calls still do the same, for somebody may have changed anything.
+
+        Raises CaptureError unless the function was captured with check=True.
+        """
+        if not self.check:
+            raise CaptureError(f"check_again: {_name(self.function)} is not checked; use gb.capture(..., check=True)")
         for program in self.programs:
             program.is_suspect = True
 

@@ -293,5 +293,19 @@ def flat(result: Any) -> list[Any]:
     return [result] if isinstance(result, gb.Tensor) else []
 
 
+def history(name: str, wrap: Callable[[Any], Any], data: list[tuple[Any, Any]], steps: int) -> tuple[list[Any], Any]:
+    """The bits of every result of a job of JOBS and of its state in the end, and its function as `wrap` made it."""
+    gb.manual_seed(1)
+    job = JOBS[name]()
+    step = wrap(job.step)
+    gb.manual_seed(3)
+    results = []
+    for i in range(steps):
+        x, y = data[i % len(data)]
+        results.append(bits(flat(step(y, y) if name == "Embedding" else step(x, y))))
+        job.between()
+    return [*results, bits(job.state())], step
+
+
 def bits(tensors: list[Any]) -> list[bytes]:
     return [t.detach().numpy().tobytes() for t in tensors if t is not None]

@@ -14,28 +14,14 @@ import pytest
 
 import gpu_backprop as gb
 
-from .capture_jobs import CLASSES, FEATURES, JOBS, N, batches, bits, flat, network, training, training_step
+from .capture_jobs import CLASSES, FEATURES, JOBS, N, batches, bits, history, network, training, training_step
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_fifty_steps_have_the_bits_of_eager_ones(device, name):
     data = batches(device, 5)
-
-    def run(wrap: Callable[[Any], Any]) -> tuple[list[Any], Any]:
-        gb.manual_seed(1)
-        job = JOBS[name]()
-        step = wrap(job.step)
-        gb.manual_seed(3)
-        history = []
-        for i in range(50):
-            x, y = data[i % len(data)]
-            result = step(y, y) if name == "Embedding" else step(x, y)
-            history.append(bits(flat(result)))
-            job.between()
-        return [*history, bits(job.state())], step
-
-    eager, _ = run(lambda step: step)
-    captured, step = run(gb.capture(rewrite="exact" if device == "cuda" else "all"))
+    eager, _ = history(name, lambda step: step, data, 50)
+    captured, step = history(name, gb.capture(rewrite="exact" if device == "cuda" else "all"), data, 50)
     assert captured == eager
     assert len(step.programs) <= 2
     assert eager[0] != eager[-2]  # it did train

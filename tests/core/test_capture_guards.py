@@ -15,7 +15,7 @@ import pytest
 
 import gpu_backprop as gb
 
-from .capture_jobs import CLASSES, FEATURES, JOBS, batches, bits, flat, network
+from .capture_jobs import CLASSES, FEATURES, JOBS, batches, bits, flat, history, network, training_step
 
 # attributes and hooks, changed between calls ------------------------------------------------------------------------
 
@@ -312,15 +312,7 @@ def test_a_gradient_that_somebody_kept_stays_what_it_was_between_shapes():
     gb.manual_seed(0)
     model = network(gb.nn.ReLU)
     optimizer = gb.optim.SGD(model.parameters(), lr=0.1)
-
-    @gb.capture(check=True)
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = gb.nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = gb.capture(training_step(model, optimizer), check=True)
     kept = []
     for i, (x, y) in enumerate(batches("cpu", 12)):
         step(x, y) if i % 3 else step(x[:5], y[:5])
@@ -403,23 +395,15 @@ def test_a_function_that_does_otherwise_at_its_second_call_is_refused(name):
 @pytest.mark.parametrize("name", JOBS)
 def test_a_function_that_does_the_same_is_replayed_from_the_third_call_on(name):
     data = batches("cpu", 5)
-
-    def run(wrap: Callable[[Any], Any]) -> tuple[list[Any], Any]:
-        gb.manual_seed(1)
-        job = JOBS[name]()
-        step = wrap(job.step)
-        gb.manual_seed(3)
-        history = []
-        for i in range(12):
-            x, y = data[i % len(data)]
-            history.append(bits(flat(step(y, y) if name == "Embedding" else step(x, y))))
-            job.between()
-        return [*history, bits(job.state())], step
-
-    eager, _ = run(lambda step: step)
-    captured, step = run(gb.capture(check=True))
+    eager, _ = history(name, lambda step: step, data, 12)
+    captured, step = history(name, gb.capture(check=True), data, 12)
     assert captured == eager
     assert step.program.is_built
+
+
+def test_only_a_checked_function_can_be_looked_at_again():
+    with pytest.raises(gb.CaptureError, match=r"check_again: .*gb.capture\(\.\.\., check=True\)"):
+        gb.capture(lambda x: x).check_again()
 
 
 def test_what_is_recorded_again_and_again_is_left_alone_where_that_is_allowed():

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -601,18 +602,12 @@ STEPS = """
 import hashlib, sys, threading
 import numpy as np
 import gpu_backprop as gb
+from tests.core.capture_jobs import training_step
 gb.manual_seed(0)
 rng = np.random.default_rng(0)
 def train(digests, i):
     model = gb.nn.MLP([300, 500, 260, 10], device="cpu")
-    optimizer = gb.optim.Adam(model.parameters())
-    @gb.capture
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = gb.nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
+    step = gb.capture(training_step(model, gb.optim.Adam(model.parameters())))
     for _ in range(6):
         step(x, y)
     digests[i] = hashlib.sha256(b"".join(p.numpy().tobytes() for p in model.parameters())).hexdigest()
@@ -623,11 +618,13 @@ train(digests, "alone")
 """
 
 
-def digests(code: str, threads: int) -> str:
+def digests(code: str, threads: int) -> list[str]:
+    """What STEPS and then `code` print, run from the root, where the tests are a package."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
     done = subprocess.run(
-        [sys.executable, "-c", STEPS + code], env=environment, capture_output=True, text=True, timeout=300
-    )
+        [sys.executable, "-c", STEPS + code], env=environment, cwd=Path(__file__).parents[2], capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
