@@ -77,6 +77,23 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_rows(
 // their gradient: g, x (rows, n), weight (n,), means (2, rows), rstds (rows,) in; dx (rows, n) out
 // launcher: as above
 
+// f(g weight, xhat) of the elements of a pack; weight may be null (a lambda with an `auto` parameter in its place is one
+// that NVRTC 13.0 takes for a host function)
+template <int N, class T, class F>
+__device__ inline Pack<T, N> of_gradients(
+        const T* g, const T* x, const T* weight, Centre<Acc<T>> centre, Acc<T> rstd, int count, F f) {
+    const Pack<T, N> values = load<N>(x, count);
+    Pack<T, N> grads = load<N>(g, count), scale;
+    if (weight) scale = load<N>(weight, count);
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+        Acc<T> d = widen(grads.value[k]);
+        if (weight) d *= widen(scale.value[k]);
+        grads.value[k] = narrow<T>(f(d, centre(widen(values.value[k])) * rstd));
+    }
+    return grads;
+}
+
 template <bool CENTRED, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_backward_rows(
         I rows, I n, T* dx, const T* g, const T* x, const T* weight, const Acc<T>* means, const Acc<T>* rstds) {
@@ -86,22 +103,10 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_backward_rows(
         const I at = row * n;
         const Centre<A> centre = CENTRED ? centre_at(means, means + rows, row) : Centre<A>{A(0), A(0)};
         const A rstd = rstds[row];
-        // f(g weight, xhat) of the elements of a pack
-        auto visit = [&](I i, int count, auto f) {
-            const Pack<T, N> values = load<N>(x + at + i, count);
-            Pack<T, N> grads = load<N>(g + at + i, count), scale;
-            if (weight) scale = load<N>(weight + i, count);
-#pragma unroll
-            for (int k = 0; k < N; ++k) {
-                A d = widen(grads.value[k]);
-                if (weight) d *= widen(scale.value[k]);
-                grads.value[k] = narrow<T>(f(d, centre(widen(values.value[k])) * rstd));
-            }
-            return grads;
-        };
         Two<A> sums = {A(0), A(0)};
         each_pack<N>(n, [&](I i, int count) {
-            visit(i, count, [&](A d, A xhat) {  // beyond count d is zero
+            const T* w = weight ? weight + i : nullptr;
+            of_gradients<N>(g + at + i, x + at + i, w, centre, rstd, count, [&](A d, A xhat) {  // beyond count d is zero
                 sums = {sums.first + d, fma(d, xhat, sums.second)};
                 return d;
             });
@@ -109,7 +114,11 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_backward_rows(
         sums = row_reduce<AddTwo<A>>(sums);
         const A shift = CENTRED ? sums.first / A(n) : A(0), slope = sums.second / A(n);
         each_pack<N>(n, [&](I i, int count) {
-            store<N>(dx + at + i, visit(i, count, [&](A d, A xhat) { return rstd * (d - shift - xhat * slope); }), count);
+            const T* w = weight ? weight + i : nullptr;
+            const Pack<T, N> pack = of_gradients<N>(
+                    g + at + i, x + at + i, w, centre, rstd, count,
+                    [&](A d, A xhat) { return rstd * (d - shift - xhat * slope); });
+            store<N>(dx + at + i, pack, count);
         });
     }
 }

@@ -121,8 +121,11 @@ class KernelBackend(Backend):
         self._fault_pending = True
 
     def write(self, array: Array, index: Any, value: Any) -> None:
-        if self.xp is not np and hasattr(value, "strides") and self.xp.may_share_memory(array, value):
-            value = value.copy()  # NumPy reads all before it writes; CuPy does not
+        if self.xp is not np:
+            if isinstance(value, np.generic):
+                value = value.item()  # CuPy takes no NumPy scalars
+            elif isinstance(value, self.xp.ndarray) and self.xp.may_share_memory(array, value):
+                value = value.copy()  # NumPy reads all before it writes; CuPy does not
         array[index] = value
 
     def synchronize(self) -> None:

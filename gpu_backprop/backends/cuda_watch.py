@@ -40,8 +40,9 @@ class _Local(threading.local):
 class Watch:
     """Guards the functions of one device.
 
-    machine: a CudaMachine, or what stands in for it: name, stream(), record(), wait(event), here(), synchronize(),
-    failures (the exceptions that CUDA's errors arrive as) and memory() (bytes used, held free, free, total).
+    machine: a CudaMachine, or what stands in for it: name, stream(), capturing(), record(), wait(event), here(),
+    synchronize(), failures (the exceptions that CUDA's errors arrive as) and memory() (bytes used, held free, free, in
+    all).
     """
 
     def __init__(self, machine: Any):
@@ -68,6 +69,8 @@ class Watch:
             if self.local.suspended:
                 return function(*args, **kwargs)
             line = lines.get(stream())
+            if (line is None or line.others) and machine.capturing():  # it is not under way: nobody can wait for it
+                return function(*args, **kwargs)
             if line is None:
                 line = self.first_use(stream())
             if line.events:

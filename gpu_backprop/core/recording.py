@@ -332,7 +332,10 @@ class Recorder:
         self._constants[id(owner)] = Constant(array, np.array(host), device)
 
     def constant_behind(self, array: Any) -> Constant | None:
-        return self._constants.get(id(owner_of(array)))
+        """By address, for an array that was carved out of CuPy's memory has no base."""
+        address = address_of(array)
+        spans = ((constant, span_of(constant.array)) for constant in self._constants.values())
+        return next((constant for constant, (low, high) in spans if low <= address < max(high, low + 1)), None)
 
     def _renew_constants(self) -> None:
         """What calls write into constants, a replay takes back before."""

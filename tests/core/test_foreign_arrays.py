@@ -107,6 +107,8 @@ def test_a_tensor_is_a_copy(device, make):
 
 
 def test_read_only_memory_is_not_written(device):
+    if device == "cuda":
+        pytest.skip("there it is copied")
     foreign = read_only(values())
     before = foreign.copy()
     t = gb.asarray(foreign)

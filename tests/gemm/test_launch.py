@@ -193,7 +193,7 @@ def test_gelu_forward_and_backward(backend, monkeypatch, dtype, lead, n):
     g, above = on(backend, integers((*lead, 3), 3), dtype), on(backend, integers((3, n), 4), dtype)
     y, value = backend.functions["linear_gelu_value"](x, weight, bias)
     dx, db = backend.functions["matmul_gelu_backward"](g, above, value)
-    assert epilogues(backend) == ["GELU_AUX_BIAS", "DGELU_BGRAD"]
+    assert epilogues(backend) == (["BIAS", "DEFAULT"] if dtype == np.float64 else ["GELU_AUX_BIAS", "DGELU_BGRAD"])
     without(monkeypatch, backend)
     plain, value = backend.functions["linear_gelu_value"](x, weight, bias)
     expected = backend.functions["matmul_gelu_backward"](g, above, value)

@@ -266,6 +266,9 @@ def test_forward_then_backward(size, dtype, lead):
         exact = name == "relu"
         forward = f"bias_{name}_{'mask' if exact else 'value'}"
         out, aux = place(np.zeros((*lead, m, n)), dtype), aux_for(forward, rows, n, dtype)
+        if name == "gelu" and dtype == np.float64:
+            assert "accuracy" in reason(first, second, out, forward)
+            continue
         plan = planned(first, second, out, forward)
         assert plan.aux_bytes == aux.nbytes
         assert plan.bias_length == n

@@ -138,14 +138,16 @@ def close(found: np.ndarray, expected: np.ndarray, dtype: Any, n: int) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64", dtypes.bfloat16()], ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_fused_and_what_is_not(backend, name, dtype):
-    case = CASES[name]
+    case, expected = CASES[name], CASES[name].after
+    if dtype == "float64" and GELU[0] in expected:  # cuBLASLt's GELU has float32's accuracy
+        expected = CASES["gelu, and its input is wanted"].after
     plain, before = run(case, dtype, "none")
     exact, kept = run(case, dtype, "exact")
     rewritten, after = run(case, dtype, "all")
     assert fused(before.plan.calls) == fused(kept.plan.calls) == []
-    assert sorted(fused(after.plan.calls)) == sorted(case.after)
+    assert sorted(fused(after.plan.calls)) == sorted(expected)
     backward = {"DRELU_BGRAD": RELU[1], "DGELU_BGRAD": GELU[1], "BGRADB": "linear_gradients"}
-    assert backward.keys() & epilogues(backend) == {e for e, made in backward.items() if made in case.after}
+    assert backward.keys() & epilogues(backend) == {e for e, made in backward.items() if made in expected}
     work, less = (list(map(of_replay, program.plan.calls)) for program in (before, after))
     assert sum(cost.flops for cost in work) == sum(cost.flops for cost in less)
     assert sum(cost.nbytes for cost in work) > sum(cost.nbytes for cost in less)

@@ -100,7 +100,7 @@ class Cupy:
             Stream=self.stream,
             using_allocator=self.using_allocator,
             Device=lambda index: self.nothing(),
-            get_current_stream=lambda: types.SimpleNamespace(ptr=self.current),
+            get_current_stream=lambda: types.SimpleNamespace(ptr=self.current, is_capturing=lambda: False),
         )
 
     @contextmanager

@@ -23,6 +23,9 @@ from ..conftest import require_emulated
 # order ---------------------------------------------------------------------------------------------------------------
 
 
+CAPTURES = 9  # a stream that records a graph of the user's own
+
+
 class Gpu:
     """A machine whose streams are queues that run as late, and in as unlucky an order, as CUDA allows."""
 
@@ -39,6 +42,9 @@ class Gpu:
 
     def use(self, stream: int) -> None:
         self.local.stream = stream
+
+    def capturing(self) -> bool:
+        return self.stream() == CAPTURES
 
     def give(self, job: Any) -> None:
         self.queues.setdefault(self.stream(), []).append(job)
@@ -120,6 +126,26 @@ def test_threads_with_streams_of_their_own():
     thread.join()
     gpu.synchronize()
     assert cell == [expected]
+
+
+@pytest.mark.parametrize("streams", [(), (0,), (0, 1)])
+def test_what_a_graph_records_is_not_waited_for(streams):
+    """Nor does it wait: an event from inside a capture, or from outside of it, is an error of CUDA's."""
+    gpu = Gpu()
+    work = Watch(gpu).guard("work", lambda: gpu.give(lambda: None))
+    for stream in streams:
+        gpu.use(stream)
+        work()
+    done = dict(gpu.done)
+    gpu.use(CAPTURES)
+    work()
+    work()
+    assert gpu.done == done  # no synchronisation
+    assert [isinstance(job, tuple) for job in gpu.queues[CAPTURES]] == [False, False]
+    for stream in streams:
+        gpu.use(stream)
+        work()
+        assert not any(isinstance(job, tuple) and job[0] == CAPTURES for job in gpu.queues[stream])
 
 
 def test_one_stream_costs_no_events():
@@ -279,7 +305,10 @@ def cupy(monkeypatch):
             self.place = fake.gpu.record()
 
     def current() -> Any:
-        return types.SimpleNamespace(ptr=fake.gpu.stream(), wait_event=lambda event: fake.gpu.wait(event.place))
+        return types.SimpleNamespace(
+            ptr=fake.gpu.stream(), is_capturing=fake.gpu.capturing,
+            wait_event=lambda event: fake.gpu.wait(event.place),
+        )  # fmt: skip
 
     fake.empty = empty
     fake.get_default_memory_pool = lambda: fake.pool

@@ -223,16 +223,16 @@ def test_dropout_does_not_depend_on_them_either(backend, remake, other_orders, m
 def test_a_place_in_memory_is_the_place_by_value(backend, name, key, offset):
     """On the CPU, too; what is filled anew moves all later draws."""
     x = draw((70,), np.float32)
-    for functions in (backend.functions, CpuBackend().functions):
-        start = backend.empty((3,), np.dtype(np.uint64))
+    for home in (backend, CpuBackend()):
+        functions, start = home.functions, home.empty((3,), np.dtype(np.uint64))
         for blocks in (0, 1):
             functions["start_draws"](start, key, offset - blocks if offset else 0)
             found, expected = (
-                functions[name](on(backend, x), p=0.3, key=k, offset=o)
+                functions[name](on(home, x), p=0.3, key=k, offset=o)
                 if name == "dropout"
                 else functions[name](
                     k, o, *((70,) if name == "random_permutation" else ((70,),)), **DRAWS.get(name, {})
                 )
                 for k, o in ((start, blocks), (key, offset if offset else blocks))
             )
-            np.testing.assert_array_equal(backend.to_host(found), backend.to_host(expected))
+            np.testing.assert_array_equal(home.to_host(found), home.to_host(expected))

@@ -106,7 +106,8 @@ class ProductLaunches:
         if not self.usable(x):
             return None
         result = self.empty((*x.shape[:-1], weight.shape[0]), x.dtype) if out is None else out
-        return result if self.product(x, weight.T, result, epilogue, bias=bias, aux=aux) else None
+        rows = (x[None], result[None]) if x.ndim == 1 else (x, result)
+        return result if self.product(rows[0], weight.T, rows[1], epilogue, bias=bias, aux=aux) else None
 
     def linear_weight_gradient(self, g: Array, x: Array, out: Array | None = None) -> Array:
         if self.usable(g):
