@@ -126,9 +126,15 @@ def gpu_backprop(setting: Setting, captured: bool = True) -> Made:
     return lambda: step(xs, ys), wait
 
 
-def torch_eager(setting: Setting, compiled: bool = False) -> Made:
-    """With its fused optimiser; `compiled`: forward and loss by torch.compile, on CUDA with CUDA graphs."""
+def torch_eager(setting: Setting, compiled: bool = False, graph: bool = False) -> Made:
+    """With its fused optimiser; `compiled`: forward and loss by torch.compile, on CUDA with CUDA graphs.
+
+    `graph`: the whole step, the optimiser's too, as one CUDA graph around what torch.compile made.
+    """
     import torch
+
+    if graph and (setting.device != "cuda" or not setting.training):
+        raise LeftOut("a CUDA graph of the whole step needs CUDA and a training step")
 
     device, half = setting.device, setting.precision == "bfloat16"
     if device == "cuda" and not torch.cuda.is_available():
@@ -150,7 +156,8 @@ def torch_eager(setting: Setting, compiled: bool = False) -> Made:
     def ready(function: Callable[..., Any]) -> Callable[..., Any]:
         if not compiled:
             return function
-        return torch.compile(function, mode=setting.mode if device == "cuda" else None)
+        modes = {"max-autotune": "max-autotune-no-cudagraphs", "reduce-overhead": "default"} if graph else {}
+        return torch.compile(function, mode=modes.get(setting.mode, setting.mode) if device == "cuda" else None)
 
     if not setting.training:
         predict = ready(model.bfloat16().eval() if half else model.eval())
@@ -162,7 +169,7 @@ def torch_eager(setting: Setting, compiled: bool = False) -> Made:
         return infer, wait
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[setting.optimizer]
     decay = {} if setting.optimizer == "adam" else {"weight_decay": WEIGHT_DECAY}
-    optimizer = kind(model.parameters(), lr=LR, fused=True, **decay)
+    optimizer = kind(model.parameters(), lr=LR, fused=True, capturable=graph, **decay)
 
     @ready
     def loss_of(x: Any, y: Any) -> Any:
@@ -176,7 +183,35 @@ def torch_eager(setting: Setting, compiled: bool = False) -> Made:
         optimizer.step()
         return loss.detach()
 
-    return step, wait
+    return (as_graph(step, model, optimizer) if graph else step), wait
+
+
+def as_graph(step: Step, model: Any, optimizer: Any) -> Step:
+    """A training step of PyTorch as one CUDA graph; weights and state are then as they were before."""
+    import torch
+
+    before = [p.detach().clone() for p in model.parameters()]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # compiles, and makes the optimiser's state
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    recorded = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recorded):
+        loss = step()
+    with torch.no_grad():
+        for p, values in zip(model.parameters(), before):
+            p.copy_(values)
+        for state in optimizer.state.values():
+            for tensor in state.values():
+                tensor.zero_()
+
+    def replay() -> object:
+        recorded.replay()
+        return loss
+
+    return replay
 
 
 def jax_jit(setting: Setting) -> Made:
@@ -316,6 +351,7 @@ PEERS = {
     "gpu_backprop eager": Peer(functools.partial(gpu_backprop, captured=False), lambda _: "gpu_backprop"),
     "torch": Peer(torch_eager, lambda _: "torch"),
     "torch.compile": Peer(functools.partial(torch_eager, compiled=True), lambda _: "torch"),
+    "torch CUDA graph": Peer(functools.partial(torch_eager, compiled=True, graph=True), lambda _: "torch"),
     "jax": Peer(jax_jit, lambda _: "jax"),
     "autograd": Peer(hips_autograd, lambda _: "autograd"),
     "products": Peer(products, products_by),

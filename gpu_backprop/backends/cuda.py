@@ -103,6 +103,21 @@ class KernelBackend(Backend):
             return super().executor(calls, names)
         return GraphRun(self.machine, calls, self.expect_faults, self.machine.cannot_record(names))  # type: ignore[union-attr]
 
+    def filler(
+        self, place: Array, views: Sequence[Array], calls: Sequence[Callable[[], Any]]
+    ) -> Callable[[Array], Any]:
+        by_write = super().filler(place, views, calls)
+        if not hasattr(self.machine, "copy") or not is_dense(place):
+            return by_write
+        copy, strides = self.machine.copy, place.strides
+        return lambda array: copy(place, array) if array.strides == strides else by_write(array)
+
+    def copier(self, array: Array) -> Callable[[], Array]:
+        if not hasattr(self.machine, "copy") or not array.flags.c_contiguous:
+            return super().copier(array)
+        copy, empty, shape, dtype = self.machine.copy, self.empty, array.shape, array.dtype
+        return lambda: copy(empty(shape, dtype), array)
+
     def fuses(self, first: Any, second: Any, out: Any, epilogue: str, address: Any, **more: Any) -> bool:
         library = self.machine.gemm
         return library is not None and library.takes(plan_of(first, second, out, epilogue, address, **more))
@@ -186,6 +201,11 @@ class KernelBackend(Backend):
         self._faults.fill(0)
         operation, row = next((name, row) for name, row in zip(FAULTS, rows, strict=True) if row[0])
         raise fault(operation, *map(int, row[1:]))
+
+
+def is_dense(array: Array) -> bool:
+    """Does it fill its memory without a gap?"""
+    return bool(array.flags.c_contiguous or array.flags.f_contiguous)
 
 
 def cuda_backend(index: int = 0) -> KernelBackend:

@@ -249,6 +249,7 @@ class CudaMachine:
         watch = Watch(self)
         guard = watch.guard
         self.record_graph = functools.partial(self._record_graph, watch, backend)
+        self.copy = guard("copy", self.copy)  # type: ignore[method-assign]
         for name, what in (
             ("from_host", "copy from the host"), ("to_host", "copy to the host"), ("synchronize", "synchronize"),
             ("write", "write"), ("run", "a primitive of your own"), ("fuses", "the plan of a product"),
@@ -302,6 +303,12 @@ class CudaMachine:
         return gemm.Library(gemm.load(), self) if gemm.report()[0] else None
 
     # copies ----------------------------------------------------------------------------------------------------------
+
+    def copy(self, to: Any, array: Any) -> Any:
+        """Fill `to` with an array on this device that lies as it does, without gaps, in a third of a kernel's time."""
+        stream = self.xp.cuda.get_current_stream().ptr
+        self.runtime.memcpyAsync(to.data.ptr, array.data.ptr, to.nbytes, self.runtime.memcpyDeviceToDevice, stream)
+        return to
 
     def from_host(self, array: np.ndarray, copy: bool) -> Any:
         native = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
