@@ -4,7 +4,7 @@
 // numbers a row out; its gradient x in, dx out.
 //
 // A row belongs to a warp, in blocks of (32, 8), or to a block of (256, 1) when it is long. Each row is walked twice, once
-// to reduce it and once to write: DRAM sees it once (a row of 8,192 floats is 32 kB and still in cache the second time).
+// to reduce it and once to write: DRAM sees it once (what does not stay in registers is still in cache the second time).
 
 #include "reducers.cuh"
 
@@ -12,38 +12,83 @@
 // softmax       out = exp(x - max(x)) / sum(exp(x - max(x)))       x (rows, n) in, out (rows, n) out
 // log_softmax   out = x - max(x) - log(sum(exp(x - max(x))))
 
-template <class T, class I> __device__ inline typename LogSum<Acc<T>>::State row_logsum(const T* x, I n) {
-    using A = Acc<T>;
-    constexpr int N = VECTOR<T>;
-    typename LogSum<A>::State state = LogSum<A>::identity();
-    each_pack<N>(n, [&](I i, int count) {
-        const Pack<T, N> pack = load<N>(x + i, count);
-        A values[N];
+// A thread takes PACKS packs of its row at a time: all loads are under way at once, and a row that is one chunk long stays
+// in registers. With 16 bytes a pack, 1,024 floats a warp and 8,192 a block are one chunk of 8 packs.
+template <class T, int PACKS> struct Chunk {
+    static constexpr int N = VECTOR<T>;
+    Pack<T, N> packs[PACKS];
+
+    template <class I> __device__ static I step() { return N * I(blockDim.x); }
+    template <class I> __device__ static bool is_whole(I n) { return n <= PACKS * step<I>(); }
+    template <class I> __device__ static int left_of(int u, I i, I n) {  // elements of pack u, of a chunk at i
+        return n - i > u * step<I>() ? left<N>(i + u * step<I>(), n) : 0;
+    }
+    template <class I> __device__ void read(const T* x, I i, I n) {
 #pragma unroll
-        for (int k = 0; k < N; ++k) values[k] = widen(pack.value[k]);
-        state = LogSum<A>::combine(state, LogSum<A>::run(values, count));  // one rescaling a pack
-    });
-    return row_reduce<LogSum<A>>(state);
+        for (int u = 0; u < PACKS; ++u) {
+            const int count = left_of(u, i, n);
+            if (count > 0) packs[u] = load<N>(x + i + u * step<I>(), count);
+        }
+    }
+    // f(x, where): what takes the place of an element
+    template <class I, class F> __device__ void write(T* out, I i, I n, F f) {
+#pragma unroll
+        for (int u = 0; u < PACKS; ++u) {
+            const int count = left_of(u, i, n);
+            if (count == 0) continue;
+#pragma unroll
+            for (int k = 0; k < N; ++k) packs[u].value[k] = narrow<T>(f(widen(packs[u].value[k]), u, k));
+            store<N>(out + i + u * step<I>(), packs[u], count);
+        }
+    }
+};
+
+template <class T> using Row = Chunk<T, sizeof(T) == 2 ? 4 : 8>;
+template <class T> using Pair = Chunk<T, sizeof(T) == 2 ? 2 : 4>;  // where two rows are read together
+
+// Of a row: one rescaling of the sum a chunk. The last chunk stays in `chunk`.
+template <class T, class I>
+__device__ inline typename LogSum<Acc<T>>::State row_logsum(const T* x, I n, Row<T>& chunk) {
+    using A = Acc<T>;
+    using Log = LogSum<A>;
+    constexpr int N = VECTOR<T>, PACKS = sizeof(chunk.packs) / sizeof(chunk.packs[0]);
+    A maximum = -infinity<A>(), sum = A(0);
+    for (I i = N * I(threadIdx.x); i < n; i += PACKS * chunk.template step<I>()) {
+        chunk.read(x, i, n);
+        const A before = maximum;
+#pragma unroll
+        for (int u = 0; u < PACKS; ++u)
+#pragma unroll
+            for (int k = 0; k < N; ++k)
+                if (k < chunk.left_of(u, i, n)) maximum = max_nan(maximum, widen(chunk.packs[u].value[k]));
+        sum *= Log::scale(before, maximum);
+#pragma unroll
+        for (int u = 0; u < PACKS; ++u)
+#pragma unroll
+            for (int k = 0; k < N; ++k)
+                if (k < chunk.left_of(u, i, n)) sum += Log::scale(widen(chunk.packs[u].value[k]), maximum);
+    }
+    const A top = row_reduce<Max<A, I>>(maximum);
+    return {top, row_reduce<Plus<A>>(sum * Log::scale(maximum, top))};
 }
 
 // launcher: grid rows or fewer
 template <bool LOG, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_rows(I rows, I n, T* out, const T* x) {
     using A = Acc<T>;
-    constexpr int N = VECTOR<T>;
+    constexpr int N = VECTOR<T>, PACKS = sizeof(Row<T>) / sizeof(Pack<T, N>);
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
-        const typename LogSum<A>::State state = row_logsum(x + row * n, n);
+        Row<T> chunk;
+        const typename LogSum<A>::State state = row_logsum(x + row * n, n, chunk);
         const A sum = state.sum + (state.maximum - state.maximum);  // NaN where the maximum is infinite
-        const A log_sum = LOG ? log(sum) : sum;
-        each_pack<N>(n, [&](I i, int count) {
-            Pack<T, N> pack = load<N>(x + row * n + i, count);
-#pragma unroll
-            for (int k = 0; k < N; ++k) {
-                const A z = widen(pack.value[k]) - state.maximum;  // before log_sum: a large maximum must not eat digits
-                pack.value[k] = narrow<T>(LOG ? z - log_sum : exp(z) / sum);
-            }
-            store<N>(out + row * n + i, pack, count);
-        });
+        const A log_sum = LOG ? log(sum) : sum, top = state.maximum;
+        for (I i = N * I(threadIdx.x); i < n; i += PACKS * chunk.template step<I>()) {
+            if (!chunk.is_whole(n)) chunk.read(x + row * n, i, n);
+            chunk.write(out + row * n, i, n, [&](A value, int, int) {
+                const A z = value - top;  // before log_sum: a large maximum must not eat digits
+                return LOG ? z - log_sum : exp(z) / sum;
+            });
+        }
     }
 }
 
@@ -55,27 +100,34 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_rows(I rows, I n, T* 
 template <bool LOG, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_backward_rows(I rows, I n, T* dx, const T* g, const T* out) {
     using A = Acc<T>;
-    constexpr int N = VECTOR<T>;
+    constexpr int N = VECTOR<T>, PACKS = sizeof(Pair<T>) / sizeof(Pack<T, N>);
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
         const I at = row * n;
+        Pair<T> grads, saved;
         A sum = A(0);
-        each_pack<N>(n, [&](I i, int count) {
-            const Pack<T, N> grad = load<N>(g + at + i, count), saved = load<N>(out + at + i, count);
+        for (I i = N * I(threadIdx.x); i < n; i += PACKS * grads.template step<I>()) {
+            grads.read(g + at, i, n);
+            saved.read(out + at, i, n);
 #pragma unroll
-            for (int k = 0; k < N; ++k)
-                if (k < count) sum += LOG ? widen(grad.value[k]) : widen(grad.value[k]) * widen(saved.value[k]);
-        });
+            for (int u = 0; u < PACKS; ++u)
+#pragma unroll
+                for (int k = 0; k < N; ++k)
+                    if (k < grads.left_of(u, i, n)) {
+                        const A dy = widen(grads.packs[u].value[k]);
+                        sum += LOG ? dy : dy * widen(saved.packs[u].value[k]);
+                    }
+        }
         sum = row_reduce<Plus<A>>(sum);
-        each_pack<N>(n, [&](I i, int count) {
-            Pack<T, N> grad = load<N>(g + at + i, count);
-            const Pack<T, N> saved = load<N>(out + at + i, count);
-#pragma unroll
-            for (int k = 0; k < N; ++k) {
-                const A y = widen(saved.value[k]), dy = widen(grad.value[k]);
-                grad.value[k] = narrow<T>(LOG ? dy - exp(y) * sum : y * (dy - sum));
+        for (I i = N * I(threadIdx.x); i < n; i += PACKS * grads.template step<I>()) {
+            if (!grads.is_whole(n)) {
+                grads.read(g + at, i, n);
+                saved.read(out + at, i, n);
             }
-            store<N>(dx + at + i, grad, count);
-        });
+            grads.write(dx + at, i, n, [&](A dy, int u, int k) {
+                const A y = widen(saved.packs[u].value[k]);
+                return LOG ? dy - exp(y) * sum : y * (dy - sum);
+            });
+        }
     }
 }
 
@@ -138,14 +190,15 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
     A loss_sum = A(0), weight_sum = A(0);
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
         const T* logits = x + row * n;
-        const typename LogSum<A>::State state = row_logsum(logits, n);
-        const A sum = state.sum + (state.maximum - state.maximum);  // NaN where the maximum is infinite
         const long long label = labels[row];
-        A loss = A(0);
         const bool counts = usable(label, n, ignored, row, fault);  // the same for all threads of the row
+        const A picked = counts ? widen(logits[label]) : A(0), w = counts && weight ? widen(weight[label]) : A(1);
+        Row<T> chunk;
+        const typename LogSum<A>::State state = row_logsum(logits, n, chunk);
+        const A sum = state.sum + (state.maximum - state.maximum);  // NaN where the maximum is infinite
+        A loss = A(0);
         if (counts) {
-            const A w = weight ? widen(weight[label]) : A(1);
-            loss = A(smoothing.hit) * (w * (state.maximum - widen(logits[label]) + log(sum)));
+            loss = A(smoothing.hit) * (w * (state.maximum - picked + log(sum)));
             if (smoothing.every != 0.0) {
                 const RowSums<A> whole = row_sums(logits, weight, state.maximum, n);
                 loss += A(smoothing.every) * (log(sum) * whole.weights + whole.distances);

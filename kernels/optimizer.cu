@@ -9,7 +9,7 @@
 //   hyper (float64)   0 lr, 1 weight_decay, 2 grad_scale, 3 skip, then what each kernel says
 //   steps (float64)   counts[0 .. count) of the run's parameters, all equal: the step is t = counts[0] + 1, and the block
 //                     that finishes last, when all have read it, writes t back
-// One thread a block turns them, in double, into the few coefficients that the others share.
+// A thread or two a block turn them, in double, into the few coefficients that the others share.
 //
 // launcher (all kernels): grid-stride over packs of 16 bytes of T, blocks of 256, one zeroed ticket; no master if S = T.
 
@@ -140,8 +140,8 @@ __global__ void __launch_bounds__(BLOCK, HELD<I>) adam(
         shared.fresh2 = A(1.0 - beta2);
         shared.eps = A(hyper[OWN + 2]);
         shared.size = A(hyper[LR] / (1.0 - pow(beta1, t)));
-        shared.root = A(1.0 / sqrt(1.0 - pow(beta2, t)));
     }
+    if (threadIdx.x == WARP) shared.root = A(1.0 / sqrt(1.0 - pow(hyper[OWN + 1], t)));  // beside the other power
     __syncthreads();
     const AdamStep<A> step = shared;
     for (I i = N * grid_start<I>(); i < n; i += N * grid_step<I>()) {

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from ..core import precision
 from . import generic
 from .base import Array, Backend, Functions
 from .cuda_graph import GraphRun
 from .cuda_machine import CudaMachine, cuda_status
 from .faults import FAULTS, fault
 from .launching import launch_functions
-from .launching.products import plan_of
+from .launching.products import APART, is_quicker, plan_of
 
 __all__ = ["KernelBackend", "cuda_backend", "cuda_status"]
 
@@ -120,7 +121,13 @@ class KernelBackend(Backend):
 
     def fuses(self, first: Any, second: Any, out: Any, epilogue: str, address: Any, **more: Any) -> bool:
         library = self.machine.gemm
-        return library is not None and library.takes(plan_of(first, second, out, epilogue, address, **more))
+        if library is None or not library.takes(plan_of(first, second, out, epilogue, address, **more)):
+            return False
+        return epilogue not in APART or self.prefers(first, second, out, epilogue)
+
+    def prefers(self, first: Any, second: Any, out: Any, epilogue: str) -> bool:
+        """Is an epilogue that cuBLASLt may run apart quicker than our kernels? They are timed, or it is not."""
+        return precision.is_tuning_matmul() and is_quicker(self, first.shape, second.shape, out.dtype, epilogue)
 
     def lane(self) -> int:
         return self.machine.stream()

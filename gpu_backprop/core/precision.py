@@ -34,8 +34,11 @@ def get_matmul_precision() -> str:
 def tune_matmul(enabled: bool = True) -> None:
     """Choose the algorithm of each matrix product on CUDA by timing cuBLASLt's candidates, not by its first guess.
 
+    Captured functions also time whether the gradient of an activation, and of a bias, is better made by the product
+    before it or by a kernel of ours; without this it is the kernel.
+
     Costs some tens of products at the first use of a shape, layout and alignment; the choice is kept while the process
-    lives, also after `tune_matmul(False)`.
+    lives, also after `tune_matmul(False)`. Another run may choose otherwise, and so round otherwise.
     """
     global _tuning
     _tuning = _flag(enabled)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import gpu_backprop as gb
-from gpu_backprop.core import dtypes, rewrites
+from gpu_backprop.backends.launching import products
+from gpu_backprop.core import dtypes, precision, rewrites
 from gpu_backprop.core.calls import Call
 from gpu_backprop.core.costs import of_replay
 
@@ -170,6 +171,33 @@ def test_what_the_gpu_lacks_is_not_asked_of_it(backend, missing, apart):
         assert {*CASES[name].after} - {*apart, "linear_gradients"} == {*fused(program.plan.calls)} - {
             "linear_gradients"
         }
+
+
+@pytest.mark.parametrize("winner", ["the product", "our kernels"])
+@pytest.mark.parametrize("name", ["relu", "gelu"])
+def test_an_epilogue_that_may_run_apart_has_to_win_a_race(backend, monkeypatch, name, winner):
+    """Without tuning it is not even timed."""
+    asked = []
+
+    def seconds(work):  # of the two in turn, the product first
+        work()
+        asked.append(work)
+        return 1.0 if len(asked) % 2 == (winner == "the product") else 2.0
+
+    monkeypatch.setattr(backend.machine, "seconds", seconds, raising=False)
+    monkeypatch.delattr(backend, "prefers")
+    products.is_quicker.cache_clear()
+    assert fused(run(CASES[name], "float32", "all")[1].plan.calls) == []
+    assert asked == []
+    monkeypatch.setattr(precision, "_tuning", True)
+    monkeypatch.setattr(backend.machine.gemm, "tune", lambda *planned: None)
+    made = fused(run(CASES[name], "float32", "all")[1].plan.calls)
+    assert sorted(made) == (sorted(CASES[name].after) if winner == "the product" else [])
+    assert asked
+    count = len(asked)
+    run(CASES[name], "float32", "all")
+    assert len(asked) == count  # the answer is kept
+    products.is_quicker.cache_clear()
 
 
 def test_without_cublaslt_nothing_is_fused(backend, monkeypatch):

@@ -75,6 +75,7 @@ def test_an_operation_that_finds_no_room(cupy):
     x = gb.ones((8 << 20,))
     whole = x.astype("int32")
     assert (x[:100] * 2).sum().item() == 200  # what the first sum makes stays
+    gc.collect()
     pool.free_all_blocks()
     used = pool.used_bytes()
     pool.set_limit(size=used + (8 << 20))

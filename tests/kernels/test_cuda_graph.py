@@ -263,6 +263,7 @@ def test_a_graph_draws_on_with_a_gpu(rewrite):
 @pytest.mark.emulated
 def test_products_that_take_in_what_follows_are_held_by_a_graph(graphs):
     """What a graph repeats are the launches of a run call by call, masks and pointers of epilogues included."""
+    graphs.backend.prefers = lambda *asked: True
     launched = dropout_steps(12, lambda step: gb.capture(step), dropout=0.0)
     graphs.machine.cannot_record = lambda names: "not today"
     one_by_one = dropout_steps(12, lambda step: gb.capture(step), dropout=0.0)

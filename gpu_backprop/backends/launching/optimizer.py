@@ -12,6 +12,8 @@ from .. import table
 from ..base import Array
 from .shared import BLOCK, PARTIALS, Function, Launch, accumulator, c_name, ceil_div, index_of, packs
 
+HELD = 6  # blocks a multiprocessor holds at once: each turns the hyperparameters first, so there are no more than those
+
 
 class UpdateLaunches:
     """Functions of optimizer.cu, and reductions of flat buffers to one number."""
@@ -44,7 +46,8 @@ class UpdateLaunches:
             return
         index, number = index_of(param.size)
         kernel = table.update(name, dtype, dtype if master is None else "float", index)
-        grid = (self.launch.blocks(ceil_div(packs(param.size, param.dtype), BLOCK)),)
+        few = HELD * self.launch.launcher.properties.multiprocessors
+        grid = (min(few, self.launch.blocks(ceil_div(packs(param.size, param.dtype), BLOCK))),)
         self.launch.backend.launch_counted(
             kernel, grid, (BLOCK,),
             (number(param.size), param, master, grad, *state, hyper, steps[first : first + count], np.int64(count),

@@ -7,6 +7,7 @@ rounding between the two, where cuBLASLt has an epilogue that fits; the two one 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -234,6 +235,47 @@ def plan_of(
         a, b, d, out.dtype, epilogue, accumulate=accumulate, precision=precision.get_matmul_precision(),
         bias_alignment=bias_at, aux_alignment=aux_at, aux_ld=aux_ld,
     )  # fmt: skip
+
+
+# Epilogues that cuBLASLt 13.1 runs as a kernel of its own behind the product, on an H200 at a quarter of the bandwidth
+# that ours reach: so they are taken only where they win a race.
+APART = frozenset(("relu_backward_bias", "gelu_backward_bias", "sum_first"))
+RACES = 5
+
+
+@functools.lru_cache(1024)
+def is_quicker(
+    backend: Any, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype, epilogue: str
+) -> bool:  # fmt: skip
+    """Does a product with an epilogue of APART take less time than the functions that it stands for?
+
+    first, second: the shapes of its operands. Timed on memory of its own; the answer is kept.
+    """
+    functions = backend.functions
+    (m, k), n = first, second[-1]
+    x, y, dx, db = (backend.empty(shape, dtype) for shape in (first, second, (m, n), (n,)))
+    if epilogue == "sum_first":
+        g, dw, total = backend.empty((k, m), dtype), dx, backend.empty((m,), dtype)
+        fused = lambda: functions["linear_gradients"](g, y, out=(dw, total))
+        apart = lambda: (
+            functions["linear_weight_gradient"](g, y, out=dw),
+            functions["sum"](g, axis=(0,), keepdims=False, out=total),
+        )
+    elif epilogue == "relu_backward_bias":
+        value, mask = backend.empty((m, n), dtype), backend.empty(gemm.mask_shape(m, n), np.dtype(np.uint8))
+        fused = lambda: functions["matmul_relu_backward"](x, y, value, mask, out=(dx, db))
+        apart = lambda: functions["relu_bias_backward"](functions["matmul"](x, y), value, out=(dx, db))
+    else:
+        value = backend.empty(gemm.value_shape(m, n), dtype)[:, :n]
+        fused = lambda: functions["matmul_gelu_backward"](x, y, value, out=(dx, db))
+        apart = lambda: (
+            functions["gelu_backward"](functions["matmul"](x, y), value, approximate="tanh", out=dx),
+            functions["sum"](dx, axis=(0,), keepdims=False, out=db),
+        )
+    times = {fused: math.inf, apart: math.inf}
+    for _ in range(1 + RACES):  # the first compiles, and chooses algorithms; both run in turn
+        times = {work: min(seconds, backend.machine.seconds(work)) for work, seconds in times.items()}
+    return times[fused] < times[apart]
 
 
 def operand(x: Any, address: Function) -> gemm.Operand | None:
