@@ -271,8 +271,11 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
 
     # movement and indexing ------------------------------------------------------------------------------------------
 
-    def astype(x, dtype):
-        return x.astype(dtype)
+    def astype(x, dtype, out=None):
+        if out is None:
+            return x.astype(dtype)
+        out[...] = x
+        return out
 
     def copy(x):
         return x.copy()

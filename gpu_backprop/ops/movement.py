@@ -18,7 +18,7 @@ def _pull_concat(g: Any, i: int, specs: Any, axis: int) -> Any:
 
 # an identity on the tape: a place where a gradient can be asked for
 alias = Primitive("alias", "x", lambda g: g, gives="view", forward=lambda x: x)
-astype = Primitive("astype", "x", lambda g: g)  # the tape casts g back
+astype = Primitive("astype", "x", lambda g: g, gives="out")  # the tape casts g back
 broadcast_to = Primitive("broadcast_to", "x", lambda g: g, gives="view")  # the tape sums g down
 concat = Primitive("concat", "*xs", _pull_concat, promotes="same")
 copy = Primitive("copy", "x", lambda g: g)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from gpu_backprop.core.errors import DataError
 
 from .conftest import DTYPES, OTHER_ORDERS, check, compile_first, draw, instantiations, on
 
-SHAPES = ((1, 1), (3, 10), (8, 31), (9, 32), (17, 33), (2, 1000), (3, 1025))
+# a warp's chunk is 1,024 floats, a block's 8,192
+SHAPES = ((1, 1), (3, 10), (8, 31), (9, 32), (17, 33), (2, 1000), (2, 1024), (3, 1025), (1, 8192), (1, 8193))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,11 +72,12 @@ def test_softmax_of_other_axes_and_layouts(backend, name):
 
 
 def test_softmax_of_large_and_special_numbers(backend):
-    x = np.array(
+    few = np.array(
         [[1000, 1000.5, 999], [-np.inf, 0, 1], [np.nan, 0, 1], [-np.inf] * 3, [np.inf, 0, 1], [-5e4, 5e4, 0]],
         np.float32,
     )
-    for name in ("softmax", "log_softmax"):
+    for name, more in itertools.product(("softmax", "log_softmax"), (0, 1022, 8190)):  # at the end of chunks
+        x = np.pad(few, ((0, 0), (more, 0)), constant_values=-np.inf)
         got = backend.to_host(backend.functions[name](on(backend, x), axis=1))
         with np.errstate(all="ignore"):
             expected = x.astype(np.float64) - x.max(axis=1, keepdims=True)

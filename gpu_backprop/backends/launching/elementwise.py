@@ -43,19 +43,19 @@ class ElementwiseLaunches:
 
         return run
 
-    def astype(self, x: Array, dtype: Any) -> Array:
+    def astype(self, x: Array, dtype: Any, out: Array | None = None) -> Array:
         dtype = np.dtype(dtype)
         target = c_name(dtype)
         if target is None or c_name(x.dtype) is None:
-            return self.launch.fallback("astype")(x, dtype=dtype)
+            return self.launch.fallback("astype")(x, dtype=dtype, **({} if out is None else {"out": out}))
         if x.dtype == dtype:
-            return self.launch.copy_to(x)
+            return self.launch.copy_to(x, out=out)
         function = self.casts.get(dtype)
         if function is None:
             row = table.Elementwise(f"Cast<{target}>", 1)
             function = self.elementwise(row, self.launch.fallback("astype"), None, "astype", dtype)
             self.casts[dtype] = function
-        return function(x)
+        return function(x, out=out)
 
     def elementwise(
         self, row: table.Elementwise, fallback: Function, variant: str | None, name: str, cast: np.dtype | None = None
