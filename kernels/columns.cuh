@@ -48,7 +48,8 @@ __device__ inline void reduce_tiles(I outer, I n, I columns, void* workspace, u3
                 }
             if constexpr (R::RUNS)
 #pragma unroll
-                for (int k = 0; k < N; ++k) states[k] = R::combine(states[k], R::run(runs[k], count));
+                for (int k = 0; k < N; ++k)
+                    states[k] = R::combine(states[k], count == ROWS ? R::run(runs[k], ROWS) : R::run(runs[k], count));
         }
         if (!combine_tile<R>(states, tile, workspace, tickets)) continue;
 #pragma unroll

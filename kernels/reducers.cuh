@@ -97,22 +97,23 @@ template <class A, class I> struct ArgMax : ArgExtremum<A, I, 1> {};
 template <class A, class I> struct ArgMin : ArgExtremum<A, I, -1> {};
 
 // log(sum(exp(x))) in one pass: the maximum so far, and the sum of exp(x - maximum), rescaled when the maximum grows
-// (Milakov and Gimelshein, 2018)
+// (Milakov and Gimelshein, 2018). The maximum passes over NaN: the sum has it, and so have all results.
 template <class A> struct LogSum {
     struct State {
         A maximum, sum;
     };
-    __device__ static A scale(A from, A to) { return from == to ? A(1) : exp(from - to); }  // equal: inf - inf is NaN
+    // exp(from - to), and 1 for equal infinities; chosen before exp, for a choice between results is a branch round it
+    __device__ static A scale(A from, A to) { return exp(from == to ? A(0) : from - to); }
     __device__ static State identity() { return {-infinity<A>(), A(0)}; }
     __device__ static State combine(State a, State b) {
-        const A maximum = max_nan(a.maximum, b.maximum);
-        return {maximum, a.sum * scale(a.maximum, maximum) + b.sum * scale(b.maximum, maximum)};
+        const A maximum = fmax(a.maximum, b.maximum), rescaled = scale(fmin(a.maximum, b.maximum), maximum);
+        return {maximum, a.maximum < b.maximum ? fma(a.sum, rescaled, b.sum) : fma(b.sum, rescaled, a.sum)};
     }
     template <int N> __device__ static State run(const A (&x)[N], int count) {  // the maximum first: nothing is rescaled
         State state = identity();
 #pragma unroll
         for (int k = 0; k < N; ++k)
-            if (k < count) state.maximum = max_nan(state.maximum, x[k]);
+            if (k < count) state.maximum = fmax(state.maximum, x[k]);
 #pragma unroll
         for (int k = 0; k < N; ++k)
             if (k < count) state.sum += scale(x[k], state.maximum);
@@ -142,7 +143,7 @@ template <class A, class I> struct Var {
         for (int k = 0; k < N; ++k) sum += k < count ? x[k] : A(0);
         const A mean = count == N ? sum * A(1.0 / N) : sum / A(count);  // N is a power of two: the same, and no division
 #pragma unroll
-        for (int k = 0; k < N; ++k) squares += k < count ? (x[k] - mean) * (x[k] - mean) : A(0);
+        for (int k = 0; k < N; ++k) squares = k < count ? fma(x[k] - mean, x[k] - mean, squares) : squares;
         return {A(count), mean, squares};
     }
     __device__ static State combine(State a, State b) {

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_rows(
     using State = typename R::State;
     State* partial = static_cast<State*>(workspace);
     constexpr int N = VECTOR<T>, UNROLL = 4;  // packs in flight
+    constexpr int RUN = N > 4 ? 2 : UNROLL;  // packs in one run: 32 numbers would spill
     const I splits = gridDim.y, split = blockIdx.y, step = N * I(blockDim.x);
     const I chunk = (n + splits * N - 1) / (splits * N) * N;  // whole packs, so that aligned rows stay aligned
     const I begin = split * chunk, end = n - begin < chunk ? n : begin + chunk;
@@ -43,6 +44,18 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_rows(
 #pragma unroll
             for (int u = 0; u < UNROLL; ++u)
                 if (end - i > u * step) packs[u] = load<N>(from + i + u * step, left<N>(i + u * step, end));
+            if constexpr (R::RUNS)
+                if (end - i >= (UNROLL - 1) * step + N) {  // all are there: long runs
+#pragma unroll
+                    for (int u = 0; u < UNROLL; u += RUN) {
+                        Acc<T> values[RUN * N];
+#pragma unroll
+                        for (int k = 0; k < RUN * N; ++k)
+                            values[k] = centred<R>(widen(packs[u + k / N].value[k % N]), pivot);
+                        state = R::combine(state, R::run(values, RUN * N));
+                    }
+                    continue;
+                }
 #pragma unroll
             for (int u = 0; u < UNROLL; ++u)
                 if (end - i > u * step) {
@@ -68,7 +81,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_rows(
 
 template <class R, class T, class I> struct Columns {
     static constexpr int N = Tile<true, T, I>::N;
-    static constexpr int ROWS = R::CENTRED ? 2 : 4;  // more would spill the states of Var
+    static constexpr int ROWS = R::RUNS && sizeof(Acc<T>) > 4 ? 2 : 4;  // more would spill
     const T* from;
     I pitch;
     int count;
