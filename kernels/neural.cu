@@ -60,7 +60,7 @@ __device__ inline typename LogSum<Acc<T>>::State row_logsum(const T* x, I n, Row
         for (int u = 0; u < PACKS; ++u)
 #pragma unroll
             for (int k = 0; k < N; ++k)
-                if (k < chunk.left_of(u, i, n)) maximum = max_nan(maximum, widen(chunk.packs[u].value[k]));
+                if (k < chunk.left_of(u, i, n)) maximum = fmax(maximum, widen(chunk.packs[u].value[k]));
         sum *= Log::scale(before, maximum);
 #pragma unroll
         for (int u = 0; u < PACKS; ++u)
