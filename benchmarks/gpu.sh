@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that wants a GPU, in one go inside 9 minutes: tests, compute-sanitizer, kernels, training steps.
 #   benchmarks/gpu.sh                                  with a GPU; needs no network
+#   benchmarks/gpu.sh --only kernels,mlp_step          these steps anew; the others stay in the report as they are
 #   benchmarks/gpu.sh --device emulated --out DIR      rehearsal without a GPU: tiny, its times mean nothing
 # With a GPU it wants what the extras cuda13, cli and test bring (CuPy, nvmath-python, pytest, ...), and as peers PyTorch
 # with Triton, JAX with CUDA, and optax; what is missing is named.
@@ -10,12 +11,13 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-device=cuda out=benchmarks/results
+device=cuda out=benchmarks/results only=
 while [ $# -gt 0 ]; do
     case "$1" in
         --device) device=$2; shift 2 ;;
         --out) out=$2; shift 2 ;;
-        *) echo "gpu.sh: $1 is unknown; use --device cuda|emulated and --out DIR" >&2; exit 2 ;;
+        --only) only=$2; shift 2 ;;
+        *) echo "gpu.sh: $1 is unknown; use --device cuda|emulated, --only STEP,STEP and --out DIR" >&2; exit 2 ;;
     esac
 done
 case "$device" in cuda | emulated) ;; *) echo "gpu.sh: --device $device is neither cuda nor emulated" >&2; exit 2 ;; esac
@@ -27,10 +29,11 @@ trap 'rm -rf "$work"' EXIT
 
 # step NAME SECONDS COMMAND...: runs it within these seconds and those that the steps before it have left; its log, exit
 # status and time are kept for the report. What is out of time is interrupted as by Ctrl-C, so that pytest and the
-# benchmarks still write down what they have.
+# benchmarks still write down what they have. Steps started with & run together; `together SECONDS` waits for them.
 granted=0
 step() {
     local name=$1 limit begun=$SECONDS status=0
+    wanted "$name" || return 0
     granted=$((granted + $2))
     limit=$((granted > SECONDS ? granted - SECONDS : 1))
     shift 2
@@ -38,13 +41,21 @@ step() {
     timeout -s INT -k 15 "$limit" "$@" >"$work/$name.log" 2>&1 || status=$?
     [ "$status" -eq 124 ] || [ "$status" -eq 137 ] && echo "stopped after its limit of $limit s" >>"$work/$name.log"
     tail -n 4 "$work/$name.log"
-    printf '%s\t%s\t%s\t\n' "$name" "$status" $((SECONDS - begun)) >>"$work/steps.tsv"
+    printf '%s\t%s\t%s\t\n' "$name" "$status" $((SECONDS - begun)) >"$work/$name.row"
 }
 
+together() {
+    wait
+    granted=$((granted + $1))
+}
+
+wanted() { [ -z "$only" ] || [[ ",$only," == *",$1,"* ]]; }
+
 skip() { # NAME SECONDS REASON
+    wanted "$1" || return 0
     granted=$((granted + $2))
     printf '\n== %s: skipped: %s\n' "$1" "$3"
-    printf '%s\tskipped\t0\t%s\n' "$1" "$3" >>"$work/steps.tsv"
+    printf '%s\tskipped\t0\t%s\n' "$1" "$3" >"$work/$1.row"
 }
 
 tests() { # NAME SECONDS [BEFORE...] -- PYTEST ARGUMENTS...
@@ -57,7 +68,7 @@ tests() { # NAME SECONDS [BEFORE...] -- PYTEST ARGUMENTS...
 }
 
 parallel=() # pytest-xdist is a help where it is installed
-"$python" -c "import xdist" 2>/dev/null && parallel=(-n 4 --dist loadgroup)
+"$python" -c "import xdist" 2>/dev/null && parallel=(-n 8 --dist loadgroup)
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
 agree=tests/kernels/test_devices_agree.py
 cli='import sys; from gpu_backprop.cli import main; sys.exit(main())'
@@ -79,21 +90,23 @@ sanitized() {
 if [ "$device" = cuda ]; then
     barriers=(tests/kernels/test_{reduction,neural,norms,losses,indexing,bias,optimizer}.py)
     kernel_tests=("${barriers[@]}" tests/kernels/test_{elementwise,chain,random}.py)
-    step compile 55 "$python" benchmarks/compile_all.py
-    sanitized memcheck 50 float,__half "${kernel_tests[@]}" # a wrong address makes all that follows worthless
-    tests capture 25 -- ${parallel[@]+"${parallel[@]}"} -m gpu "${captures[@]}"
-    tests tests 100 -- ${parallel[@]+"${parallel[@]}"} -m gpu "${captures[@]/#/--ignore=}" tests/kernels tests/gpu tests
-    sanitized racecheck 25 float "${barriers[@]}"
-    sanitized initcheck 20 float "${kernel_tests[@]}"
-    step kernels 45 "$python" benchmarks/kernels.py --out "$work"
+    step compile 45 "$python" benchmarks/compile_all.py
+    # what is not timed runs together
+    sanitized memcheck 110 float,__half "${kernel_tests[@]}" &
+    sanitized racecheck 110 float "${barriers[@]}" &
+    sanitized initcheck 110 float "${kernel_tests[@]}" &
+    tests capture 110 -- -m gpu "${captures[@]}" &
+    tests tests 110 -- ${parallel[@]+"${parallel[@]}"} -m gpu "${captures[@]/#/--ignore=}" tests/kernels tests/gpu tests &
+    together 110
+    step kernels 60 "$python" benchmarks/kernels.py --out "$work"
     step widths 35 "$python" -c "$cli" bench --devices cpu,cuda --seconds 6 --repeats 9 --out "$work/widths_cuda.svg"
     # last, for they gain most from the time that others leave: compilers take long
-    step mlp_step 75 "$python" benchmarks/mlp_step.py --device cuda --networks 784-1024-1024-10@256 \
-        --precisions tf32,bfloat16 --against "gpu_backprop eager,torch,torch.compile,jax" --mode reduce-overhead \
-        --patience 40 --rounds 9 --seconds 0.1 --name mlp_step --out "$work"
-    step mlp_large 85 "$python" benchmarks/mlp_step.py --device cuda --networks 8192x8@8192 \
+    step mlp_step 110 "$python" benchmarks/mlp_step.py --device cuda --networks 784-1024-1024-10@256 \
+        --precisions tf32,bfloat16 --against "gpu_backprop eager,torch,torch.compile,torch CUDA graph,jax" \
+        --mode reduce-overhead --patience 40 --rounds 9 --seconds 0.1 --name mlp_step --out "$work"
+    step mlp_large 150 "$python" benchmarks/mlp_step.py --device cuda --networks 8192x8@8192 \
         --precisions bfloat16 --optimizer adamw --against products,torch,torch.compile,jax --mode max-autotune \
-        --patience 75 --rounds 7 --seconds 0.2 --name mlp_large --out "$work"
+        --patience 120 --rounds 7 --seconds 0.2 --name mlp_large --out "$work"
 else
     step compile 120 "$python" benchmarks/compile_all.py --arch none --only neural.cu
     tests capture 120 -- "${captures[0]}" -k "emulated and (signature or gradients_there)"
@@ -109,4 +122,7 @@ else
         --precisions bfloat16 --optimizer adamw --against products,torch,torch.compile,jax \
         --patience 60 --rounds 2 --seconds 0.02 --name mlp_large --out "$work"
 fi
+for name in compile memcheck racecheck initcheck capture tests kernels widths mlp_step mlp_large; do
+    [ ! -e "$work/$name.row" ] || cat "$work/$name.row"
+done >"$work/steps.tsv"
 "$python" benchmarks/report.py "$work" --device "$device" --out "$out"

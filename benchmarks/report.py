@@ -4,8 +4,8 @@
 
 WORK holds steps.tsv (name, exit status or "skipped", seconds, reason), NAME.log of each step, NAME.xml of those that
 run pytest, and what the benchmarks wrote: NAME_<device>.json, whose "goals" are listed, .md (without it the log is the
-table) and .svg. <gpu>-readme.md is what README.md shows: goals, training steps, pictures. Exits with 1 if a step
-failed.
+table) and .svg. Steps of a report in --out that were not run now are kept, each with its date. <gpu>-readme.md is what
+README.md shows: goals, training steps, pictures. Exits with 1 if a step failed.
 """
 
 from __future__ import annotations
@@ -81,10 +81,11 @@ def tests(path: Path) -> dict[str, Any]:
 
 def gather(work: Path, device: str) -> dict[str, Any]:
     """Everything, as it goes into the JSON file."""
-    steps = []
+    steps, about = [], machine(device)
     for line in (work / "steps.tsv").read_text().splitlines():
         name, status, seconds, reason = line.split("\t")
         step: dict[str, Any] = {"name": name, "seconds": int(seconds), "outcome": "ok" if status == "0" else "failed"}
+        step |= {key: about.get(key, "") for key in ("date", "commit")}
         if status == "skipped":
             step |= {"outcome": "skipped", "reason": reason}
         elif status != "0":
@@ -100,7 +101,15 @@ def gather(work: Path, device: str) -> dict[str, Any]:
             if benchmark.with_suffix(".svg").exists():
                 step["picture"] = f"{name}.svg"
         steps.append(step)
-    return {"rehearsal": device != "cuda", "machine": machine(device), "steps": steps}
+    return {"rehearsal": device != "cuda", "machine": about, "steps": steps}
+
+
+def merged(report: dict[str, Any], before: Path) -> dict[str, Any]:
+    """With the steps of an earlier report that were not run again, in its order."""
+    if not before.exists():
+        return report
+    steps = {step["name"]: step for step in [*json.loads(before.read_text())["steps"], *report["steps"]]}
+    return report | {"steps": list(steps.values())}
 
 
 def goals(report: dict[str, Any]) -> list[str]:
@@ -131,13 +140,14 @@ def markdown(report: dict[str, Any], prefix: str) -> str:
     if report["rehearsal"]:
         lines += [REHEARSAL, ""]
     lines += [about(report), "", *goals(report), ""]
-    lines += ["| step | outcome | s | |", "| --- | --- | ---: | --- |"]
+    lines += ["| step | outcome | s | date | commit | |", "| --- | --- | ---: | --- | --- | --- |"]
     for step in report["steps"]:
         note = step.get("reason", "")
         if "tests" in step:
             counts = step["tests"]
             note = f"{counts['passed']} passed, {len(counts['failed'])} failed, {counts['skipped']} skipped"
-        lines.append(f"| {step['name']} | {step['outcome']} | {step['seconds']} | {note} |")
+        about_step = step["name"], step["outcome"], str(step["seconds"]), step["date"], step["commit"], note
+        lines.append(f"| {' | '.join(about_step)} |")
     for step in report["steps"]:
         if "table" in step:
             lines += ["", f"## {step['name']}", *shown(step, prefix)]
@@ -167,14 +177,15 @@ def main() -> int:
     report = gather(args.work, args.device)
     name = re.sub(r"[^a-z0-9]+", "-", report["machine"]["gpu"].lower()).strip("-")
     args.out.mkdir(parents=True, exist_ok=True)
+    run, report = report, merged(report, args.out / f"{name}.json")
     (args.out / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
     (args.out / f"{name}.md").write_text(markdown(report, name))
     (args.out / f"{name}-readme.md").write_text(for_readme(report, name))
-    for step in report["steps"]:
+    for step in run["steps"]:
         if "picture" in step:
             picture = args.work / f"{step['name']}_{args.device}.svg"
             shutil.copyfile(picture, args.out / f"{name}-{step['picture']}")
-    failed = [step["name"] for step in report["steps"] if step["outcome"] == "failed"]
+    failed = [step["name"] for step in run["steps"] if step["outcome"] == "failed"]
     print(f"\nwritten: {args.out / name}.json and .md; failed steps: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 
