@@ -42,7 +42,7 @@ __device__ inline void reduce_tiles(I outer, I n, I columns, void* workspace, u3
                         if constexpr (R::RUNS)
                             runs[k][u] = row[k];
                         else
-                            states[k] = R::combine(states[k], R::element(row[k], i + u * height));
+                            states[k] = append<R>(states[k], row[k], i + u * height);
                     }
                     ++count;
                 }

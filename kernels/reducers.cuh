@@ -10,7 +10,17 @@
 struct Plain {
     static constexpr bool CENTRED = false;  // true: elements are given as x - (the first element)
     static constexpr bool RUNS = false;  // true: run() in place of element()
+    static constexpr bool APPENDS = false;  // true: append(), cheaper than combine where indices only grow
 };
+
+// `state` and one element more, whose index is beyond all of the state's.
+template <class R, class A, class I>
+__device__ inline typename R::State append(typename R::State state, A x, I index) {
+    if constexpr (R::APPENDS)
+        return R::append(state, x, index);
+    else
+        return R::combine(state, R::element(x, index));
+}
 
 // The state of the first `count` of N elements; their indices are index, index + step, ...
 template <class R, int N, class A, class I>
@@ -21,7 +31,7 @@ __device__ inline typename R::State run_of(const A (&x)[N], int count, I index, 
         typename R::State state = R::identity();
 #pragma unroll
         for (int k = 0; k < N; ++k)
-            if (k < count) state = R::combine(state, R::element(x[k], index + I(k) * step));
+            if (k < count) state = append<R>(state, x[k], index + I(k) * step);
         return state;
     }
 }
@@ -75,21 +85,27 @@ template <class A, class I> struct Min : Max<A, I> {
     __device__ static A combine(A a, A b) { return min_nan(a, b); }
 };
 
-// The first of equal values, or the first NaN: what np.argmax gives. Index -1 marks "no element yet".
+// The first of equal values, or the first NaN: what np.argmax gives. The identity may claim that element 0 is the worst
+// value there is: where nothing beats it, all elements are that value, and the first of them is element 0.
 template <class A, class I, int SIGN> struct ArgExtremum : Plain {
+    static constexpr bool APPENDS = true;
     struct State {
         A value;
         I index;
     };
     using Result = long long;
-    __device__ static State identity() { return {A(0), I(-1)}; }
+    __device__ static State identity() { return {A(-SIGN) * infinity<A>(), I(0)}; }
     __device__ static State element(A x, I index) { return {x, index}; }
+    __device__ static bool beats(A a, A b) { return SIGN > 0 ? !(a <= b) : !(a >= b); }  // or either is NaN
+    __device__ static State append(State state, A x, I index) {
+        const bool replaces = beats(x, state.value) && state.value == state.value;
+        return {replaces ? x : state.value, replaces ? index : state.index};
+    }
     __device__ static State combine(State a, State b) {
-        if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
         const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
-        if (a_nan || b_nan) return !b_nan || (a_nan && a.index < b.index) ? a : b;
-        if (a.value == b.value) return a.index < b.index ? a : b;
-        return (SIGN > 0 ? a.value > b.value : a.value < b.value) ? a : b;
+        const bool same = a.value == b.value || (a_nan && b_nan);
+        const bool first = same ? a.index < b.index : a_nan || (!b_nan && beats(a.value, b.value));
+        return {first ? a.value : b.value, first ? a.index : b.index};
     }
     __device__ static long long result(State state, A) { return state.index; }
 };
@@ -102,8 +118,13 @@ template <class A> struct LogSum {
     struct State {
         A maximum, sum;
     };
-    // exp(from - to), and 1 for equal infinities; chosen before exp, for a choice between results is a branch round it
-    __device__ static A scale(A from, A to) { return exp(from == to ? A(0) : from - to); }
+    // exp(from - to), and 1 for equal infinities
+    __device__ static A scale(A from, A to) {
+        if constexpr (sizeof(A) == 4)
+            return exp(from == to ? A(0) : from - to);  // no branch: several run at once
+        else
+            return from == to ? A(1) : exp(from - to);  // several at once would spill
+    }
     __device__ static State identity() { return {-infinity<A>(), A(0)}; }
     __device__ static State combine(State a, State b) {
         const A maximum = fmax(a.maximum, b.maximum), rescaled = scale(fmin(a.maximum, b.maximum), maximum);

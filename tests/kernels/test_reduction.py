@@ -154,6 +154,31 @@ def test_special_values(backend, name, dtype):
             check(got, expected, dtype, 4.5 if name in ("logsumexp", "var") else 1.51, what=name)
 
 
+@pytest.mark.parametrize("name", ["argmax", "argmin", "logsumexp", "var"])
+def test_edges_of_runs(backend, name):
+    """What a thread takes at once ends at a multiple of 4, 16 or 512 elements of a row, or of 4 rows: extremes there."""
+    for n in (3, 4, 5, 15, 16, 17, 127, 128, 129, 509, 511, 512, 513, 516, 1023, 1024, 1025, 4095, 4096, 4097, 4100):
+        edges = [at for at in (0, 3, 4, 15, 16, 127, 128, 511, 512, n - 2, n - 1) if 0 <= at < n]
+        rows = np.tile(draw((n,), np.float32), (len(edges) + 6, 1))
+        for row, edge in zip(rows, edges):
+            row[edge] = 9 if name != "argmin" else -9
+        rows[-6] = -np.inf
+        rows[-5] = np.inf
+        rows[-4] = 3  # all equal: the first
+        rows[-3, [n // 2, n - 1]] = 7 if name != "argmin" else -7  # equal: the first
+        rows[-2, [n // 2, n - 1]] = np.nan
+        rows[-1, n - 1] = np.inf
+        for axis, x in ((1, rows), (0, np.ascontiguousarray(rows.T))):
+            found: Any = axis if name.startswith("arg") else (axis,)
+            got = backend.to_host(call(backend, name, on(backend, x), found))
+            with np.errstate(all="ignore"):
+                expected = REFERENCES[name](x.astype(np.float64), axis=axis)
+            if name.startswith("arg"):
+                np.testing.assert_array_equal(got, expected, err_msg=f"{n} {axis}")
+            else:
+                check(got, expected, np.dtype(np.float32), 4.5, what=f"{name} {n} {axis}")
+
+
 @pytest.mark.parametrize("correction", [0, 1, 2.5])
 def test_variance(backend, correction):
     """No cancellation with a mean far from zero; as much correction as elements gives NaN."""
