@@ -13,7 +13,7 @@
 // log_softmax   out = x - max(x) - log(sum(exp(x - max(x))))
 
 // A thread takes PACKS packs of its row at a time: all loads are under way at once, and a row that is one chunk long stays
-// in registers. With 16 bytes a pack, 1,024 floats a warp and 8,192 a block are one chunk of 8 packs.
+// in registers. Of floats that are rows of up to 1,024 for a warp, and of up to 8,192 for a block.
 template <class T, int PACKS> struct Chunk {
     static constexpr int N = VECTOR<T>;
     Pack<T, N> packs[PACKS];
