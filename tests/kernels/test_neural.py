@@ -89,7 +89,9 @@ def test_softmax_of_large_and_special_numbers(backend):
 def test_softmax_of_rows_that_start_anywhere(backend, name):
     """Rows of odd length are not at multiples of 16 bytes, and the array may begin beside one."""
     for n in (1023, 8195):
-        operands = [draw((3 * n + 1,), np.float32, seed, -2, 0) for seed in range(2 if name.endswith("backward") else 1)]
+        operands = [
+            draw((3 * n + 1,), np.float32, seed, -2, 0) for seed in range(2 if name.endswith("backward") else 1)
+        ]
         given = [on(backend, x, lambda a, n=n: a[1:].reshape(3, n)) for x in operands]
         got = backend.to_host(backend.functions[name](*given, axis=1))
         expected = reference(name, [x[1:].reshape(3, n) for x in operands], 1)
@@ -163,21 +165,21 @@ def test_cross_entropy_of_many_rows(backend):
 
 @pytest.mark.parametrize("c", [3, 1023, 1024, 1025, 8191, 8192, 8193])
 def test_cross_entropy_of_special_rows(backend, c):
-    """The first and the last number of a row, and all of them: what is not finite makes its own row NaN, -inf does not."""
-    x, labels = draw((8, c), np.float32), np.full(8, 1)
+    """First and last numbers, and whole rows, that are not finite (-inf alone does no harm); a row that rises."""
+    x, labels = draw((9, c), np.float32), np.full(9, 1)
     x[1, -1] = x[2, 0] = -np.inf
     x[3, -1], x[4, 0] = np.nan, np.inf
-    x[5], x[6, :-1], x[7] = -np.inf, -np.inf, 1e4
+    x[5], x[6, :-1], x[7], x[8] = -np.inf, -np.inf, 1e4, np.linspace(-9, 9, c)
     labels[6] = c - 1
     attrs = {"reduction": "none", "ignore_index": -100, "label_smoothing": 0.0}
     results = backend.functions["softmax_cross_entropy"](on(backend, x), on(backend, labels), None, **attrs)
     out, top, mass, _ = (backend.to_host(a) for a in results)
     assert np.isnan(out[3:6]).all()
     assert np.isnan(mass[3:6]).all()
-    keeps, kind = [0, 1, 2, 6, 7], np.dtype(np.float32)
+    keeps, kind = [0, 1, 2, 6, 7, 8], np.dtype(np.float32)
     x, out, top, mass = x[keeps].astype(np.float64), out[keeps], top[keeps], mass[keeps]
     highest = x.max(axis=1, keepdims=True)
-    check(out, special.logsumexp(x, axis=1) - x[np.arange(5), labels[keeps]], kind, 8, 1.0, "loss")
+    check(out, special.logsumexp(x, axis=1) - x[np.arange(6), labels[keeps]], kind, 8, 1.0, "loss")
     check(top, highest, kind, what="top")
     check(mass, np.exp(x - highest).sum(axis=1), kind, 8, 1.0, "mass")
 
