@@ -84,12 +84,13 @@ template <class T, int N> __device__ inline bool aligned(const T* pointer) {
 }
 
 // The first `count` (<= N) elements at `pointer`. Full and aligned: one vector access; otherwise element by element,
-// which serves tails and views that start anywhere. All threads of a warp nearly always agree on the branch.
-template <int N, class T> __device__ inline Pack<T, N> load(const T* pointer, int count) {
+// which serves tails and views that start anywhere, with `rest` beyond. All threads of a warp nearly always agree on the
+// branch.
+template <int N, class T> __device__ inline Pack<T, N> load(const T* pointer, int count, T rest = T(0.0f)) {
     if (count == N && aligned<T, N>(pointer)) return *reinterpret_cast<const Pack<T, N>*>(pointer);
     Pack<T, N> pack;
 #pragma unroll
-    for (int k = 0; k < N; ++k) pack.value[k] = k < count ? pointer[k] : T(0.0f);
+    for (int k = 0; k < N; ++k) pack.value[k] = k < count ? pointer[k] : rest;
     return pack;
 }
 

@@ -13,82 +13,95 @@
 // log_softmax   out = x - max(x) - log(sum(exp(x - max(x))))
 
 // A thread takes PACKS packs of its row at a time: all loads are under way at once, and a row that is one chunk long stays
-// in registers. With 16 bytes a pack, 1,024 floats a warp and 8,192 a block are one chunk of 8 packs.
+// in registers. Of floats that are rows of up to 1,024 for a warp, and of up to 8,192 for a block.
 template <class T, int PACKS> struct Chunk {
     static constexpr int N = VECTOR<T>;
     Pack<T, N> packs[PACKS];
 
     template <class I> __device__ static I step() { return N * I(blockDim.x); }
     template <class I> __device__ static bool is_whole(I n) { return n <= PACKS * step<I>(); }
-    template <class I> __device__ static int left_of(int u, I i, I n) {  // elements of pack u, of a chunk at i
-        return n - i > u * step<I>() ? left<N>(i + u * step<I>(), n) : 0;
+
+    // f(i) for the chunks of this thread in a row of n
+    template <class I, class F> __device__ static void each(I n, F f) {
+        for (I i = N * I(threadIdx.x); i < n; i += PACKS * step<I>()) f(i);
     }
-    template <class I> __device__ void read(const T* x, I i, I n) {
+    // f(u) for the packs that there are. To ask once a pack, not once an element, keeps exponentials free of branches: the
+    // last pack is filled up with numbers that change nothing.
+    template <class I, class F> __device__ static void packs_of(I i, I n, F f) {
 #pragma unroll
-        for (int u = 0; u < PACKS; ++u) {
-            const int count = left_of(u, i, n);
-            if (count > 0) packs[u] = load<N>(x + i + u * step<I>(), count);
-        }
+        for (int u = 0; u < PACKS; ++u)
+            if (n - i > u * step<I>()) f(u);
     }
-    // f(x, where): what takes the place of an element
+    template <class I> __device__ void read(const T* x, I i, I n, T rest) {
+        packs_of(i, n, [&](int u) {
+            const I at = i + u * step<I>();
+            packs[u] = load<N>(x + at, left<N>(at, n), rest);
+        });
+    }
+    // f(x, u, k): what takes the place of element k of pack u
     template <class I, class F> __device__ void write(T* out, I i, I n, F f) {
-#pragma unroll
-        for (int u = 0; u < PACKS; ++u) {
-            const int count = left_of(u, i, n);
-            if (count == 0) continue;
+        packs_of(i, n, [&](int u) {
+            const I at = i + u * step<I>();
 #pragma unroll
             for (int k = 0; k < N; ++k) packs[u].value[k] = narrow<T>(f(widen(packs[u].value[k]), u, k));
-            store<N>(out + i + u * step<I>(), packs[u], count);
-        }
+            store<N>(out + at, packs[u], left<N>(at, n));
+        });
     }
 };
 
 template <class T> using Row = Chunk<T, sizeof(T) == 2 ? 4 : 8>;
 template <class T> using Pair = Chunk<T, sizeof(T) == 2 ? 2 : 4>;  // where two rows are read together
 
-// Of a row: one rescaling of the sum a chunk. The last chunk stays in `chunk`.
+// Of one thread's share: one rescaling of the sum a chunk. The last chunk stays in `chunk`. What is infinite is left to
+// give NaN, as it will in the end, but for a maximum of -inf: other threads may have more.
+template <class A> __device__ inline A level(A top) { return top == -infinity<A>() ? A(0) : top; }
+
 template <class T, class I>
-__device__ inline typename LogSum<Acc<T>>::State row_logsum(const T* x, I n, Row<T>& chunk) {
+__device__ inline typename LogSum<Acc<T>>::State own_logsum(const T* x, I n, Row<T>& chunk) {
     using A = Acc<T>;
-    using Log = LogSum<A>;
-    constexpr int N = VECTOR<T>, PACKS = sizeof(chunk.packs) / sizeof(chunk.packs[0]);
-    A maximum = -infinity<A>(), sum = A(0);
-    for (I i = N * I(threadIdx.x); i < n; i += PACKS * chunk.template step<I>()) {
-        chunk.read(x, i, n);
-        const A before = maximum;
+    constexpr int N = VECTOR<T>;
+    A top = -infinity<A>(), sum = A(0);
+    Row<T>::each(n, [&](I i) {
+        chunk.read(x, i, n, narrow<T>(-infinity<A>()));
+        const A before = top;
+        chunk.packs_of(i, n, [&](int u) {
 #pragma unroll
-        for (int u = 0; u < PACKS; ++u)
+            for (int k = 0; k < N; ++k) top = fmax(top, widen(chunk.packs[u].value[k]));
+        });
+        const A from = level(top);
+        sum *= exp(before - from);
+        chunk.packs_of(i, n, [&](int u) {
+            A part = A(0);  // N exponentials that wait for nothing
 #pragma unroll
-            for (int k = 0; k < N; ++k)
-                if (k < chunk.left_of(u, i, n)) maximum = fmax(maximum, widen(chunk.packs[u].value[k]));
-        sum *= Log::scale(before, maximum);
-#pragma unroll
-        for (int u = 0; u < PACKS; ++u)
-#pragma unroll
-            for (int k = 0; k < N; ++k)
-                if (k < chunk.left_of(u, i, n)) sum += Log::scale(widen(chunk.packs[u].value[k]), maximum);
-    }
-    const A top = row_reduce<Max<A, I>>(maximum);
-    return {top, row_reduce<Plus<A>>(sum * Log::scale(maximum, top))};
+            for (int k = 0; k < N; ++k) part += exp(widen(chunk.packs[u].value[k]) - from);
+            sum += part;
+        });
+    });
+    return {top, sum};
+}
+
+// of the row; the sum is NaN where the maximum is infinite
+template <class I, class State> __device__ inline State row_logsum(State own) {
+    using A = decltype(own.sum);
+    const A top = row_reduce<Max<A, I>>(own.maximum);
+    return {top, row_reduce<Plus<A>>(own.sum * exp(own.maximum - level(top))) + (top - top)};
 }
 
 // launcher: grid rows or fewer
 template <bool LOG, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_rows(I rows, I n, T* out, const T* x) {
     using A = Acc<T>;
-    constexpr int N = VECTOR<T>, PACKS = sizeof(Row<T>) / sizeof(Pack<T, N>);
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
         Row<T> chunk;
-        const typename LogSum<A>::State state = row_logsum(x + row * n, n, chunk);
-        const A sum = state.sum + (state.maximum - state.maximum);  // NaN where the maximum is infinite
-        const A log_sum = LOG ? log(sum) : sum, top = state.maximum;
-        for (I i = N * I(threadIdx.x); i < n; i += PACKS * chunk.template step<I>()) {
-            if (!chunk.is_whole(n)) chunk.read(x + row * n, i, n);
+        const auto state = row_logsum<I>(own_logsum(x + row * n, n, chunk));
+        const A top = state.maximum, scale = LOG ? log(state.sum) : A(1) / state.sum;
+        Row<T>::each(n, [&](I i) {
+            if (!chunk.is_whole(n)) chunk.read(x + row * n, i, n, T(0.0f));
             chunk.write(out + row * n, i, n, [&](A value, int, int) {
-                const A z = value - top;  // before log_sum: a large maximum must not eat digits
-                return LOG ? z - log_sum : exp(z) / sum;
+                const A z = value - top;  // before the logarithm: a large maximum must not eat digits
+                return LOG ? z - scale : exp(z) * scale;
             });
-        }
+        });
     }
 }
 
@@ -100,34 +113,33 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_rows(I rows, I n, T* 
 template <bool LOG, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_backward_rows(I rows, I n, T* dx, const T* g, const T* out) {
     using A = Acc<T>;
-    constexpr int N = VECTOR<T>, PACKS = sizeof(Pair<T>) / sizeof(Pack<T, N>);
+    constexpr int N = VECTOR<T>;
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
         const I at = row * n;
         Pair<T> grads, saved;
         A sum = A(0);
-        for (I i = N * I(threadIdx.x); i < n; i += PACKS * grads.template step<I>()) {
-            grads.read(g + at, i, n);
-            saved.read(out + at, i, n);
+        auto read = [&](I i) {
+            grads.read(g + at, i, n, T(0.0f));
+            saved.read(out + at, i, n, T(0.0f));
+        };
+        Pair<T>::each(n, [&](I i) {
+            read(i);
+            grads.packs_of(i, n, [&](int u) {
 #pragma unroll
-            for (int u = 0; u < PACKS; ++u)
-#pragma unroll
-                for (int k = 0; k < N; ++k)
-                    if (k < grads.left_of(u, i, n)) {
-                        const A dy = widen(grads.packs[u].value[k]);
-                        sum += LOG ? dy : dy * widen(saved.packs[u].value[k]);
-                    }
-        }
+                for (int k = 0; k < N; ++k) {
+                    const A dy = widen(grads.packs[u].value[k]);
+                    sum += LOG ? dy : dy * widen(saved.packs[u].value[k]);
+                }
+            });
+        });
         sum = row_reduce<Plus<A>>(sum);
-        for (I i = N * I(threadIdx.x); i < n; i += PACKS * grads.template step<I>()) {
-            if (!grads.is_whole(n)) {
-                grads.read(g + at, i, n);
-                saved.read(out + at, i, n);
-            }
+        Pair<T>::each(n, [&](I i) {
+            if (!grads.is_whole(n)) read(i);
             grads.write(dx + at, i, n, [&](A dy, int u, int k) {
                 const A y = widen(saved.packs[u].value[k]);
                 return LOG ? dy - exp(y) * sum : y * (dy - sum);
             });
-        }
+        });
     }
 }
 
@@ -190,12 +202,13 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
     A loss_sum = A(0), weight_sum = A(0);
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
         const T* logits = x + row * n;
-        const long long label = labels[row];
+        const long long label = labels[row];  // on its way while the row is read
+        Row<T> chunk;
+        const auto own = own_logsum(logits, n, chunk);
         const bool counts = usable(label, n, ignored, row, fault);  // the same for all threads of the row
         const A picked = counts ? widen(logits[label]) : A(0), w = counts && weight ? widen(weight[label]) : A(1);
-        Row<T> chunk;
-        const typename LogSum<A>::State state = row_logsum(logits, n, chunk);
-        const A sum = state.sum + (state.maximum - state.maximum);  // NaN where the maximum is infinite
+        const auto state = row_logsum<I>(own);
+        const A sum = state.sum;
         A loss = A(0);
         if (counts) {
             loss = A(smoothing.hit) * (w * (state.maximum - picked + log(sum)));

@@ -18,6 +18,24 @@ using Out = typename Output<typename Op<Acc<T>, I>::Result, T>::type;
 // The variance is that of x - pivot, pivot the first element: a mean of 1e6 would eat the digits of the deviations.
 template <class R, class A> __device__ inline A centred(A x, A pivot) { return R::CENTRED ? x - pivot : x; }
 
+// row_reduce for thread 0 alone: the other warps of a block do not repeat what the first one combines. Seven combinations
+// in every thread would cost more than a row of a few thousand elements.
+template <class R> __device__ inline typename R::State row_result(typename R::State state) {
+    __shared__ typename R::State warps[WARPS];
+    state = warp_reduce<R>(state);
+    if (blockDim.x == WARP) return state;
+    __syncthreads();  // somebody may still be reading `warps` from the call before
+    if (threadIdx.x % WARP == 0) warps[threadIdx.x / WARP] = state;
+    __syncthreads();
+    if (threadIdx.x < WARP) {
+        state = warps[threadIdx.x % WARPS];
+#pragma unroll
+        for (int distance = WARPS / 2; distance > 0; distance /= 2)
+            state = R::combine(state, shuffle(state, distance, true));
+    }
+    return state;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // launcher: grid (rows or fewer, splits), block (32, 8): a warp a row, or (256, 1): a block a row; splits need (256, 1),
 // a workspace for (rows, splits) states and a zeroed ticket a row
@@ -66,14 +84,14 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) reduce_rows(
                     state = R::combine(state, run_of<R>(values, left<N>(at, end), at, I(1)));
                 }
         }
-        state = row_reduce<R>(state);
+        state = row_result<R>(state);
 
         if (splits > 1) {
             if (threadIdx.x == 0) partial[row * splits + split] = state;
             if (!last_block(tickets + row, u32(splits))) continue;
             state = R::identity();
             for (I s = threadIdx.x; s < splits; s += BLOCK) state = R::combine(state, partial[row * splits + s]);
-            state = row_reduce<R>(state);
+            state = row_result<R>(state);
         }
         if (threadIdx.x == 0) out[row] = narrow<Out<Op, T, I>>(R::result(state, divisor));
     }

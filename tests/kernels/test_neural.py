@@ -85,6 +85,19 @@ def test_softmax_of_large_and_special_numbers(backend):
         check(got, np.exp(expected) if name == "softmax" else expected, np.dtype(np.float32), 8, 0.1, name)
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward"])
+def test_softmax_of_rows_that_start_anywhere(backend, name):
+    """Rows of odd length are not at multiples of 16 bytes, and the array may begin beside one."""
+    for n in (1023, 8195):
+        operands = [
+            draw((3 * n + 1,), np.float32, seed, -2, 0) for seed in range(2 if name.endswith("backward") else 1)
+        ]
+        given = [on(backend, x, lambda a, n=n: a[1:].reshape(3, n)) for x in operands]
+        got = backend.to_host(backend.functions[name](*given, axis=1))
+        expected = reference(name, [x[1:].reshape(3, n) for x in operands], 1)
+        check(got, expected, np.dtype(np.float32), 16, 1.0 if name == "softmax" else n, f"{name} {n}")
+
+
 # cross-entropy -------------------------------------------------------------------------------------------------------
 
 
@@ -118,7 +131,7 @@ def cross_entropy(x, labels, weight, reduction, ignore_index, label_smoothing) -
 def test_cross_entropy(backend, dtype, reduction, smoothing, weighted):
     dtype = table.dtype_of(dtype)
     wide = np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
-    for n, c in ((1, 1), (7, 10), (33, 33), (5, 1030)):
+    for n, c in ((1, 1), (7, 10), (33, 33), (2, 1024), (5, 1030), (2, 8193)):
         x, random = draw((n, c), dtype), np.random.default_rng(n)
         labels = random.integers(0, c, n)
         labels[1::4] = -100
@@ -148,6 +161,27 @@ def test_cross_entropy_of_many_rows(backend):
         out, _, _, total = backend.functions["softmax_cross_entropy"](*given, **attrs)
         np.testing.assert_allclose(backend.to_host(out), cross_entropy(x, labels, None, **attrs)[0], rtol=1e-6)
         assert backend.to_host(total) == 9000
+
+
+@pytest.mark.parametrize("c", [3, 1023, 1024, 1025, 8191, 8192, 8193])
+def test_cross_entropy_of_special_rows(backend, c):
+    """First and last numbers, and whole rows, that are not finite (-inf alone does no harm); a row that rises."""
+    x, labels = draw((9, c), np.float32), np.full(9, 1)
+    x[1, -1] = x[2, 0] = -np.inf
+    x[3, -1], x[4, 0] = np.nan, np.inf
+    x[5], x[6, :-1], x[7], x[8] = -np.inf, -np.inf, 1e4, np.linspace(-9, 9, c)
+    labels[6] = c - 1
+    attrs = {"reduction": "none", "ignore_index": -100, "label_smoothing": 0.0}
+    results = backend.functions["softmax_cross_entropy"](on(backend, x), on(backend, labels), None, **attrs)
+    out, top, mass, _ = (backend.to_host(a) for a in results)
+    assert np.isnan(out[3:6]).all()
+    assert np.isnan(mass[3:6]).all()
+    keeps, kind = [0, 1, 2, 6, 7, 8], np.dtype(np.float32)
+    x, out, top, mass = x[keeps].astype(np.float64), out[keeps], top[keeps], mass[keeps]
+    highest = x.max(axis=1, keepdims=True)
+    check(out, special.logsumexp(x, axis=1) - x[np.arange(6), labels[keeps]], kind, 8, 1.0, "loss")
+    check(top, highest, kind, what="top")
+    check(mass, np.exp(x - highest).sum(axis=1), kind, 8, 1.0, "mass")
 
 
 def test_cross_entropy_without_any_label_is_nan(backend):
