@@ -7,50 +7,15 @@
 // to reduce it and once to write: DRAM sees it once (what does not stay in registers is still in cache the second time).
 
 #include "reducers.cuh"
+#include "rows.cuh"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // softmax       out = exp(x - max(x)) / sum(exp(x - max(x)))       x (rows, n) in, out (rows, n) out
 // log_softmax   out = x - max(x) - log(sum(exp(x - max(x))))
 
-// A thread takes PACKS packs of its row at a time: all loads are under way at once, and a row that is one chunk long stays
-// in registers. Of floats that are rows of up to 1,024 for a warp, and of up to 8,192 for a block.
-template <class T, int PACKS> struct Chunk {
-    static constexpr int N = VECTOR<T>;
-    Pack<T, N> packs[PACKS];
-
-    template <class I> __device__ static I step() { return N * I(blockDim.x); }
-    template <class I> __device__ static bool is_whole(I n) { return n <= PACKS * step<I>(); }
-
-    // f(i) for the chunks of this thread in a row of n
-    template <class I, class F> __device__ static void each(I n, F f) {
-        for (I i = N * I(threadIdx.x); i < n; i += PACKS * step<I>()) f(i);
-    }
-    // f(u) for the packs that there are. To ask once a pack, not once an element, keeps exponentials free of branches: the
-    // last pack is filled up with numbers that change nothing.
-    template <class I, class F> __device__ static void packs_of(I i, I n, F f) {
-#pragma unroll
-        for (int u = 0; u < PACKS; ++u)
-            if (n - i > u * step<I>()) f(u);
-    }
-    template <class I> __device__ void read(const T* x, I i, I n, T rest) {
-        packs_of(i, n, [&](int u) {
-            const I at = i + u * step<I>();
-            packs[u] = load<N>(x + at, left<N>(at, n), rest);
-        });
-    }
-    // f(x, u, k): what takes the place of element k of pack u
-    template <class I, class F> __device__ void write(T* out, I i, I n, F f) {
-        packs_of(i, n, [&](int u) {
-            const I at = i + u * step<I>();
-#pragma unroll
-            for (int k = 0; k < N; ++k) packs[u].value[k] = narrow<T>(f(widen(packs[u].value[k]), u, k));
-            store<N>(out + at, packs[u], left<N>(at, n));
-        });
-    }
-};
-
-template <class T> using Row = Chunk<T, sizeof(T) == 2 ? 4 : 8>;
-template <class T> using Pair = Chunk<T, sizeof(T) == 2 ? 2 : 4>;  // where two rows are read together
+// A term of a sum of such: what its 22 bits lack is lost in the sum, for the further below 1 a term lies the less it counts
+template <class A> __device__ inline A term(A x) { return exp(x); }
+template <> __device__ inline float term(float x) { return __expf(x); }
 
 // Of one thread's share: one rescaling of the sum a chunk. The last chunk stays in `chunk`. What is infinite is left to
 // give NaN, as it will in the end, but for a maximum of -inf: other threads may have more.
@@ -73,7 +38,7 @@ __device__ inline typename LogSum<Acc<T>>::State own_logsum(const T* x, I n, Row
         chunk.packs_of(i, n, [&](int u) {
             A part = A(0);  // N exponentials that wait for nothing
 #pragma unroll
-            for (int k = 0; k < N; ++k) part += exp(widen(chunk.packs[u].value[k]) - from);
+            for (int k = 0; k < N; ++k) part += term(widen(chunk.packs[u].value[k]) - from);
             sum += part;
         });
     });

@@ -24,6 +24,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,13 +236,17 @@ def _nvrtc_version() -> str:
     return ", ".join(versions)
 
 
+_importing = threading.Lock()  # a thread that finds cuda.core half imported by another takes it for an older one
+
+
 def _cuda_core() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """cuda.core's Program and ProgramOptions."""
     try:
-        try:
-            from cuda.core import Program, ProgramOptions
-        except ImportError:
-            from cuda.core.experimental import Program, ProgramOptions  # its name before 1.0
+        with _importing:
+            try:
+                from cuda.core import Program, ProgramOptions
+            except ImportError:
+                from cuda.core.experimental import Program, ProgramOptions  # its name before 1.0
     except ImportError as error:
         raise DeviceError(
             f"kernels cannot be compiled without cuda-core and its bindings ({error}): run "

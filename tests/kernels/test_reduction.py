@@ -156,7 +156,7 @@ def test_special_values(backend, name, dtype):
 
 @pytest.mark.parametrize("name", ["argmax", "argmin", "logsumexp", "var"])
 def test_edges_of_runs(backend, name):
-    """What a thread takes at once ends at a multiple of 4, 16 or 512 elements of a row, or of 4 rows: extremes there."""
+    """What a thread takes at once ends at a multiple of 4, 16 or 512 elements of a row, or 4 rows: extremes there."""
     for n in (3, 4, 5, 15, 16, 17, 127, 128, 129, 509, 511, 512, 513, 516, 1023, 1024, 1025, 4095, 4096, 4097, 4100):
         edges = [at for at in (0, 3, 4, 15, 16, 127, 128, 511, 512, n - 2, n - 1) if 0 <= at < n]
         rows = np.tile(draw((n,), np.float32), (len(edges) + 6, 1))

@@ -11,6 +11,7 @@ from ..base import Array
 from .shared import PARTIALS, Function, Launch, accumulator, c_name, index_of
 
 REDUCTION = {"none": 0, "mean": 1, "sum": 2}  # enum Reduction of neural.cu
+MANY = 4096  # rows, so that warps alone fill a GPU
 SMOOTHING = np.dtype([("hit", np.float64), ("every", np.float64)])  # struct Smoothing of neural.cu
 
 
@@ -69,7 +70,7 @@ class NeuralLaunches:
         (rows, n), number = x.shape, accumulator(x.dtype)
         empty, contiguous = self.launch.backend.empty, self.launch.contiguous
         index, kind = index_of(x.size)
-        grid, block = self.launch.row_geometry(rows, n, PARTIALS)
+        grid, block = self.launch.row_geometry(rows, n, PARTIALS, MANY)
         wide = np.dtype(number)
         if out is None:
             loss = empty((rows,) if reduction == "none" else (), x.dtype)

@@ -111,12 +111,15 @@ class Launch:
         enough = PER_PROCESSOR * self.launcher.properties.multiprocessors
         return max(1, min(wanted, enough, self.launcher.max_grid))
 
-    def row_geometry(self, rows: int, n: int, most: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def row_geometry(
+        self, rows: int, n: int, most: int | None = None, many: int | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Grid and block for a warp a row, or a block a row where rows are long.
 
-        `most` blocks, PARTIALS, where each leaves a partial result of its rows to add up.
+        `most` blocks, PARTIALS, where each leaves a partial result of its rows to add up. From `many` rows on a warp
+        has a row however long it is, and never waits for others.
         """
-        height = 1 if n > 1024 else BLOCK // WARP
+        height = 1 if n > 1024 and (many is None or rows < many) else BLOCK // WARP
         blocks = min(ceil_div(rows, height), self.launcher.max_grid)
         return (blocks if most is None else min(blocks, most),), (BLOCK // height, height)
 
