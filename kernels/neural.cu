@@ -34,22 +34,20 @@ template <class T, int PACKS> struct Chunk {
     }
     template <class I> __device__ void read(const T* x, I i, I n, T rest) {
         packs_of(i, n, [&](int u) {
-            const I at = i + u * step<I>();
-            packs[u] = load<N>(x + at, left<N>(at, n), rest);
+            packs[u] = load<N>(x + i + u * step<I>(), left<N>(i + u * step<I>(), n), rest);
         });
     }
     // f(x, u, k): what takes the place of element k of pack u
     template <class I, class F> __device__ void write(T* out, I i, I n, F f) {
         packs_of(i, n, [&](int u) {
-            const I at = i + u * step<I>();
 #pragma unroll
             for (int k = 0; k < N; ++k) packs[u].value[k] = narrow<T>(f(widen(packs[u].value[k]), u, k));
-            store<N>(out + at, packs[u], left<N>(at, n));
+            store<N>(out + i + u * step<I>(), packs[u], left<N>(i + u * step<I>(), n));
         });
     }
 };
 
-template <class T> using Row = Chunk<T, sizeof(T) == 2 ? 4 : 8>;
+template <class T> using Row = Chunk<T, sizeof(T) == 4 ? 8 : 4>;  // more would spill
 template <class T> using Pair = Chunk<T, sizeof(T) == 2 ? 2 : 4>;  // where two rows are read together
 
 // Of one thread's share: one rescaling of the sum a chunk. The last chunk stays in `chunk`. What is infinite is left to
@@ -71,9 +69,9 @@ __device__ inline typename LogSum<Acc<T>>::State own_logsum(const T* x, I n, Row
         const A from = level(top);
         sum *= exp(before - from);
         chunk.packs_of(i, n, [&](int u) {
-            A part = A(0);  // N exponentials that wait for nothing
+            A part = exp(widen(chunk.packs[u].value[0]) - from);  // N exponentials that wait for nothing
 #pragma unroll
-            for (int k = 0; k < N; ++k) part += exp(widen(chunk.packs[u].value[k]) - from);
+            for (int k = 1; k < N; ++k) part += exp(widen(chunk.packs[u].value[k]) - from);
             sum += part;
         });
     });
