@@ -36,9 +36,9 @@ __device__ inline typename LogSum<Acc<T>>::State own_logsum(const T* x, I n, Row
         const A from = level(top);
         sum *= exp(before - from);
         chunk.packs_of(i, n, [&](int u) {
-            A part = A(0);  // N exponentials that wait for nothing
+            A part = term(widen(chunk.packs[u].value[0]) - from);  // N exponentials that wait for nothing
 #pragma unroll
-            for (int k = 0; k < N; ++k) part += term(widen(chunk.packs[u].value[k]) - from);
+            for (int k = 1; k < N; ++k) part += term(widen(chunk.packs[u].value[k]) - from);
             sum += part;
         });
     });

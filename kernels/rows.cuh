@@ -25,17 +25,15 @@ template <class T, int PACKS> struct Chunk {
     }
     template <class I> __device__ void read(const T* x, I i, I n, T rest) {
         packs_of(i, n, [&](int u) {
-            const I at = i + u * step<I>();
-            packs[u] = load<N>(x + at, left<N>(at, n), rest);
+            packs[u] = load<N>(x + i + u * step<I>(), left<N>(i + u * step<I>(), n), rest);
         });
     }
     // f(x, u, k): what takes the place of element k of pack u
     template <class I, class F> __device__ void write(T* out, I i, I n, F f) {
         packs_of(i, n, [&](int u) {
-            const I at = i + u * step<I>();
 #pragma unroll
             for (int k = 0; k < N; ++k) packs[u].value[k] = narrow<T>(f(widen(packs[u].value[k]), u, k));
-            store<N>(out + at, packs[u], left<N>(at, n));
+            store<N>(out + i + u * step<I>(), packs[u], left<N>(i + u * step<I>(), n));
         });
     }
 };
