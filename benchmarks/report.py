@@ -97,11 +97,16 @@ def gather(work: Path, device: str) -> dict[str, Any]:
         if benchmark.exists():
             step["results"] = json.loads(benchmark.read_text())
             table = benchmark.with_suffix(".md")
-            step["table"] = table.read_text() if table.exists() else f"```\n{(work / f'{name}.log').read_text()}```"
+            step["table"] = table.read_text() if table.exists() else f"```\n{shortened(work / f'{name}.log')}```"
             if benchmark.with_suffix(".svg").exists():
                 step["picture"] = f"{name}.svg"
         steps.append(step)
     return {"rehearsal": device != "cuda", "machine": about, "steps": steps}
+
+
+def shortened(log: Path) -> str:
+    """Without the place that its files were written to, which is gone."""
+    return "".join(line for line in log.read_text().splitlines(True) if not line.startswith("written to "))
 
 
 def merged(report: dict[str, Any], before: Path) -> dict[str, Any]:

@@ -8,10 +8,9 @@
 //   dx = rstd (g weight - m(g weight) - xhat m(g weight xhat))
 //
 // Fewest bytes: x in, out out; back g and x in, dx out. A row belongs to a warp, in blocks of (32, 8), or to a block of
-// (256, 1) when it is long; it is walked again out of registers, or the cache. The gradients of weight and bias are sums over columns:
+// (256, 1) when it is long; it is walked again out of the cache. The gradients of weight and bias are sums over columns:
 // norm_sums in batch_norm.cu.
 
-#include "rows.cuh"
 #include "tiles.cuh"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -26,53 +25,43 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_rows(
     constexpr int N = VECTOR<T>;
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
         const T* from = x + row * n;
-        Row<T> chunk;
-        auto read = [&](I i) { chunk.read(from, i, n, T(0.0f)); };
         Centre<A> centre = {A(0), A(0)};
         if (CENTRED) {
             A sum = A(0);
-            Row<T>::each(n, [&](I i) {
-                read(i);
-                chunk.packs_of(i, n, [&](int u) {
+            each_pack<N>(n, [&](I i, int count) {
+                const Pack<T, N> pack = load<N>(from + i, count);
 #pragma unroll
-                    for (int k = 0; k < N; ++k) sum += widen(chunk.packs[u].value[k]);
-                });
+                for (int k = 0; k < N; ++k)
+                    if (k < count) sum += widen(pack.value[k]);
             });
             centre.high = row_reduce<Plus<A>>(sum) / A(n);
         }
         Two<A> moments = {A(0), A(0)};
-        Row<T>::each(n, [&](I i) {
-            if (!CENTRED || !chunk.is_whole(n)) read(i);
-            chunk.packs_of(i, n, [&](int u) {
-                const int count = left<N>(i + u * chunk.template step<I>(), n);
+        each_pack<N>(n, [&](I i, int count) {
+            const Pack<T, N> pack = load<N>(from + i, count);
 #pragma unroll
-                for (int k = 0; k < N; ++k) {
-                    const A d = k < count ? widen(chunk.packs[u].value[k]) - centre.high : A(0);
+            for (int k = 0; k < N; ++k)
+                if (k < count) {
+                    const A d = widen(pack.value[k]) - centre.high;
                     moments = {moments.first + d, fma(d, d, moments.second)};
                 }
-            });
         });
         moments = row_reduce<AddTwo<A>>(moments);
         if (CENTRED) centre.low = moments.first / A(n);
         const A var = moments.second / A(n) - centre.low * centre.low;  // low is tiny beside the deviations: no cancellation
         const A rstd = A(1) / sqrt((var < A(0) ? A(0) : var) + eps);
-        Row<T>::each(n, [&](I i) {
-            if (!chunk.is_whole(n)) read(i);
-            chunk.packs_of(i, n, [&](int u) {
-                const I at = i + u * chunk.template step<I>();
-                const int count = left<N>(at, n);
-                Pack<T, N> pack = chunk.packs[u], scale, shift;
-                if (weight) scale = load<N>(weight + at, count);
-                if (bias) shift = load<N>(bias + at, count);
+        each_pack<N>(n, [&](I i, int count) {
+            Pack<T, N> pack = load<N>(from + i, count), scale, shift;
+            if (weight) scale = load<N>(weight + i, count);
+            if (bias) shift = load<N>(bias + i, count);
 #pragma unroll
-                for (int k = 0; k < N; ++k) {
-                    A y = centre(widen(pack.value[k])) * rstd;
-                    if (weight) y *= widen(scale.value[k]);
-                    if (bias) y += widen(shift.value[k]);
-                    pack.value[k] = narrow<T>(y);
-                }
-                store<N>(out + row * n + at, pack, count);
-            });
+            for (int k = 0; k < N; ++k) {
+                A y = centre(widen(pack.value[k])) * rstd;
+                if (weight) y *= widen(scale.value[k]);
+                if (bias) y += widen(shift.value[k]);
+                pack.value[k] = narrow<T>(y);
+            }
+            store<N>(out + row * n + i, pack, count);
         });
         if (threadIdx.x == 0) {
             rstds[row] = rstd;
