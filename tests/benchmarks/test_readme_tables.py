@@ -27,4 +27,4 @@ def test_a_file_a_machine_or_none_yet(monkeypatch, tmp_path):
     (results / "nvidia-h100-readme.md").write_text("### H100\n")
     (results / "emulated-readme.md").write_text("### a rehearsal\n")
     assert readme.filled(without, tmp_path) == empty.replace("<!-- end", "### H100\n\n### H200\n<!-- end")
-    assert readme.filled(readme.filled(without, tmp_path)) == without
+    assert readme.filled(readme.filled(without, tmp_path), tmp_path / "none") == without
