@@ -65,7 +65,7 @@ def test_a_write_from_memory_that_it_overwrites_is_copied_first(monkeypatch):
             super().__setitem__(index, value)
 
     backend = cuda.KernelBackend("emulated", np, EmulatedLauncher())
-    monkeypatch.setattr(backend, "xp", types.SimpleNamespace(may_share_memory=np.may_share_memory))
+    monkeypatch.setattr(backend, "xp", types.SimpleNamespace(ndarray=np.ndarray, may_share_memory=np.may_share_memory))
     x = np.arange(5.0).view(Strict)
     backend.write(x, slice(1, None), x[:-1])
     assert x.tolist() == [0, 0, 1, 2, 3]
