@@ -20,6 +20,12 @@ while [ $# -gt 0 ]; do
         *) echo "gpu.sh: $1 is unknown; use --device cuda|emulated, --only STEP,STEP and --out DIR" >&2; exit 2 ;;
     esac
 done
+steps=(compile memcheck racecheck initcheck capture tests kernels widths mlp_step mlp_large)
+for name in ${only//,/ }; do
+    [[ " ${steps[*]} " == *" $name "* ]] && continue
+    echo "gpu.sh: --only $name is no step; choose from ${steps[*]}" >&2
+    exit 2
+done
 case "$device" in cuda | emulated) ;; *) echo "gpu.sh: --device $device is neither cuda nor emulated" >&2; exit 2 ;; esac
 python=${PYTHON:-python3}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
@@ -122,7 +128,7 @@ else
         --precisions bfloat16 --optimizer adamw --against products,torch,torch.compile,jax \
         --patience 60 --rounds 2 --seconds 0.02 --name mlp_large --out "$work"
 fi
-for name in compile memcheck racecheck initcheck capture tests kernels widths mlp_step mlp_large; do
+for name in "${steps[@]}"; do
     [ ! -e "$work/$name.row" ] || cat "$work/$name.row"
 done >"$work/steps.tsv"
 "$python" benchmarks/report.py "$work" --device "$device" --out "$out"

@@ -148,6 +148,13 @@ def test_steps_run_anew_take_their_place_in_the_report(tmp_path):
     assert [name for name, new in dates.items() if new] == ["tests", "widths"]
 
 
+def test_a_step_that_there_is_not_is_named(tmp_path):
+    result, calls = script(tmp_path, "--only", "widths,kernel")
+    assert result.returncode == 2
+    assert "--only kernel is no step" in result.stderr
+    assert calls == []
+
+
 def test_the_capture_step_runs_what_the_other_leaves_out(tmp_path):
     _, calls = script(tmp_path, "--device", "cuda")
     (capture,) = (call for call in calls if "capture.xml" in call)

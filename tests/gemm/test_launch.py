@@ -118,6 +118,16 @@ def test_an_epilogue_that_the_gpu_lacks(backend, dtype):
     )
 
 
+def test_a_sample_without_a_batch(backend):
+    x, weight, bias = (on(backend, integers(s, i), np.dtype(np.float32)) for i, s in enumerate(((4,), (6, 4), (6,))))
+    value = weight @ x + bias
+    for name, expected in (("linear", value), ("linear_relu", np.maximum(value, 0))):
+        got = backend.functions[name](x, weight, bias)
+        assert got.shape == (6,)
+        np.testing.assert_array_equal(got, expected)
+    assert epilogues(backend) == ["BIAS"]
+
+
 def test_relu_is_a_pass_of_its_own(backend):
     """cuBLASLt's makes 0 of a NaN."""
     for dtype in DTYPES:

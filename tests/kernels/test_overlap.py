@@ -71,3 +71,18 @@ def test_a_write_from_memory_that_it_overwrites_is_copied_first(monkeypatch):
     assert x.tolist() == [0, 0, 1, 2, 3]
     backend.write(x, ..., 7.0)
     assert x.tolist() == [7.0] * 5
+
+
+def test_a_numpy_scalar_is_written_as_a_number(monkeypatch):
+    """CuPy takes none."""
+
+    class Strict(np.ndarray):
+        def __setitem__(self, index: Any, value: Any) -> None:
+            assert type(value) is float
+            super().__setitem__(index, value)
+
+    backend = cuda.KernelBackend("emulated", np, EmulatedLauncher())
+    monkeypatch.setattr(backend, "xp", types.SimpleNamespace(ndarray=np.ndarray, may_share_memory=np.may_share_memory))
+    x = np.zeros(3).view(Strict)
+    backend.write(x, ..., np.float64(7))
+    assert x.tolist() == [7.0] * 3
