@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
 import random
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 import gpu_backprop as gb
+from gpu_backprop.core import devices
+from gpu_backprop.core.recording import Recorder
 
 from .capture_jobs import CLASSES, FEATURES, JOBS, batches, bits, flat, history, network, training_step
 
@@ -560,3 +563,14 @@ def test_callbacks_may_change_a_model_that_fit_has_captured():
         return bits(list(model.parameters()))
 
     assert weights(True) == weights(False)
+
+
+def test_a_constant_is_known_by_where_it_lies():
+    """An array that was carved out of CuPy's memory has no base to be known by."""
+    recorder, host = Recorder(), np.arange(6.0)
+    recorder.constant(host, host, devices.device("cpu"))
+    address = host.__array_interface__["data"][0]
+    carved = np.frombuffer((ctypes.c_char * 24).from_address(address + 16), np.float64)
+    assert carved.tolist() == [2, 3, 4]
+    assert recorder.constant_behind(carved).array is host
+    assert recorder.constant_behind(np.arange(6.0)) is None

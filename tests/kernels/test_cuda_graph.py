@@ -365,3 +365,32 @@ def test_a_capture_without_room_says_how_much_it_needs(graphs, machine, monkeypa
         with pytest.warns(UserWarning, match="runs eagerly: capture: no room"):
             np.testing.assert_array_equal(captured(x).numpy(), function(x).numpy())
         assert captured.programs == []
+
+
+@pytest.mark.emulated
+def test_arguments_and_results_are_copied_as_they_lie(graphs, monkeypatch):
+    """By the machine's own copy, of memory from end to end; what lies otherwise is written element by element."""
+    copied = []
+
+    def copy(to, array):
+        copied.append(array.shape)
+        np.copyto(to, array)
+        return to
+
+    monkeypatch.setattr(graphs.machine, "copy", copy, raising=False)
+    backend, values = graphs.backend, np.arange(12, dtype=np.float32).reshape(3, 4)
+    for place in (np.zeros((3, 4), np.float32), np.zeros((4, 3), np.float32).T):
+        fill = backend.filler(place, [place], [])
+        fill(np.copy(values, order="A") if place.flags.c_contiguous else np.asfortranarray(values))
+        np.testing.assert_array_equal(place, values)
+        fill(np.repeat(values + 1, 2, axis=1)[:, ::2])
+        np.testing.assert_array_equal(place, values + 1)
+    assert copied == [(3, 4)] * 2
+    gaps = np.zeros((3, 8), np.float32)[:, ::2]
+    backend.filler(gaps, [gaps], [])(values)
+    np.testing.assert_array_equal(gaps, values)
+    result = backend.copier(values)()
+    np.testing.assert_array_equal(result, values)
+    assert not np.may_share_memory(result, values)
+    np.testing.assert_array_equal(backend.copier(gaps)(), values)
+    assert copied == [(3, 4)] * 3
