@@ -27,9 +27,10 @@ from .cuda_watch import Watch, out_of_memory
 
 PER_THREAD = 2  # the handle cudaStreamPerThread
 PRODUCTS = frozenset(("matmul", "linear", "linear_relu", "linear_weight_gradient"))
+SORTS = ("random_permutation", "argsort", "isin", "sort")
 SORTING = (
-    "random_permutation sorts through CuPy, whose sort waits for the GPU, which a CUDA graph cannot hold: replays are "
-    "made call by call; draw the permutation outside, and give it as an argument"
+    "{name} sorts through CuPy, whose sort waits for the GPU, which a CUDA graph cannot hold: replays are "
+    "made call by call; sort (or draw the permutation) outside, and give the result as an argument"
 )
 
 # is there a GPU ------------------------------------------------------------------------------------------------------
@@ -282,7 +283,7 @@ class CudaMachine:
         That all products are in the way is worth a warning, once.
         """
         if self.gemm is not None or PRODUCTS.isdisjoint(names):
-            return SORTING if "random_permutation" in names else ""
+            return next((SORTING.format(name=name) for name in names if name in SORTS), "")
         reason = (
             f"matrix products go through {product_status()[1]}, and CuPy refuses them while a CUDA graph is recorded: "
             "replays are made call by call"

@@ -107,6 +107,7 @@ def value_and_grad(
             raise ShapeError(
                 f"grad: {_name(f)} returned shape {list(loss.shape)}; reduce it to a scalar, or use gb.vjp"
             )
+        tape.has_gradient("grad", [loss])
         gradients = trace.rebuild(trace.pull([loss], [ones_like(loss)]))
         value = _settled(loss, trace)
         if has_aux:
@@ -146,6 +147,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     outputs, rebuild = tree.flatten(trace.result)
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
+        tape.has_gradient("vjp", outputs)
         seeds, _ = tree.flatten(_to_tensors(cotangent))
         if [s.shape for s in seeds] != [o.shape for o in outputs]:
             raise ShapeError(
@@ -164,6 +166,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """
     trace = _Trace("jvp", f, range(len(primals)), primals, {})
     outputs, rebuild = tree.flatten(trace.result)
+    tape.has_gradient("jvp", outputs)
     directions, _ = tree.flatten(_to_tensors(list(tangents)))
     if [d.shape for d in directions] != [s.shape for s in trace.stems]:
         raise ShapeError(

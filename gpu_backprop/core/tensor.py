@@ -422,11 +422,11 @@ class Tensor:
 
     def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
         """The sum over `axis`; small integers and bools add up as int64 (unsigned as uint64)."""
-        return reduction.reduce(reduction.sum, _accumulating(self, dtype), axis, keepdims)
+        return reduction.reduce(reduction.sum, accumulating(self, dtype), axis, keepdims)
 
     def prod(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
         """The product over `axis`; small integers and bools multiply as int64 (unsigned as uint64)."""
-        return reduction.reduce(reduction.prod, _accumulating(self, dtype), axis, keepdims)
+        return reduction.reduce(reduction.prod, accumulating(self, dtype), axis, keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The arithmetic mean over `axis`."""
@@ -702,7 +702,8 @@ def matmul(x: Any, y: Any) -> Tensor:
     return out.reshape(out.shape[:-1]) if y.ndim == 1 else out
 
 
-def _accumulating(x: Tensor, dtype: Any) -> Tensor:
+def accumulating(x: Tensor, dtype: Any) -> Tensor:
+    """`x` in the dtype that its sums and products have."""
     if dtype is not None:
         return x.astype(dtype, copy=False)
     kind = x.dtype.kind
