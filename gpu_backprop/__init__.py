@@ -76,6 +76,8 @@ from .core.dtypes import (
     bool_ as bool,
 )
 from .core.dtypes import (
+    complex64,
+    complex128,
     float16,
     float32,
     float64,

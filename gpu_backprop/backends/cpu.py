@@ -95,7 +95,8 @@ def sum(x, axis, keepdims, out=None):
 
 
 def relu(x, out=None):
-    return np.maximum(x, _ZERO.get(x.dtype, 0), out=out)
+    zero = _ZERO.get(x.dtype)
+    return _generic["relu"](x, out=out) if zero is None else np.maximum(x, zero, out=out)
 
 
 def relu_backward(g, y, out=None):

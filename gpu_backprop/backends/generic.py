@@ -96,6 +96,8 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
     # activations ----------------------------------------------------------------------------------------------------
 
     def relu(x, out=None):
+        if x.dtype.kind == "c":
+            raise TypeError("not defined for complex numbers")
         return xp.maximum(x, 0, out=out)
 
     def relu_backward(g, y, out=None):

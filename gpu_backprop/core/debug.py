@@ -15,7 +15,7 @@ from .tensor import Tensor
 
 
 def _first_bad(t: Any) -> tuple[tuple[int, ...], float] | None:
-    if not isinstance(t, Tensor) or not dtypes.is_floating(t.dtype):
+    if not isinstance(t, Tensor) or not dtypes.is_inexact(t.dtype):
         return None
     values = t.device.backend.to_host(t.array).astype(np.float64)
     bad = np.argwhere(~np.isfinite(values))

@@ -1,8 +1,9 @@
 """Data types and the one promotion table of all backends.
 
-NumPy 2's rules, with bfloat16 (ml_dtypes') added: bfloat16 with an integer, a bool or a Python scalar stays bfloat16,
-with float16 it gives float32. Python scalars are weak: they take the array's dtype, and a Python float beside an
-integer array gives the default float dtype.
+NumPy 2's rules, with bfloat16 (ml_dtypes') added: bfloat16 with an integer, a bool or a real Python scalar stays
+bfloat16, with float16 it gives float32. Python scalars are weak: they take the array's dtype. A Python float beside an
+integer array gives the default float dtype, a Python complex the complex dtype of the array's floats: complex128 beside
+float64, else complex64; beside integers, that of the default float dtype.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ bool_ = np.dtype("bool")
 int8, int16, int32, int64 = (np.dtype(f"int{bits}") for bits in (8, 16, 32, 64))
 uint8, uint16, uint32, uint64 = (np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64))
 float16, float32, float64 = (np.dtype(f"float{bits}") for bits in (16, 32, 64))
+complex64, complex128 = (np.dtype(f"complex{bits}") for bits in (64, 128))
 
 NAMES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "bfloat16", "float32", "float64"),
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
 )
 
 
@@ -42,6 +44,11 @@ def is_floating(dtype: np.dtype) -> bool:
     return dtype.kind == "f" or is_bfloat16(dtype)
 
 
+def is_inexact(dtype: np.dtype) -> bool:
+    """True for the dtypes that have gradients: the float and the two complex ones."""
+    return dtype.kind in "fc" or is_bfloat16(dtype)
+
+
 def is_half(dtype: np.dtype) -> bool:
     """True for the 16-bit floats, which compute in float32 on the CPU."""
     return dtype.itemsize == 2 and is_floating(dtype)
@@ -56,6 +63,8 @@ def as_dtype(spec: Any) -> np.dtype:
     """The supported dtype that `spec` names: a NumPy dtype, a scalar type, a Python type or a string."""
     if spec is float:
         return get_default_dtype()
+    if spec is complex:
+        return complex_of(get_default_dtype())
     if isinstance(spec, str) and spec == "bfloat16":
         return bfloat16()
     try:
@@ -90,6 +99,16 @@ def get_default_dtype() -> np.dtype:
     return _default
 
 
+def complex_of(dtype: np.dtype) -> np.dtype:
+    """The complex dtype whose parts are of a float dtype, or wider (complex64 for the 16-bit ones)."""
+    return complex128 if dtype in (float64, complex128) else complex64
+
+
+def real_of(dtype: np.dtype) -> np.dtype:
+    """The float dtype of the parts of a complex dtype; another dtype itself."""
+    return {complex64: float32, complex128: float64}.get(dtype, dtype)
+
+
 @cache
 def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
     """The dtype of an operation on arrays of dtypes `a` and `b`."""
@@ -106,26 +125,27 @@ def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
 
 def promote_scalar(dtype: np.dtype, scalar: complex) -> np.dtype:
     """The dtype of an operation on an array of `dtype` and a Python scalar."""
-    if isinstance(scalar, bool) or is_floating(dtype):
+    if dtype.kind == "c" or isinstance(scalar, bool):
+        return dtype
+    if isinstance(scalar, complex):
+        return complex_of(dtype if is_floating(dtype) else get_default_dtype())
+    if is_floating(dtype):
         return dtype
     if isinstance(scalar, int):
         return int64 if dtype == bool_ else dtype
-    if isinstance(scalar, float):
-        return get_default_dtype()
-    raise DTypeError(f"a {type(scalar).__name__} beside an array of {dtype.name}; complex numbers are not supported")
+    return get_default_dtype()
 
 
 def result_type(*operands: Any) -> np.dtype:
     """The dtype that arrays, dtypes and Python scalars promote to together."""
-    dtypes = [
-        d for d in (getattr(o, "dtype", None if isinstance(o, (int, float)) else o) for o in operands) if d is not None
-    ]
+    weak = (int, float, complex)
+    dtypes = [d for d in (getattr(o, "dtype", None if isinstance(o, weak) else o) for o in operands) if d is not None]
     if not dtypes:
         raise DTypeError("result_type: needs at least one array or dtype beside Python scalars")
     result = as_dtype(dtypes[0])
     for dtype in dtypes[1:]:
         result = promote_types(result, as_dtype(dtype))
     for operand in operands:
-        if isinstance(operand, (int, float)):
+        if isinstance(operand, weak):
             result = promote_scalar(result, operand)
     return result

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ops import elementwise
 from ..ops.primitive import Primitive
 from . import dtypes, tape, tree
 from .errors import DTypeError, ShapeError, TapeError
@@ -37,7 +38,7 @@ class _Trace:
             chosen.append(_to_tensors(args[i]))
         leaves, self.rebuild = tree.flatten(chosen)
         for leaf in leaves:
-            if not dtypes.is_floating(leaf.dtype):
+            if not dtypes.is_inexact(leaf.dtype):
                 raise DTypeError(
                     f"{caller}: an argument of {leaf.dtype} has no gradient; pass floats, or choose others with argnums"
                 )
@@ -71,7 +72,9 @@ def _to_tensors(argument: Any) -> Any:
     if isinstance(argument, (list, tuple)):
         values = [_to_tensors(v) for v in argument]
         return type(argument)(*values) if hasattr(argument, "_fields") else type(argument)(values)
-    if isinstance(argument, (int, float, np.ndarray, np.generic)) or hasattr(argument, "__cuda_array_interface__"):
+    if isinstance(argument, (int, float, complex, np.ndarray, np.generic)) or hasattr(
+        argument, "__cuda_array_interface__"
+    ):
         return asarray(float(argument) if isinstance(argument, int) else argument)
     return argument
 
@@ -94,8 +97,9 @@ def value_and_grad(
     """A function that returns `(f(...), gradient)`.
 
     The gradient has the form of argument number `argnums` (a Tensor, or nested lists, tuples and dicts of Tensors),
-    or is a tuple of such for several. With `has_aux`, f returns `(loss, aux)` and the result is
-    `((loss, aux), gradient)`. Raises ShapeError when the loss is not a scalar.
+    or is a tuple of such for several; that of a complex x + iy is df/dx - i df/dy. With `has_aux`, f returns
+    `(loss, aux)` and the result is `((loss, aux), gradient)`. Raises ShapeError when the loss is not a scalar, and
+    DTypeError when it is complex.
     """
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -108,6 +112,10 @@ def value_and_grad(
                 f"grad: {_name(f)} returned shape {list(loss.shape)}; reduce it to a scalar, or use gb.vjp"
             )
         tape.has_gradient("grad", [loss])
+        if loss.dtype.kind == "c":
+            raise DTypeError(
+                f"grad: {_name(f)} returned a complex number; make it real (gb.real, gb.imag, gb.abs), or use gb.vjp"
+            )
         gradients = trace.rebuild(trace.pull([loss], [ones_like(loss)]))
         value = _settled(loss, trace)
         if has_aux:
@@ -342,6 +350,11 @@ def primitive(
 # checking
 
 
+def _wide(dtype: np.dtype) -> Any:
+    """The dtype that gradcheck computes in."""
+    return np.complex128 if dtype.kind == "c" else np.float64 if dtypes.is_floating(dtype) else dtype
+
+
 def gradcheck(
     f: Callable[..., Any],
     inputs: Any,
@@ -355,47 +368,57 @@ def gradcheck(
     """Compare the gradients of `f` with central differences, (f(x + eps) - f(x - eps)) / (2 eps), in float64.
 
     f takes the Tensors in `inputs` (one, or a tuple) and returns a Tensor or a nest of them, of any shapes: its
-    results are summed with fixed random weights. Returns True, or raises TapeError naming the worst element. With
+    results are summed with fixed random weights, the real part of that where they are complex. Complex inputs are
+    moved along both axes. Returns True, or raises TapeError naming the worst element. With
     `table=True` prints index, analytic, numeric and relative error of every element.
     """
     given = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
     values = [asarray(x) for x in given]
-    base = [t.numpy().astype(np.float64) if dtypes.is_floating(t.dtype) else t.numpy().copy() for t in values]
+    base = [t.numpy().astype(_wide(t.dtype)) for t in values]
     places = [t.device for t in values]
-    floats = [i for i, t in enumerate(values) if dtypes.is_floating(t.dtype)]
+    floats = [i for i, t in enumerate(values) if dtypes.is_inexact(t.dtype)]
     if not floats:
-        raise DTypeError("gradcheck: no input is of a float dtype; there is nothing to differentiate")
+        raise DTypeError("gradcheck: no input is of a float or complex dtype; there is nothing to differentiate")
     weights: list[np.ndarray] = []
 
     def loss(*args: Any) -> Tensor:
-        outputs = [o for o in tree.flatten(f(*args))[0] if dtypes.is_floating(o.dtype)]
+        outputs = [o for o in tree.flatten(f(*args))[0] if dtypes.is_inexact(o.dtype)]
         if not weights:
             random = np.random.default_rng(seed)
-            weights.extend(random.uniform(0.5, 1.5, o.shape) for o in outputs)
+            for o in outputs:
+                weight = random.uniform(0.5, 1.5, o.shape)
+                weights.append(weight + 1j * random.uniform(0.5, 1.5, o.shape) if o.dtype.kind == "c" else weight)
         total = None
         for output, weight in zip(outputs, weights):
             part = (output * tensor(weight, dtype=output.dtype, device=output.device)).sum()
+            part = elementwise.real(part) if output.dtype.kind == "c" else part
             total = part if total is None else total + part
         if total is None:
-            raise DTypeError("gradcheck: the function returned no float Tensor; return at least one")
+            raise DTypeError("gradcheck: the function returned no float or complex Tensor; return at least one")
         return total
 
     args = [tensor(b, device=p) for b, p in zip(base, places)]
     gradients = grad(loss, tuple(floats))(*args)
-    worst = ("", 0.0, 0.0, 0.0)
+    worst: tuple[str, complex, complex, float] = ("", 0.0, 0.0, 0.0)
     rows = []
+
+    def slope(i: int, index: tuple[int, ...], step: complex) -> float:
+        sides = []
+        for sign in (1.0, -1.0):
+            moved = base[i].copy()
+            moved[index] += sign * step
+            stepped = [tensor(moved, device=places[i]) if j == i else a for j, a in enumerate(args)]
+            sides.append(loss(*stepped).item())
+        return (sides[0] - sides[1]) / (2 * eps)
+
     with tape.no_grad():
         for i, gradient in zip(floats, gradients):
             analytic = gradient.numpy()
             for index in np.ndindex(base[i].shape):
-                sides = []
-                for sign in (1.0, -1.0):
-                    moved = base[i].copy()
-                    moved[index] += sign * eps
-                    stepped = [tensor(moved, device=places[i]) if j == i else a for j, a in enumerate(args)]
-                    sides.append(loss(*stepped).item())
-                numeric = (sides[0] - sides[1]) / (2 * eps)
-                found = float(analytic[index])
+                numeric: complex = slope(i, index, eps)
+                if analytic.dtype.kind == "c":
+                    numeric -= 1j * slope(i, index, 1j * eps)
+                found = analytic[index].item()
                 error = abs(found - numeric) / max(abs(found), abs(numeric), 1e-12)
                 excess = abs(found - numeric) / (atol + rtol * abs(numeric))
                 excess = excess if excess == excess else float("inf")  # a NaN on either side never passes

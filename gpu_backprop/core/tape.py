@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from ..ops import movement
+from ..ops import elementwise, movement
 from ..ops.primitive import Primitive, Spec, Tail
 from . import dtypes
 from .errors import DataError, DeviceError, DTypeError, GpuBackpropError, ShapeError, ShapeIndexError, TapeError
@@ -99,14 +99,15 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
             if x is not None and (x.__class__ is not float or dtype is None or dtype.kind != "f"):
                 odd = True
         bit <<= 1
-    if device is None or odd or (primitive.promotes == "float" and dtype.kind != "f"):
+    if device is None or odd or (primitive.takes_floats and dtype.kind != "f"):
         coerced = _coerce(primitive, inputs)
         if coerced is not inputs:
             return apply(primitive, *coerced, **attrs)
     try:
         if primitive.forward is None:
-            # Only 16-bit floats need the functions that compute in float32 on the CPU; the others' path is shorter.
-            functions = device.functions if dtype.itemsize == 2 else device.native
+            # Only 16-bit floats (computed in float32 on the CPU) and complex numbers (whose special values are looked
+            # after) need more than the native functions: NumPy numbers them behind float64, which is 12.
+            functions = device.functions if dtype.num > 12 else device.native
             result = functions[primitive.name](*arrays, **attrs)
         else:
             result = device.backend.run(primitive.forward, arrays, attrs)
@@ -223,7 +224,7 @@ def _record_many(
 
 def _pick_outputs(node: Node, outs: Iterable[Tensor]) -> None:
     for i, out in enumerate(outs):
-        if dtypes.is_floating(out.dtype):
+        if dtypes.is_inexact(out.dtype):
             pick = _record(PICK, (), {"i": i}, 0, out, ())
             pick.edges = (node,)
             pick.specs = (pick.spec,)
@@ -256,8 +257,12 @@ def _coerce(primitive: Primitive, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     if not any(isinstance(x, Tensor) for x in operands):
         return inputs
     target = dtypes.result_type(*operands)
-    if primitive.promotes == "float" and not dtypes.is_floating(target):
+    if primitive.takes_floats and not dtypes.is_inexact(target):
         target = dtypes.get_default_dtype()
+    if primitive.promotes == "real" and target.kind == "c":
+        raise DTypeError(
+            f"{primitive.name}({_describe(inputs)}): not defined for complex numbers; use gb.real, gb.imag or gb.abs"
+        )
     cast = tuple(x.astype(target) if isinstance(x, Tensor) and x.array.dtype != target else x for x in inputs[start:])
     if all(a is b for a, b in zip(cast, inputs[start:])):
         return inputs
@@ -495,13 +500,18 @@ def _judge(watch: Any, node: Node, gradient: Any, needed: Sequence[Any]) -> None
 
 
 def unbroadcast(gradient: Tensor, spec: Any) -> Tensor:
-    """A gradient in the shape and dtype of the input it belongs to: broadcasting and promotion are undone here."""
+    """A gradient in the shape and dtype of the input it belongs to: broadcasting and promotion are undone here.
+
+    A real input beside complex ones gets the real part: what changes a loss L by dL = Re(gradient * dx).
+    """
     shape, dtype = spec
     array = gradient.array
     if array.shape != shape:
         lead = array.ndim - len(shape)
         axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and array.shape[i + lead] != 1))
         gradient = gradient.sum(axis=axes, keepdims=True).reshape(shape) if axes else gradient.reshape(shape)
+    if gradient.array.dtype.kind == "c" and dtype.kind != "c":
+        gradient = elementwise.real(gradient)
     return gradient if gradient.array.dtype is dtype or gradient.array.dtype == dtype else gradient.astype(dtype)
 
 
@@ -524,7 +534,7 @@ def _write(rule: Tail, needed: Sequence[Any], leaf: Any) -> bool:
         modes.recorder.consults(leaf)
     buffer.renew()
     device = leaf.device
-    functions = device.functions if dtype.itemsize == 2 else device.native
+    functions = device.functions if dtype.num > 12 else device.native
     functions[rule.primitive.name](*arrays, out=out, **rule.attrs)
     leaf._grad = buffer
     return True
@@ -647,7 +657,7 @@ def nodes(outputs: Iterable[Tensor]) -> list[Node]:
 def has_gradient(caller: str, outputs: Sequence[Tensor]) -> None:
     """TapeError when no result can have a gradient, for its dtype or for the operation that made it."""
     makers = [None if o._extra is None else o._extra.get("made_by") for o in outputs]
-    if outputs and not any(made_by is None and dtypes.is_floating(o.dtype) for o, made_by in zip(outputs, makers)):
+    if outputs and not any(made_by is None and dtypes.is_inexact(o.dtype) for o, made_by in zip(outputs, makers)):
         source = f"{makers[0]!r}, which has" if makers[0] else f"operations of {outputs[0].dtype}, which have"
         raise TapeError(
             f"{caller}: the result comes from {source} no gradient; "
@@ -675,6 +685,11 @@ def backward(
                 raise TapeError(
                     f"backward: a result of shape {list(output.shape)} is not a scalar; "
                     "reduce it first (t.sum()), or pass gradient= of the same shape"
+                )
+            if output.dtype.kind == "c":
+                raise TapeError(
+                    "backward: a complex result has no one gradient; make it real first (gb.real, gb.imag, gb.abs), "
+                    "or pass gradient="
                 )
             seeds.append(filled(output.shape, output.dtype, 1, output.device))
             continue

@@ -126,10 +126,19 @@ class Tensor:
         return bool(self.item())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._real_item("int"))
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._real_item("float"))
+
+    def _real_item(self, name: str) -> Any:
+        value = self.item()
+        if isinstance(value, complex):
+            raise DTypeError(f"{name}: {value} is a complex number; use gb.real(t), gb.imag(t) or gb.abs(t)")
+        return value
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu":
@@ -152,6 +161,8 @@ class Tensor:
     def astype(self, dtype: Any, copy: bool = True) -> Tensor:
         """A copy in another dtype; with `copy=False` itself if it has the dtype already."""
         dtype = dtypes.as_dtype(dtype)
+        if self.array.dtype.kind == "c" and dtype.kind not in "cb":
+            raise DTypeError(f"astype: {self.dtype} to {dtype} would drop the imaginary part; use gb.real(t) first")
         return self if not copy and dtype == self.array.dtype else movement.astype(self, dtype=dtype)
 
     def copy(self) -> Tensor:
@@ -212,7 +223,7 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for gradients of this leaf (or, with False, no longer)."""
-        if requires_grad and not dtypes.is_floating(self.dtype):
+        if requires_grad and not dtypes.is_inexact(self.dtype):
             raise DTypeError(f"requires_grad: {self.dtype} has no gradients; use t.astype(gb.float32)")
         if self.node is not None and not requires_grad:
             raise TapeError("requires_grad: a computed Tensor cannot be taken off the tape; use t.detach()")
@@ -222,7 +233,7 @@ class Tensor:
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the derivative of this Tensor with respect to every leaf below it to the leaf's `.grad`.
 
-        gradient: what this Tensor's own gradient is, of its shape; may be left out for a scalar (then 1).
+        gradient: what this Tensor's own gradient is, of its shape; may be left out for a real scalar (then 1).
         retain_graph: keep the tape for another backward. create_graph: record the backward pass, for second
         derivatives. Raises TapeError when nothing was recorded, the tape was freed, or a saved value was overwritten.
         """
@@ -338,7 +349,7 @@ class Tensor:
                 "use gb.where(mask, new, t), or write inside `with gb.no_grad():`"
             )
         template, arrays = split_index(self, index)
-        raw = _operand(value, self.device) if not isinstance(value, (int, float)) else value
+        raw = _operand(value, self.device) if not isinstance(value, (int, float, complex)) else value
         if isinstance(raw, Tensor):
             raw = raw.detach()
             if raw.device is not self.device:
@@ -666,7 +677,7 @@ def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
     from . import tape
 
     name = getattr(primitive, "name", "matmul")
-    y = other if isinstance(other, (int, float)) else _operand(other, x.device)
+    y = other if isinstance(other, (int, float, complex)) else _operand(other, x.device)
     if modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
         return primitive(x, y)
     with tape.no_grad():
@@ -768,9 +779,9 @@ def _representation(t: Tensor) -> str:
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor with its own copy of `data`: a number, nested lists, a NumPy or CuPy array, or a Tensor.
 
-    Python floats get the default float dtype (float32), integers int64; arrays keep their dtype. The device is the
-    data's own for arrays on a GPU and for Tensors, else the default one. Raises ShapeError for ragged lists and
-    DTypeError for strings, objects and complex numbers.
+    Python floats get the default float dtype (float32), complex numbers the complex dtype of such parts, integers
+    int64; arrays keep their dtype. The device is the data's own for arrays on a GPU and for Tensors, else the default
+    one. Raises ShapeError for ragged lists and DTypeError for strings and objects.
     """
     out = _make(data, dtype, device, copy=True)
     return out.requires_grad_() if requires_grad else out
@@ -842,11 +853,12 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         raise ShapeError(f"tensor: the nested lists are ragged ({error}); make all rows equally long") from None
     except OverflowError:
         raise DataError("tensor: an integer does not fit into 64 bits; use floats") from None
-    if host.dtype.kind not in "biuf" and not dtypes.is_bfloat16(host.dtype):
+    if host.dtype.kind not in "biufc" and not dtypes.is_bfloat16(host.dtype):
         raise DTypeError(f"tensor: data of dtype {host.dtype} cannot be a Tensor; give numbers or bools")
     if target is None:
         is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__")
-        target = dtypes.get_default_dtype() if host.dtype.kind == "f" and not is_array else dtypes.as_dtype(host.dtype)
+        kinds = {} if is_array else {"f": float, "c": complex}  # whose dtype follows the default one
+        target = dtypes.as_dtype(kinds.get(host.dtype.kind, host.dtype))
     return host if host.dtype == target and host.dtype.isnative else host.astype(target)
 
 
@@ -879,13 +891,13 @@ def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     use it with a Tensor elsewhere, somebody has to move one of them.
     """
     device = next((x.device for x in inputs if isinstance(x, Tensor)), None)
-    if device is not None and all(isinstance(x, (Tensor, int, float)) or x is None for x in inputs):
+    if device is not None and all(isinstance(x, (Tensor, int, float, complex)) or x is None for x in inputs):
         return inputs
     place = device or devices.default_device()
     try:
         made = tuple(
             x
-            if isinstance(x, (Tensor, type(None))) or (type(x) in (bool, int, float))
+            if isinstance(x, (Tensor, type(None))) or (type(x) in (bool, int, float, complex))
             else (_operand(x, place) if device is not None else _make(x, None, place, copy=False))
             for x in inputs
         )

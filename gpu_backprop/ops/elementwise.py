@@ -7,13 +7,14 @@ it is one pass on every backend; that one differentiates through its unfused for
 
 from __future__ import annotations
 
+import cmath
 import math
 
 from .primitive import Primitive, Rule
 
 
-def _unary(name: str, rule: Rule | None = None) -> Primitive:
-    return Primitive(name, "x", rule, promotes="float", gives="out")
+def _unary(name: str, rule: Rule | None = None, promotes: str = "float") -> Primitive:
+    return Primitive(name, "x", rule, promotes=promotes, gives="out")
 
 
 def _exact(name: str, rule: Rule | None = None) -> Primitive:
@@ -32,7 +33,7 @@ divide = _binary("divide", lambda g, y: g / y, lambda g, x, y: -g * x / (y * y),
 floor_divide = _binary("floor_divide", lambda g: g * 0, lambda g: g * 0)
 multiply = _binary("multiply", lambda g, y: g * y, lambda g, x: g * x)
 negative = _exact("negative", lambda g: -g)
-pow = _binary("pow", lambda g, x, y: g * _power_slope(x, y), lambda g, x, y, out: g * out * _log_of_base(x))
+pow = _binary("pow", lambda g, x, y: g * _power_slope(x, y), lambda g, x, y, out: g * out * _log_of_base(x, out))
 reciprocal = _unary("reciprocal", lambda g, out: -g * out * out)
 remainder = _binary("remainder", lambda g: g, lambda g, x, y: -g * floor(x / y))
 square = _exact("square", lambda g, x: g * (x * 2))
@@ -47,7 +48,7 @@ log10 = _unary("log10", lambda g, x: g / (x * math.log(10)))
 log1p = _unary("log1p", lambda g, x: g / (x + 1))
 log2 = _unary("log2", lambda g, x: g / (x * math.log(2)))
 logaddexp = _binary(
-    "logaddexp", lambda g, x, y: g / (exp(y - x) + 1), lambda g, x, y: g / (exp(x - y) + 1), promotes="float"
+    "logaddexp", lambda g, x, y: g / (exp(y - x) + 1), lambda g, x, y: g / (exp(x - y) + 1), promotes="real"
 )
 sqrt = _unary("sqrt", lambda g, out: g / (out * 2))
 # of a variance: at 0, where all elements equal their mean, the gradient of a standard deviation is taken to be 0
@@ -56,7 +57,7 @@ sqrt_of_variance = _unary("sqrt", lambda g, out: g / (_positive(out) * 2))
 # trigonometric and hyperbolic ----------------------------------------------------------------------------------------
 
 acos = _unary("acos", lambda g, x: -g / sqrt(1 - x * x))
-acosh = _unary("acosh", lambda g, x: g / sqrt(x * x - 1))
+acosh = _unary("acosh", lambda g, x: g / (sqrt(x - 1) * sqrt(x + 1)))  # not sqrt(x^2 - 1): of another sign at -2i
 asin = _unary("asin", lambda g, x: g / sqrt(1 - x * x))
 asinh = _unary("asinh", lambda g, x: g / sqrt(x * x + 1))
 atan = _unary("atan", lambda g, x: g / (x * x + 1))
@@ -65,12 +66,12 @@ atan2 = _binary(
     "atan2",
     lambda g, x, y: g * y / _positive(x * x + y * y),
     lambda g, x, y: -g * x / _positive(x * x + y * y),
-    promotes="float",
+    promotes="real",
 )
 atanh = _unary("atanh", lambda g, x: g / (1 - x * x))
 cos = _unary("cos", lambda g, x: -g * sin(x))
 cosh = _unary("cosh", lambda g, x: g * sinh(x))
-hypot = _binary("hypot", lambda g, x, out: g * x / out, lambda g, y, out: g * y / out, promotes="float")
+hypot = _binary("hypot", lambda g, x, out: g * x / out, lambda g, y, out: g * y / out, promotes="real")
 sin = _unary("sin", lambda g, x: g * cos(x))
 sinh = _unary("sinh", lambda g, x: g * cosh(x))
 tan = _unary("tan", lambda g, out: g * (out * out + 1))
@@ -84,16 +85,16 @@ tanh_backward = Primitive(
 
 # rounding, signs and order -------------------------------------------------------------------------------------------
 
-abs = _exact("abs", lambda g, x: g * sign(x))
+abs = _exact("abs", lambda g, x: g * conjugate(sign(x)))
 ceil = _exact("ceil", lambda g: g * 0)
-copysign = _binary("copysign", lambda g, x, y: g * (sign(x) * copysign(1, y)), lambda g, y: g * y * 0, promotes="float")
+copysign = _binary("copysign", lambda g, x, y: g * (sign(x) * copysign(1, y)), lambda g, y: g * y * 0, promotes="real")
 floor = _exact("floor", lambda g: g * 0)
 # the gradient of a tie is shared evenly
 maximum = _binary("maximum", lambda g, x, y: g * _share(x, y), lambda g, x, y: g * _share(y, x))
 minimum = _binary("minimum", lambda g, x, y: g * _share(y, x), lambda g, x, y: g * _share(x, y))
-nextafter = _binary("nextafter", lambda g: g, lambda g: g * 0, promotes="float")
+nextafter = _binary("nextafter", lambda g: g, lambda g: g * 0, promotes="real")
 round = _exact("round", lambda g: g * 0)
-sign = _exact("sign", lambda g: g * 0)
+sign = _exact("sign", lambda g, x: _pull_sign(g, x))
 trunc = _exact("trunc", lambda g: g * 0)
 clip = Primitive(
     "clip", "x lo hi",
@@ -109,6 +110,12 @@ where = Primitive(
     lambda g, condition: where(condition, 0, g),
     promotes="same", promotes_from=1, gives="out",
 )  # fmt: skip
+
+# parts of complex numbers ---------------------------------------------------------------------------------------------
+
+conj = _exact("conj", lambda g: conjugate(g))
+imag = Primitive("imag", "x", lambda g: g * -1j, gives="view")
+real = Primitive("real", "x", lambda g: g, gives="view")  # the tape makes g complex
 
 # without a gradient --------------------------------------------------------------------------------------------------
 
@@ -128,7 +135,7 @@ bitwise_invert, isfinite, isinf, isnan, logical_not, signbit = map(
 relu = _exact("relu", lambda g, out: relu_backward(g, out))
 relu_backward = Primitive("relu_backward", "g_ out_", lambda g, out_: relu_backward(g, out_), None, gives="out")
 
-sigmoid = _unary("sigmoid", lambda g, out: sigmoid_backward(g, out))
+sigmoid = _unary("sigmoid", lambda g, out: sigmoid_backward(g, out), promotes="real")
 sigmoid_backward = Primitive(
     "sigmoid_backward", "g_ out_",
     lambda g, out_: sigmoid_backward(g, out_),
@@ -136,7 +143,9 @@ sigmoid_backward = Primitive(
     gives="out",
 )  # fmt: skip
 
-leaky_relu = _unary("leaky_relu", lambda g, x, negative_slope: leaky_relu_backward(g, x, negative_slope=negative_slope))
+leaky_relu = _unary(
+    "leaky_relu", lambda g, x, negative_slope: leaky_relu_backward(g, x, negative_slope=negative_slope), promotes="real"
+)
 leaky_relu_backward = Primitive(
     "leaky_relu_backward", "g_ x",
     lambda g, x, negative_slope: leaky_relu_backward(g, x, negative_slope=negative_slope),
@@ -144,31 +153,33 @@ leaky_relu_backward = Primitive(
     gives="out",
 )  # fmt: skip
 
-elu = _unary("elu", lambda g, x, alpha: elu_backward(g, x, alpha=alpha))
+elu = _unary("elu", lambda g, x, alpha: elu_backward(g, x, alpha=alpha), promotes="real")
 elu_backward = Primitive(
     "elu_backward", "g_ x", gives="out",
     unfused=lambda g_, x, alpha: g_ * where(greater(x, 0), 1, exp(minimum(x, 0)) * alpha),
 )  # fmt: skip
 
-gelu = _unary("gelu", lambda g, x, approximate: gelu_backward(g, x, approximate=approximate))
+gelu = _unary("gelu", lambda g, x, approximate: gelu_backward(g, x, approximate=approximate), promotes="real")
 gelu_backward = Primitive(
     "gelu_backward", "g_ x", gives="out",
     unfused=lambda g_, x, approximate: g_ * (_gelu_slope_tanh(x) if approximate == "tanh" else _gelu_slope_erf(x)),
 )  # fmt: skip
 
-silu = _unary("silu", lambda g, x: silu_backward(g, x))
+silu = _unary("silu", lambda g, x: silu_backward(g, x), promotes="real")
 silu_backward = Primitive(
     "silu_backward", "g_ x", gives="out",
     unfused=lambda g_, x: g_ * sigmoid(x) * (1 + x * sigmoid(-x)),
 )  # fmt: skip
 
-softplus = _unary("softplus", lambda g, x, beta, threshold: softplus_backward(g, x, beta=beta, threshold=threshold))
+softplus = _unary(
+    "softplus", lambda g, x, beta, threshold: softplus_backward(g, x, beta=beta, threshold=threshold), promotes="real"
+)
 softplus_backward = Primitive(
     "softplus_backward", "g_ x", gives="out",
     unfused=lambda g_, x, beta, threshold: g_ * where(greater(x * beta, threshold), 1, sigmoid(x * beta)),
 )  # fmt: skip
 
-erf = _unary("erf", lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
+erf = _unary("erf", lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)), promotes="real")
 
 
 def _positive(x):
@@ -176,8 +187,21 @@ def _positive(x):
     return where(equal(x, 0), 1, x)
 
 
+def conjugate(x):
+    """The complex conjugate; real numbers as they are."""
+    return conj(x) if x.dtype.kind == "c" else x
+
+
+def _pull_sign(g, x):
+    """0; of a complex z, whose sign s = z / |z| turns with it, (g - conj(g s^2)) / (2 |z|)."""
+    if x.dtype.kind != "c":
+        return g * 0
+    s = sign(x)
+    return (g - conj(g * s * s)) / (_positive(abs(x)) * 2)
+
+
 def _is_scalar(x: object) -> bool:
-    return isinstance(x, (int, float))
+    return isinstance(x, (int, float, complex))
 
 
 def _power_slope(x, y):
@@ -187,10 +211,12 @@ def _power_slope(x, y):
     return y * x ** where(equal(y, 0), 1, y - 1)
 
 
-def _log_of_base(x):
+def _log_of_base(x, out):
     """log x; 0 at x = 0, where x^y log x tends to 0 for the y that have a derivative there."""
     if _is_scalar(x):
-        return math.log(x) if x > 0 else 0.0 if x == 0 else math.nan
+        if x == 0:
+            return 0.0
+        return cmath.log(x) if out.dtype.kind == "c" else math.log(x) if x > 0 else math.nan
     return log(where(equal(x, 0), 1, x))
 
 

@@ -16,7 +16,7 @@ def _along(x: Any, axis: int) -> Any:
 softmax = Primitive(
     "softmax", "x",
     lambda g, out, axis: softmax_backward(g, out, axis=axis),
-    promotes="float", gives="out",
+    promotes="real", gives="out",
 )  # fmt: skip
 softmax_backward = Primitive(
     "softmax_backward", "g_ out_", gives="out",
@@ -25,7 +25,7 @@ softmax_backward = Primitive(
 log_softmax = Primitive(
     "log_softmax", "x",
     lambda g, out, axis: log_softmax_backward(g, out, axis=axis),
-    promotes="float", gives="out",
+    promotes="real", gives="out",
 )  # fmt: skip
 log_softmax_backward = Primitive(
     "log_softmax_backward", "g_ out_", gives="out",

@@ -12,6 +12,10 @@ A rule says by its parameter names what it needs, and only that is saved on the 
 so `multiply = Primitive("multiply", "x y", lambda g, y: g * y, lambda g, x: g * x)` saves y only when x needs a
 gradient. Rules are written with differentiable operations, so gradients have gradients. A rule may leave broadcasting
 alone: the tape sums a gradient down to the shape of its input, and casts it to its dtype, in one place.
+
+Complex numbers follow JAX's convention (and HIPS autograd's): the gradient g of z = x + iy is what changes a real loss
+by dL = Re(g dz), that is g = dL/dx - i dL/dy. So the rule of a holomorphic function reads as it does for real numbers,
+g * f'(z); another one adds the conjugate of g * df/d(conj z).
 """
 
 from __future__ import annotations
@@ -58,8 +62,8 @@ class Primitive:
         "*xs": any number, whose one rule takes `i`, the input's position, and `specs`, the specs of all.
     rules: for each input a rule, or None where it has no gradient.
     residuals: names of what the forward function returns beside the output, kept for the rules only.
-    promotes: "same" brings the inputs to one dtype, "float" to one float dtype, "" leaves them as they are;
-        from input number `promotes_from` on.
+    promotes: "same" brings the inputs to one dtype, "float" to one float or complex dtype, "real" to one float dtype,
+        "" leaves them as they are; from input number `promotes_from` on.
     gives: how the forward function gives its result: "out" (into a given buffer too; into a tuple of them where it has
         several results, or residuals), "view", "alloc", or "counted": new memory, as much as the values ask for.
     before: a rule whose result takes the place of `g` in the others: the outer one of two functions fused into one, or
@@ -70,19 +74,9 @@ class Primitive:
     """
 
     __slots__ = (
-        *(
-            "before",
-            "defaults",
-            "forward",
-            "gives",
-            "input_names",
-            "name",
-            "needs",
-            "no_gradient",
-            "promotes",
-            "promotes_from",
-        ),
-        *("pulls", "residuals", "rest", "rules", "saves", "spec_names", "unfused", "variadic", "writes"),
+        *("before", "defaults", "forward", "gives", "input_names", "name", "needs", "no_gradient", "promotes"),
+        *("promotes_from", "pulls", "residuals", "rest", "rules", "saves", "spec_names", "takes_floats", "unfused"),
+        *("variadic", "writes"),
     )
 
     def __init__(
@@ -106,6 +100,7 @@ class Primitive:
         self.rules = rules
         self.residuals = tuple(residuals.split())
         self.promotes = promotes
+        self.takes_floats = promotes in ("float", "real")
         self.promotes_from = promotes_from
         self.gives = gives
         self.before = None if before is None else (before, _picker(parameter_names(before)))

@@ -6,7 +6,7 @@ from operator import index
 from typing import Any
 
 from ..core.errors import DTypeError, ShapeError
-from .elementwise import equal, exp
+from .elementwise import conjugate, equal, exp
 from .primitive import Primitive
 
 
@@ -81,7 +81,7 @@ def _pull_logsumexp(g, x, out, axis, keepdims):
 
 def _pull_var(g, x, axis, correction, keepdims):
     n = count_reduced(x.shape, axis)
-    centred = x - mean(x, axis=axis, keepdims=True)
+    centred = conjugate(x - mean(x, axis=axis, keepdims=True))
     return spread(g, x.shape, axis, keepdims) * centred * (2.0 / (n - correction) if n != correction else float("nan"))
 
 
@@ -98,7 +98,7 @@ any = Primitive("any", "x")
 argmax = Primitive("argmax", "x")
 argmin = Primitive("argmin", "x")
 count_nonzero = Primitive("count_nonzero", "x")
-logsumexp = Primitive("logsumexp", "x", _pull_logsumexp, promotes="float", gives="out")
+logsumexp = Primitive("logsumexp", "x", _pull_logsumexp, promotes="real", gives="out")
 max = Primitive("max", "x", _pull_extremum, gives="out")
 mean = Primitive("mean", "x", _pull_mean, promotes="float", gives="out")
 min = Primitive("min", "x", _pull_extremum, gives="out")

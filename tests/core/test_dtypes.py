@@ -25,7 +25,8 @@ def test_arrays_promote_as_numpy(a: str, b: str) -> None:
 
 @pytest.mark.parametrize("other", dtypes.NAMES)
 def test_bfloat16_promotes(other: str) -> None:
-    expected = {"float16": "float32", "float32": "float32", "float64": "float64"}.get(other, "bfloat16")
+    wider = ("float32", "float64", "complex64", "complex128")
+    expected = other if other in wider else "float32" if other == "float16" else "bfloat16"
     a, b = gb.ones(2, dtype="bfloat16"), gb.ones(2, dtype=other)
     for result in (a + b, b + a, gb.where(gb.tensor([True, False]), a, b), gb.concat([b, a])):
         assert result.dtype.name == expected
@@ -49,8 +50,10 @@ def test_python_scalars_are_weak(name: str, scalar: float) -> None:
 @pytest.mark.parametrize("name", dtypes.NAMES)
 def test_float_functions_of_integers_give_the_default_dtype(name: str) -> None:
     x = gb.ones((2, 3), dtype=name)
-    expected = name if dtypes.is_floating(x.dtype) else "float32"
-    results = [gb.exp(x), x / x, x / 2, gb.mean(x), gb.var(x), gb.std(x), gb.logsumexp(x), gb.atan2(x, x), gb.sqrt(x)]
+    expected = name if dtypes.is_inexact(x.dtype) else "float32"
+    results = [gb.exp(x), x / x, x / 2, gb.mean(x), gb.sqrt(x)]
+    if x.dtype.kind != "c":
+        results += [gb.var(x), gb.std(x), gb.logsumexp(x), gb.atan2(x, x)]
     assert {r.dtype.name for r in results} == {expected}
 
 
@@ -138,13 +141,9 @@ def test_overflow_of_float16_is_inf() -> None:
 
 
 def test_as_dtype_refuses_what_is_no_dtype() -> None:
-    for bad in ("float8", "nonsense", "complex64", object(), "U3", np.longdouble):
+    for bad in ("float8", "nonsense", "complex256", object(), "U3", np.longdouble):
         with pytest.raises(gb.DTypeError, match="use one of bool, int8"):
             gb.zeros(2, dtype=bad)
-    with pytest.raises(gb.DTypeError, match="complex"):
-        gb.tensor([1j])
-    with pytest.raises(gb.DTypeError, match="complex"):
-        gb.ones(2) * 1j
 
 
 def test_info_functions() -> None:

@@ -131,7 +131,7 @@ REFUSED = {
     "dates": (np.array(["2020-01-01"], "M8[D]"), r"data of dtype datetime64\[D\] cannot be a Tensor"),
     "durations": (np.array([1], "m8[s]"), r"data of dtype timedelta64\[s\] cannot be a Tensor"),
     "records": (np.zeros(2, [("a", "f4")]), r"cannot be a Tensor"),
-    "complex": (np.array([1j]), r"data of dtype complex128 cannot be a Tensor"),
+    "long complex": (np.array([1j], np.clongdouble), r"complex256 is not supported"),
     "long double": (np.zeros(2, np.longdouble), r"longdouble|float128.* is not supported"),
     "ragged lists": ([[1.0, 2.0], [3.0]], r"ragged.*make all rows equally long"),
     "masked": (np.ma.array([1.0, 2.0], mask=[False, True]), r"masked .*filled"),

@@ -83,4 +83,4 @@ def test_what_cannot_be_lent(asked):
     with pytest.raises(DataError, match=r"does not lend its memory \(it requires a gradient\); give a copy"):
         gb.asarray(Foreign(make(dtype="u1"), True))
     with pytest.raises(DTypeError):
-        gb.asarray(Foreign(make(dtype="c8"), True))
+        gb.asarray(Foreign(make(dtype="c32"), True))

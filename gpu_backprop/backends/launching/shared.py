@@ -17,7 +17,7 @@ LINE = 128  # bytes of a cache line: what a warp's row of loads should cover
 PER_PROCESSOR = 32  # blocks of grid-stride work: several waves, so that the last one, half empty, weighs little
 PARTIALS = 4096  # partial results, one a block, that add up to one: so many on every GPU, for the same bits everywhere
 TILE_BLOCKS = 2048  # blocks wanted of a reduction in tiles, split where there are fewer tiles; likewise on every GPU
-NUMBERS = (float, int, bool, type(None))  # operands given by value
+NUMBERS = (float, int, bool, complex, type(None))  # operands given by value
 
 Function = Callable[..., Any]
 
