@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core import dtypes
 from ..core.errors import DTypeError
+from ..core.operators import one, two
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import elementwise as ew
 from ..ops.primitive import Primitive
@@ -28,20 +29,6 @@ _BINARY = (
 __all__ = [*_UNARY, *_BINARY, "clip", "positive"]
 
 
-def _unary(primitive: Primitive) -> Any:
-    def function(x: Any, /) -> Tensor:
-        return primitive(x)
-
-    return _named(function, primitive)
-
-
-def _binary(primitive: Primitive) -> Any:
-    def function(x1: Any, x2: Any, /) -> Tensor:
-        return primitive(x1, x2)
-
-    return _named(function, primitive)
-
-
 def _named(function: Any, primitive: Primitive) -> Any:
     function.__name__ = function.__qualname__ = primitive.name
     function.__module__ = "gpu_backprop"
@@ -49,8 +36,9 @@ def _named(function: Any, primitive: Primitive) -> Any:
     return function
 
 
-globals().update({name: _unary(getattr(ew, name)) for name in _UNARY})
-globals().update({name: _binary(getattr(ew, name)) for name in _BINARY})
+for _name in (*_UNARY, *_BINARY):
+    _primitive = getattr(ew, _name)
+    globals()[_name] = _named((one if _name in _UNARY else two)(_primitive), _primitive)
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:

@@ -25,7 +25,7 @@ from .modes import modes
 from .tensor import Tensor, as_operands, filled
 
 _new = object.__new__
-_sequence = count()
+sequence = count()
 
 
 class Node:
@@ -185,7 +185,7 @@ def _record(
     node.attrs = attrs
     node.mask = mask
     node.device = out.device
-    node.sequence = next(_sequence)
+    node.sequence = next(sequence)
     node.scope = modes.scope
     node.hooks = node.retained = None
     node.spec = (out.array.shape, out.array.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -387,7 +387,7 @@ class Tensor:
                 "use gb.where(mask, new, t), or write inside `with gb.no_grad():`"
             )
         template, arrays = split_index(self, index)
-        raw = _operand(value, self.device) if not isinstance(value, (int, float, complex)) else value
+        raw = operand(value, self.device) if not isinstance(value, (int, float, complex)) else value
         if isinstance(raw, Tensor):
             raw = raw.detach()
             if raw.device is not self.device:
@@ -517,152 +517,22 @@ class Tensor:
 
     # operators -------------------------------------------------------------------------------------------------------
 
-    def __pos__(self) -> Tensor:
-        return self.copy()
+    __pos__ = copy
+    if TYPE_CHECKING:  # core/operators.py makes them
 
-    def __neg__(self) -> Tensor:
-        return ew.negative(self)
+        def _unary(self) -> Tensor: ...
+        def _binary(self, other: Any) -> Tensor: ...
 
-    def __abs__(self) -> Tensor:
-        return ew.abs(self)
+        __abs__ = __neg__ = __invert__ = _unary
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = _binary
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rmatmul__ = _binary
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _binary
+        __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = __rand__ = __ror__ = __rxor__ = __rlshift__ = _binary
+        __rrshift__ = __iand__ = __ior__ = __ixor__ = __ilshift__ = __irshift__ = _binary
+        __lt__ = __le__ = __gt__ = __ge__ = _binary
 
-    def __invert__(self) -> Tensor:
-        return ew.bitwise_invert(self)
-
-    def __add__(self, other: Any) -> Tensor:
-        return ew.add(self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return ew.add(other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return ew.subtract(self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return ew.subtract(other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return ew.multiply(self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return ew.multiply(other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return ew.divide(self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return ew.divide(other, self)
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return ew.floor_divide(self, other)
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return ew.floor_divide(other, self)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return ew.remainder(self, other)
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return ew.remainder(other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return ew.square(self) if other.__class__ is int and other == 2 else ew.pow(self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return ew.pow(other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return matmul(other, self)
-
-    def __eq__(self, other: Any) -> Any:
-        return NotImplemented if other is None or isinstance(other, str) else ew.equal(self, other)
-
-    def __ne__(self, other: Any) -> Any:
-        return NotImplemented if other is None or isinstance(other, str) else ew.not_equal(self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return ew.less(self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return ew.less_equal(self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return ew.greater(self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return ew.greater_equal(self, other)
-
-    def __and__(self, other: Any) -> Tensor:
-        return ew.bitwise_and(self, other)
-
-    def __rand__(self, other: Any) -> Tensor:
-        return ew.bitwise_and(other, self)
-
-    def __or__(self, other: Any) -> Tensor:
-        return ew.bitwise_or(self, other)
-
-    def __ror__(self, other: Any) -> Tensor:
-        return ew.bitwise_or(other, self)
-
-    def __xor__(self, other: Any) -> Tensor:
-        return ew.bitwise_xor(self, other)
-
-    def __rxor__(self, other: Any) -> Tensor:
-        return ew.bitwise_xor(other, self)
-
-    def __lshift__(self, other: Any) -> Tensor:
-        return ew.bitwise_left_shift(self, other)
-
-    def __rlshift__(self, other: Any) -> Tensor:
-        return ew.bitwise_left_shift(other, self)
-
-    def __rshift__(self, other: Any) -> Tensor:
-        return ew.bitwise_right_shift(self, other)
-
-    def __rrshift__(self, other: Any) -> Tensor:
-        return ew.bitwise_right_shift(other, self)
-
-    def __iadd__(self, other: Any) -> Tensor:
-        return _in_place(ew.add, self, other)
-
-    def __isub__(self, other: Any) -> Tensor:
-        return _in_place(ew.subtract, self, other)
-
-    def __imul__(self, other: Any) -> Tensor:
-        return _in_place(ew.multiply, self, other)
-
-    def __itruediv__(self, other: Any) -> Tensor:
-        return _in_place(ew.divide, self, other)
-
-    def __ifloordiv__(self, other: Any) -> Tensor:
-        return _in_place(ew.floor_divide, self, other)
-
-    def __imod__(self, other: Any) -> Tensor:
-        return _in_place(ew.remainder, self, other)
-
-    def __ipow__(self, other: Any) -> Tensor:
-        return _in_place(ew.pow, self, other)
-
-    def __imatmul__(self, other: Any) -> Tensor:
-        return _in_place(matmul, self, other)
-
-    def __iand__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_and, self, other)
-
-    def __ior__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_or, self, other)
-
-    def __ixor__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_xor, self, other)
-
-    def __ilshift__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_left_shift, self, other)
-
-    def __irshift__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_right_shift, self, other)
+        def __eq__(self, other: object) -> Any: ...
+        def __ne__(self, other: object) -> Any: ...
 
 
 # NumPy's names of operations that the array API standard names otherwise
@@ -707,28 +577,6 @@ class GradBuffer(Tensor):
         self._bump_version()
         if modes.recorder is not None:
             modes.recorder.renewed.append(self)
-
-
-def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
-    """`x op= other`: written in place when nothing is being recorded, else the functional result.
-
-    Inside `no_grad` a leaf is written in place too, as training loops written by hand expect.
-    """
-    from . import tape
-
-    name = getattr(primitive, "name", "matmul")
-    y = other if isinstance(other, (int, float, complex)) else _operand(other, x.device)
-    if modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
-        return primitive(x, y)
-    with tape.no_grad():
-        result = primitive(x, y)
-    if result.shape != x.shape or result.dtype != x.dtype:
-        raise (DTypeError if result.dtype != x.dtype else ShapeError)(
-            f"in-place {name}: a result of {result.dtype}{list(result.shape)} does not fit into "
-            f"{x.dtype}{list(x.shape)}; write t = gb.{name}(t, other), or cast first"
-        )
-    x._write(f"in-place {name}", ..., result.array)
-    return x
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -940,7 +788,7 @@ def _lists(data: Any, leaves: list[Any]) -> Any:
     return data.tolist() if isinstance(data, Tensor) else data
 
 
-def _operand(x: Any, device: devices.Device) -> Tensor:
+def operand(x: Any, device: devices.Device) -> Tensor:
     """A foreign operand as a Tensor: a NumPy scalar goes where the others are, an array stays where it is."""
     if isinstance(x, Tensor):
         return x
@@ -963,11 +811,11 @@ def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         made = tuple(
             x
             if isinstance(x, (Tensor, type(None))) or (type(x) in (bool, int, float, complex))
-            else (_operand(x, place) if device is not None else _make(x, None, place, copy=False))
+            else (operand(x, place) if device is not None else _make(x, None, place, copy=False))
             for x in inputs
         )
         if not any(isinstance(x, Tensor) for x in made):
-            made = tuple(x if x is None else _operand(x, place) for x in made)
+            made = tuple(x if x is None else operand(x, place) for x in made)
             if made and all(x is None for x in made):
                 raise DTypeError("None is no operand; give an array or a number")
     except DTypeError as error:
