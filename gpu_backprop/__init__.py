@@ -22,31 +22,56 @@ from .array_api.creation_functions import (
     empty,
     empty_like,
     eye,
+    from_dlpack,
     full,
     full_like,
     linspace,
+    meshgrid,
     ones,
     ones_like,
+    tril,
+    triu,
     zeros,
     zeros_like,
 )
 from .array_api.data_type_functions import astype, can_cast, finfo, iinfo, isdtype, result_type
 from .array_api.elementwise_functions import *  # noqa: F403  (a table of primitives; see its __all__)
-from .array_api.indexing_functions import take
+from .array_api.indexing_functions import take, take_along_axis
+from .array_api.inspection import __array_namespace_info__
 from .array_api.linear_algebra_functions import matmul, matrix_transpose, tensordot, vecdot
 from .array_api.manipulation_functions import (
+    broadcast_arrays,
+    broadcast_shapes,
     broadcast_to,
     concat,
     expand_dims,
     flip,
+    moveaxis,
     permute_dims,
+    repeat,
     reshape,
+    roll,
     squeeze,
     stack,
+    tile,
+    unstack,
 )
-from .array_api.searching_functions import argmax, argmin, where
-from .array_api.statistical_functions import logsumexp, max, mean, min, prod, std, sum, var
-from .array_api.utility_functions import all, any
+from .array_api.searching_functions import argmax, argmin, count_nonzero, nonzero, searchsorted, where
+from .array_api.set_functions import isin, unique_all, unique_counts, unique_inverse, unique_values
+from .array_api.sorting_functions import argsort, sort
+from .array_api.statistical_functions import (
+    cumulative_prod,
+    cumulative_sum,
+    logsumexp,
+    max,
+    mean,
+    min,
+    prod,
+    std,
+    sum,
+    var,
+)
+from .array_api.utility_functions import all, any, diff
 from .core import debug, errors
 from .core.capture import capture
 from .core.devices import Device, default_device, device, devices, set_default_device, synchronize
@@ -76,6 +101,7 @@ from .core.errors import (
     DataError,
     DeviceError,
     DTypeError,
+    ExchangeError,
     GpuBackpropError,
     KernelError,
     ShapeError,
@@ -94,6 +120,7 @@ if _TYPE_CHECKING:
     from .nn.serialization import load, save
 
 __version__ = "0.1.0"
+__array_api_version__ = "2025.12"
 
 _LAZY_MODULES = {
     **{name: f".{name}" for name in ("data", "nn", "optim", "train", "viz")},

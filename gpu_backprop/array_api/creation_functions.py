@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..core import devices, dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
-from ..core.tensor import Tensor, asarray
+from ..core.exchange import borrow
+from ..core.tensor import Tensor, as_operands, asarray
+from ..ops import movement
+from ..ops.primitive import Primitive
 from ..ops.reduction import as_integers
 
 __all__ = [
-    *("arange", "asarray", "empty", "empty_like", "eye", "full", "full_like"),
-    *("linspace", "ones", "ones_like", "zeros", "zeros_like"),
+    *("arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like"),
+    *("linspace", "meshgrid", "ones", "ones_like", "tril", "triu", "zeros", "zeros_like"),
 ]
 
 
@@ -82,6 +85,15 @@ def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = N
     return Tensor(place.backend.from_host(values.astype(target), copy=False), place)
 
 
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """The array of another library (any object with `__dlpack__`) as a Tensor that shares its memory.
+
+    On the device where it is, or on `device`. copy: True for memory of its own in any case, False for ExchangeError
+    where a copy is needed. Raises ExchangeError (a BufferError and a ValueError) for what cannot be lent.
+    """
+    return borrow(x, device, copy)
+
+
 def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """An array of `shape` filled with one value, of the value's kind of dtype unless told."""
     if isinstance(fill_value, Tensor):
@@ -118,6 +130,26 @@ def linspace(
     return Tensor(place.backend.from_host(values.astype(target), copy=False), place)
 
 
+def meshgrid(*arrays: Any, indexing: Literal["xy", "ij"] = "xy") -> tuple[Tensor, ...]:
+    """For each of n one-axis arrays of coordinates an array of n axes that holds its coordinate at every grid point.
+
+    indexing: axis i goes along array i ("ij"), or the first two are exchanged, as in a picture ("xy").
+    """
+    if indexing not in ("xy", "ij"):
+        raise DataError(f"meshgrid: indexing={indexing!r}; use 'xy' or 'ij'")
+    if not arrays:
+        return ()
+    tensors = [asarray(x) for x in as_operands("meshgrid", arrays)]
+    if any(t.ndim > 1 for t in tensors):
+        raise ShapeError(f"meshgrid: shapes {[list(t.shape) for t in tensors]}; give arrays of one axis")
+    n = len(tensors)
+    places = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else [*range(n)]
+    shape = tuple(tensors[places.index(i)].size for i in range(n))
+    return tuple(
+        t.reshape((1,) * i + (t.size,) + (1,) * (n - i - 1)).broadcast_to(shape).copy() for t, i in zip(tensors, places)
+    )
+
+
 def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """An array of `shape` filled with ones."""
     return _make("ones", shape, 1, dtype, device)
@@ -126,6 +158,23 @@ def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
 def ones_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones in the shape, dtype and device of `x`."""
     return _like("ones_like", x, 1, dtype, device)
+
+
+def _triangle(primitive: Primitive, x: Tensor, k: int) -> Tensor:
+    x, (k,) = asarray(x), as_integers(primitive.name, "k", k)
+    if x.ndim < 2:
+        raise ShapeError(f"{primitive.name}: shape {list(x.shape)} is not a matrix; give two axes or more")
+    return primitive(x, k=k)
+
+
+def tril(x: Tensor, /, *, k: int = 0) -> Tensor:
+    """The lower triangle of the matrices in the last two axes, up to the diagonal `k` places above the main one."""
+    return _triangle(movement.tril, x, k)
+
+
+def triu(x: Tensor, /, *, k: int = 0) -> Tensor:
+    """The upper triangle of the matrices in the last two axes, from the diagonal `k` places above the main one on."""
+    return _triangle(movement.triu, x, k)
 
 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:

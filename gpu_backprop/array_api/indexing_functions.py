@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from ..core.errors import DTypeError, ShapeError
-from ..core.tensor import Tensor, as_operands
+from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import indexing
-from ..ops.reduction import normalize_axis
+from ..ops.reduction import one_axis
 
-__all__ = ["take"]
+__all__ = ["take", "take_along_axis"]
+
+
+def _integers(name: str, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    x, indices = as_operands(name, (x, indices))
+    if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
+        raise DTypeError(f"{name}: indices must be an integer array; use t.astype(gb.int64)")
+    return asarray(x, device=indices.device), indices
 
 
 def take(x: Tensor, indices: Tensor, /, *, axis: int | None = None) -> Tensor:
     """The slices of `x` that `indices` (integers) name along `axis` (which only a one-axis array may leave out)."""
-    x, indices = as_operands("take", (x, indices))
+    x, indices = _integers("take", x, indices)
     if axis is None and x.ndim != 1:
         raise ShapeError(f"take: axis is needed for an array of shape {list(x.shape)}; pass axis=0, say")
-    if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
-        raise DTypeError("take: indices must be an integer array; use t.astype(gb.int64)")
-    (axis,) = normalize_axis("take", 0 if axis is None else axis, x.ndim)
-    return indexing.take(x, indices, axis=axis)
+    return indexing.take(x, indices, axis=one_axis("take", 0 if axis is None else axis, x.ndim))
+
+
+def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
+    """The elements of `x` that `indices` (integers, as many axes) name along `axis`; the other axes broadcast."""
+    x, indices = _integers("take_along_axis", x, indices)
+    axis = one_axis("take_along_axis", axis, x.ndim)
+    if x.ndim != indices.ndim:
+        raise ShapeError(
+            f"take_along_axis: indices of shape {list(indices.shape)} for an array of shape {list(x.shape)}; "
+            "give both the same number of axes"
+        )
+    return indexing.take_along_axis(x, indices, axis=axis)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+from ..core import dtypes
+from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import elementwise as ew
+from ..ops import reduction, sorting
+from .creation_functions import full
 
-__all__ = ["argmax", "argmin", "where"]
+__all__ = ["argmax", "argmin", "count_nonzero", "nonzero", "searchsorted", "where"]
 
 
 def argmax(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
@@ -18,6 +22,56 @@ def argmax(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> 
 def argmin(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the first smallest value along `axis` (in C order over all when None)."""
     return asarray(x).argmin(axis, keepdims)
+
+
+def as_comparable(name: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
+    """Two arrays, of which one may be a Python number, as Tensors of one dtype."""
+    x1, x2 = as_operands(name, (x1, x2))
+    dtype = dtypes.result_type(x1, x2)
+    numbers = [x for x in (x1, x2) if not isinstance(x, Tensor)]
+    if numbers and dtype == dtypes.float32 and not dtypes.is_floating((x1 if isinstance(x1, Tensor) else x2).dtype):
+        dtype = dtypes.float64  # a float beside integers: float32 would make different ones equal
+    device = (x1 if isinstance(x1, Tensor) else x2).device
+    return tuple(  # type: ignore[return-value]
+        x.astype(dtype, copy=False) if isinstance(x, Tensor) else full((), x, dtype=dtype, device=device)
+        for x in (x1, x2)
+    )
+
+
+def count_nonzero(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """How many values over `axis` are not zero (int64)."""
+    return reduction.reduce(reduction.count_nonzero, asarray(x), axis, keepdims)
+
+
+def nonzero(x: Tensor, /) -> tuple[Tensor, ...]:
+    """For each axis the positions (int64) of the values that are not zero, in C order; not inside gb.capture."""
+    x = asarray(x)
+    if not x.ndim:
+        raise ShapeError("nonzero: a scalar array has no positions; use x != 0")
+    return sorting.nonzero(x)
+
+
+def searchsorted(
+    x1: Tensor, x2: Any, /, *, side: Literal["left", "right"] = "left", sorter: Tensor | None = None
+) -> Tensor:
+    """Where the values of `x2` (an array or a number) would be inserted in `x1` to keep its order: positions (int64).
+
+    x1: one axis, ascending, or put in ascending order by the positions in `sorter`. side: "left" of equal values or
+    "right". NaNs are larger than any number.
+    """
+    if side not in ("left", "right"):
+        raise DataError(f"searchsorted: side={side!r}; use 'left' or 'right'")
+    x1, x2 = as_comparable("searchsorted", x1, x2)
+    if x1.ndim != 1:
+        raise ShapeError(f"searchsorted: x1 of shape {list(x1.shape)} must have one axis; use x1.reshape(-1)")
+    if sorter is not None:
+        _, sorter = as_operands("searchsorted", (x1, sorter))
+        if sorter.dtype.kind not in "iu" or sorter.shape != x1.shape:
+            raise DTypeError(
+                f"searchsorted: sorter is {sorter.dtype}{list(sorter.shape)} for {list(x1.shape)} values; "
+                "give integers of that shape (gb.argsort(x1))"
+            )
+    return sorting.searchsorted(x1, x2, sorter, side=side)
 
 
 def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:

@@ -4,10 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.tensor import Tensor, asarray
-from ..ops import reduction
+from ..core.errors import ShapeError
+from ..core.tensor import Tensor, accumulating, asarray
+from ..ops import movement, reduction, scans
+from ..ops.primitive import Primitive
+from .creation_functions import full
 
-__all__ = ["logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"]
+__all__ = ["cumulative_prod", "cumulative_sum", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"]
+
+
+def _scan(primitive: Primitive, x: Any, axis: int | None, dtype: Any, initial: int | None) -> Tensor:
+    x = accumulating(asarray(x), dtype)
+    if axis is None and x.ndim != 1:
+        raise ShapeError(
+            f"{primitive.name}: axis is needed for an array of shape {list(x.shape)}; "
+            f"{'pass axis=0, say' if x.ndim else 'use x.reshape(1)'}"
+        )
+    axis = reduction.one_axis(primitive.name, 0 if axis is None else axis, x.ndim)
+    out = primitive(x, axis=axis)
+    if initial is None:
+        return out
+    first = full((*x.shape[:axis], 1, *x.shape[axis + 1 :]), initial, dtype=x.dtype, device=x.device)
+    return movement.concat(first, out, axis=axis)
+
+
+def cumulative_prod(
+    x: Tensor, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """Products of the elements up to each along `axis` (which a one-axis array may leave out), in the dtype of `prod`.
+
+    include_initial: begin with a 1, so that the axis is longer by one.
+    """
+    return _scan(scans.cumulative_prod, x, axis, dtype, 1 if include_initial else None)
+
+
+def cumulative_sum(
+    x: Tensor, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """Sums of the elements up to each along `axis` (which a one-axis array may leave out), in the dtype of `sum`.
+
+    include_initial: begin with a 0, so that the axis is longer by one.
+    """
+    return _scan(scans.cumulative_sum, x, axis, dtype, 0 if include_initial else None)
 
 
 def logsumexp(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:

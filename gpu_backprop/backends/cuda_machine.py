@@ -27,9 +27,10 @@ from .cuda_watch import Watch, out_of_memory
 
 PER_THREAD = 2  # the handle cudaStreamPerThread
 PRODUCTS = frozenset(("matmul", "linear", "linear_relu", "linear_weight_gradient"))
+SORTS = ("random_permutation", "argsort", "isin", "sort")
 SORTING = (
-    "random_permutation sorts through CuPy, whose sort waits for the GPU, which a CUDA graph cannot hold: replays are "
-    "made call by call; draw the permutation outside, and give it as an argument"
+    "{name} sorts through CuPy, whose sort waits for the GPU, which a CUDA graph cannot hold: replays are "
+    "made call by call; sort (or draw the permutation) outside, and give the result as an argument"
 )
 
 # is there a GPU ------------------------------------------------------------------------------------------------------
@@ -207,6 +208,13 @@ class CudaMachine:
         """CUDA's own number of the current stream."""
         return self.xp.cuda.get_current_stream().ptr
 
+    def on_stream(self, stream: Any) -> Any:
+        """A stream of CuPy's, or by CUDA's number (1 and 2: the default ones), as the current one; None: as it is."""
+        if stream is None or hasattr(stream, "__enter__"):
+            return nullcontext() if stream is None else stream
+        default = {1: self.xp.cuda.Stream.null, PER_THREAD: self.xp.cuda.Stream.ptds}
+        return default.get(stream) or self.xp.cuda.ExternalStream(stream, self.index)
+
     def capturing(self) -> bool:
         """Does the current stream record a CUDA graph?"""
         return self.xp.cuda.get_current_stream().is_capturing()
@@ -282,7 +290,7 @@ class CudaMachine:
         That all products are in the way is worth a warning, once.
         """
         if self.gemm is not None or PRODUCTS.isdisjoint(names):
-            return SORTING if "random_permutation" in names else ""
+            return next((SORTING.format(name=name) for name in names if name in SORTS), "")
         reason = (
             f"matrix products go through {product_status()[1]}, and CuPy refuses them while a CUDA graph is recorded: "
             "replays are made call by call"

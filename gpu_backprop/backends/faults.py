@@ -28,11 +28,14 @@ FAULTS: dict[str, tuple[type[GpuBackpropError], str]] = {
         DataError,
         "one_hot: label {index} is not one of the {limit} classes 0..{last}; mend the labels, or raise num_classes",
     ),
-    "take": (
-        ShapeIndexError,
-        "take: index {index} is out of bounds for axis {place} of length {limit}; "
-        "use indices from minus the length to the length minus 1",
-    ),
+    **{
+        name: (
+            ShapeIndexError,
+            f"{name}: index {{index}} is out of bounds for axis {{place}} of length {{limit}}; "
+            "use indices from minus the length to the length minus 1",
+        )
+        for name in ("take", "take_along_axis")
+    },
 }
 
 

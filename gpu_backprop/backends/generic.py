@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..ops import indexing
-from . import draws, generic_indexing, generic_linalg, generic_losses, generic_norms
+from . import draws, generic_indexing, generic_linalg, generic_losses, generic_norms, generic_sorting
 from .base import Functions
 from .faults import fault
 
@@ -36,8 +36,14 @@ EXACT = frozenset(
         "nextafter",
         "permute_dims",
         "relu_bias_backward",
+        "reorder",
         "reshape",
+        "roll",
         "take",
+        "take_along_axis",
+        "tril",
+        "triu",
+        "unstack",
     )
 )
 
@@ -166,6 +172,9 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
 
     def var(x, axis, correction, keepdims):
         return xp.var(x, axis=axis, ddof=correction, keepdims=keepdims)
+
+    def count_nonzero(x, axis, keepdims):
+        return xp.sum(x != 0, axis=axis, dtype=np.int64, keepdims=keepdims)
 
     def logsumexp(x, axis, keepdims, out=None):
         top = xp.max(x, axis=axis, keepdims=True) if x.size else xp.full((1,) * x.ndim, -xp.inf, x.dtype)
@@ -322,13 +331,14 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         astype, copy, reshape, concat, getitem, take, class_indices,
         relu, relu_backward, sigmoid, sigmoid_backward, tanh_backward, leaky_relu, leaky_relu_backward, elu,
         elu_backward, silu, silu_backward, softplus, softplus_backward, gelu, gelu_backward, erf, clip, where, var,
-        logsumexp, prod_of_others, linear, linear_relu, linear_weight_gradient, relu_bias_backward,
+        count_nonzero, logsumexp, prod_of_others, linear, linear_relu, linear_weight_gradient, relu_bias_backward,
         softmax, softmax_backward, log_softmax, log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
     own = {f.__name__: f for f in functions}
-    own |= generic_losses.table(xp) | generic_norms.table(xp) | generic_linalg.table(xp)
-    return own | generic_indexing.table(xp, take, take_backward)
+    for family in (generic_losses, generic_norms, generic_sorting, generic_linalg):
+        own |= family.table(xp)
+    return own | generic_indexing.table(xp, own)
 
 
 def _put(result: Any, out: Any) -> Any:

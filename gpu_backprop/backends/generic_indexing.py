@@ -1,4 +1,4 @@
-"""Embeddings, one-hot rows and accuracy over any array module."""
+"""Elements along an axis, embeddings, one-hot rows and accuracy over any array module."""
 
 from __future__ import annotations
 
@@ -7,11 +7,31 @@ from typing import Any
 
 import numpy as np
 
+from ..ops.indexing import Hole
 from .faults import fault
 
 
-def table(xp: Any, take: Callable[..., Any], take_backward: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+def along_axis(xp: Any, indices: Any, axis: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """`indices` along an axis of an array of `shape` as an index of one array an axis; all of them broadcast."""
+    ndim = len(shape)
+    return tuple(
+        indices if i == axis else xp.arange(n).reshape((1,) * i + (n,) + (1,) * (ndim - i - 1))
+        for i, n in enumerate(shape)
+    )
+
+
+def table(xp: Any, own: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
     """Primitive name -> function over arrays of `xp`."""
+
+    def take_along_axis(x, indices, axis):
+        return x[along_axis(xp, indices, axis, x.shape)]
+
+    def take_along_axis_backward(g, indices, axis, shape):
+        holes = tuple(map(Hole, range(len(shape))))
+        return own["getitem_backward"](g, *along_axis(xp, indices, axis, shape), index=holes, shape=shape)
+
+    def unstack(x, axis):
+        return tuple(x[(slice(None),) * axis + (i, ...)] for i in range(x.shape[axis]))
 
     def check(operation, indices, limit):
         if xp is not np or not indices.size:  # elsewhere it would wait for the device
@@ -27,7 +47,7 @@ def table(xp: Any, take: Callable[..., Any], take_backward: Callable[..., Any]) 
     def embedding_backward(g, indices, shape, padding_idx):
         if padding_idx is not None:
             g = xp.where((indices == padding_idx)[..., None], xp.zeros((), g.dtype), g)
-        return take_backward(g, indices, 0, shape)
+        return own["take_backward"](g, indices, 0, shape)
 
     def one_hot(labels, num_classes, dtype):
         check("one_hot", labels, num_classes)
@@ -38,4 +58,8 @@ def table(xp: Any, take: Callable[..., Any], take_backward: Callable[..., Any]) 
         with np.errstate(invalid="ignore"):  # of no rows, NaN
             return xp.asarray(hits / np.float64(len(scores)), dtype=np.float32)
 
-    return {f.__name__: f for f in (embedding, embedding_backward, one_hot, accuracy)}
+    functions = (
+        *(take_along_axis, take_along_axis_backward, unstack),
+        *(embedding, embedding_backward, one_hot, accuracy),
+    )
+    return {f.__name__: f for f in functions}

@@ -164,7 +164,8 @@ INDEXING = {  # primitive -> kernel of indexing.cu
     "accuracy": "accuracy_rows",
 }
 
-INDEX_CHECKS = ("getitem", "take")  # primitives whose indices are looked at before the array module uses them
+# primitives whose indices are looked at before the array module uses them
+INDEX_CHECKS = ("getitem", "take", "take_along_axis")
 
 NORMS = {  # what is launched -> file and kernel, without its types
     "layer_norm": ("norms.cu", "layer_norm_rows<true, "),

@@ -34,6 +34,7 @@ _KINDS = {
         not_equal signbit bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor
         all any argmax argmin max min
         alias astype broadcast_to class_indices concat copy embedding flip getitem one_hot permute_dims reshape take
+        argsort count_nonzero isin reorder roll searchsorted sort take_along_axis tril triu unique_values
     """,
     "function": """
         exp expm1 log log10 log1p log2 pow acos acosh asin asinh atan atan2 atanh cos cosh erf hypot sin sinh tan tanh
@@ -41,6 +42,7 @@ _KINDS = {
     """,
     "sum": """
         matmul linear linear_relu linear_weight_gradient sum mean embedding_backward getitem_backward take_backward
+        take_along_axis_backward
     """,
 }
 KIND = {name: kind for kind, names in _KINDS.items() for name in names.split()}

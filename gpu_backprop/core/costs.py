@@ -43,7 +43,8 @@ DEPTH: dict[str, Callable[[Any], int]] = {
         lambda first: math.prod(first.shape[:-1]),
     ),
 }  # fmt: skip
-GATHERS = ("take", "embedding", "getitem")  # read as much of their first operand as they give
+# read as much of their first operand as they give
+GATHERS = ("embedding", "getitem", "reorder", "take", "take_along_axis")
 UNREAD = {"class_indices": 0, "matmul_relu_backward": 2}  # the operand that is not looked at, but for its shape
 ADDED_TO = ("add_linear_weight_gradient",)  # read what they write
 

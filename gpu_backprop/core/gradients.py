@@ -111,6 +111,7 @@ def value_and_grad(
             raise ShapeError(
                 f"grad: {_name(f)} returned shape {list(loss.shape)}; reduce it to a scalar, or use gb.vjp"
             )
+        tape.has_gradient("grad", [loss])
         if loss.dtype.kind == "c":
             raise DTypeError(
                 f"grad: {_name(f)} returned a complex number; make it real (gb.real, gb.imag, gb.abs), or use gb.vjp"
@@ -154,6 +155,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     outputs, rebuild = tree.flatten(trace.result)
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
+        tape.has_gradient("vjp", outputs)
         seeds, _ = tree.flatten(_to_tensors(cotangent))
         if [s.shape for s in seeds] != [o.shape for o in outputs]:
             raise ShapeError(
@@ -172,6 +174,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """
     trace = _Trace("jvp", f, range(len(primals)), primals, {})
     outputs, rebuild = tree.flatten(trace.result)
+    tape.has_gradient("jvp", outputs)
     directions, _ = tree.flatten(_to_tensors(list(tangents)))
     if [d.shape for d in directions] != [s.shape for s in trace.stems]:
         raise ShapeError(

@@ -232,6 +232,8 @@ class Recorder:
         """A call is over."""
         if name.startswith("getitem") and any(is_array(a) and a.dtype.kind == "b" for a in args[1:]):
             return self.needs_value("indexing by a mask, whose result has as many rows as the mask has True values,")
+        if name in PRIMITIVES and PRIMITIVES[name].gives == "counted":
+            return self.needs_value(f"{name}, whose result is as long as the values make it,")
         attrs = dict(attrs)
         out = attrs.pop("out", None)
         call = Call(

@@ -141,9 +141,12 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
     out.requires_grad = False
     if primitive.gives == "view":
         _share_version(inputs[0], out)
-    if mask and modes.grad and not primitive.no_gradient and result.dtype.kind not in "biu":
-        out.requires_grad = True
-        out.node = _record(primitive, inputs, attrs, mask, out, residuals)
+    if mask and modes.grad:
+        if primitive.no_gradient:
+            out._extra = {"made_by": primitive.name}
+        elif result.dtype.kind not in "biu":
+            out.requires_grad = True
+            out.node = _record(primitive, inputs, attrs, mask, out, residuals)
     if modes.watch is not None:
         modes.watch(primitive.name, out, inputs, False)
     return out
@@ -209,7 +212,13 @@ def _record_many(
 ) -> tuple[Tensor, ...]:
     """The Tensors of a primitive with several outputs; on the tape each is a PICK of one Node."""
     outs = tuple(Tensor(r if type(r) is device.array_type else device.backend.xp.asarray(r), device) for r in results)
-    if mask and not primitive.no_gradient:
+    if primitive.gives == "view":
+        for out in outs:
+            _share_version(inputs[0], out)
+    if mask and primitive.no_gradient:
+        for out in outs:
+            out._extra = {"made_by": primitive.name}
+    elif mask:
         node = _record(primitive, inputs, attrs, mask, outs[0], ())
         node.attrs = {**attrs, "outputs": tuple((o.shape, o.dtype) for o in outs)}
         keep, keep_out, _ = primitive.plan(mask)
@@ -661,6 +670,17 @@ def nodes(outputs: Iterable[Tensor]) -> list[Node]:
     return sorted(seen, key=lambda node: -node.sequence)
 
 
+def has_gradient(caller: str, outputs: Sequence[Tensor]) -> None:
+    """TapeError when no result can have a gradient, for its dtype or for the operation that made it."""
+    makers = [None if o._extra is None else o._extra.get("made_by") for o in outputs]
+    if outputs and not any(made_by is None and dtypes.is_inexact(o.dtype) for o, made_by in zip(outputs, makers)):
+        source = f"{makers[0]!r}, which has" if makers[0] else f"operations of {outputs[0].dtype}, which have"
+        raise TapeError(
+            f"{caller}: the result comes from {source} no gradient; "
+            "differentiate the values that it tells of (docs/gradients.md lists such operations)"
+        )
+
+
 def backward(
     outputs: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
@@ -668,6 +688,7 @@ def backward(
     create_graph: bool = False,
 ) -> None:
     """Add d(sum of outputs * gradients)/d(leaf) to the `.grad` of every leaf below `outputs`."""
+    has_gradient("backward", outputs)
     seeds = []
     for output, gradient in zip(outputs, gradients):
         if not output.requires_grad:

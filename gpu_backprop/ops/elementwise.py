@@ -30,7 +30,7 @@ def _binary(name: str, *rules: Rule | None, promotes: str = "same") -> Primitive
 
 add = _binary("add", lambda g: g, lambda g: g)
 divide = _binary("divide", lambda g, y: g / y, lambda g, x, y: -g * x / (y * y), promotes="float")
-floor_divide = _binary("floor_divide")
+floor_divide = _binary("floor_divide", lambda g: g * 0, lambda g: g * 0)
 multiply = _binary("multiply", lambda g, y: g * y, lambda g, x: g * x)
 negative = _exact("negative", lambda g: -g)
 pow = _binary("pow", lambda g, x, y: g * _power_slope(x, y), lambda g, x, y, out: g * out * _log_of_base(x, out))
@@ -92,7 +92,7 @@ floor = _exact("floor", lambda g: g * 0)
 # the gradient of a tie is shared evenly
 maximum = _binary("maximum", lambda g, x, y: g * _share(x, y), lambda g, x, y: g * _share(y, x))
 minimum = _binary("minimum", lambda g, x, y: g * _share(y, x), lambda g, x, y: g * _share(x, y))
-nextafter = _binary("nextafter", promotes="real")
+nextafter = _binary("nextafter", lambda g: g, lambda g: g * 0, promotes="real")
 round = _exact("round", lambda g: g * 0)
 sign = _exact("sign", lambda g, x: _pull_sign(g, x))
 trunc = _exact("trunc", lambda g: g * 0)

@@ -47,6 +47,16 @@ take = Primitive(
 # zeros of `shape` with the slices of g added at `indices` along `axis`
 take_backward = Primitive("take_backward", "g_ indices", lambda g, indices, axis: take(g, indices, axis=axis), None)
 
+take_along_axis = Primitive(
+    "take_along_axis", "x indices",
+    lambda g, indices, x_spec, axis: take_along_axis_backward(g, indices, axis=axis, shape=x_spec.shape),
+    None,
+)  # fmt: skip
+# zeros of `shape` with g added at `indices` along `axis`, repeated indices adding up in order
+take_along_axis_backward = Primitive(
+    "take_along_axis_backward", "g_ indices", lambda g, indices, axis: take_along_axis(g, indices, axis=axis), None
+)
+
 # rows of weight (n, width) by index 0 to n - 1; those of `padding_idx` get no gradient
 embedding = Primitive(
     "embedding", "weight indices",

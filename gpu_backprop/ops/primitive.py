@@ -65,7 +65,7 @@ class Primitive:
     promotes: "same" brings the inputs to one dtype, "float" to one float or complex dtype, "real" to one float dtype,
         "" leaves them as they are; from input number `promotes_from` on.
     gives: how the forward function gives its result: "out" (into a given buffer too; into a tuple of them where it has
-        several results, or residuals), "view" or "alloc".
+        several results, or residuals), "view", "alloc", or "counted": new memory, as much as the values ask for.
     before: a rule whose result takes the place of `g` in the others: the outer one of two functions fused into one, or
         what the others share. It may name `mask`: which inputs need a gradient, a bit for each.
     writes: names of inputs that the forward function writes in place; the tape counts that as a new version.

@@ -55,23 +55,23 @@ def _prod_of_others_unfused(x, axis):
     for i in axis:
         n *= x.shape[i]
     flat = moved.reshape((*shape[: len(rest)], n))
-    before, after, step = _shift(flat, 1, 1), _shift(flat, -1, 1), 1
+    before, after, step = _shift(flat, 1), _shift(flat, -1), 1
     while step < n:
-        before = before * _shift(before, step, 1)
-        after = after * _shift(after, -step, 1)
+        before = before * _shift(before, step)
+        after = after * _shift(after, -step)
         step *= 2
     return (before * after).reshape(shape).permute_dims(inverse)
 
 
-def _shift(x, by: int, fill: float):
-    """x moved by `by` places along its last axis (right when positive), `fill` moving in."""
+def _shift(x, by: int):
+    """x moved by `by` places along its last axis (right when positive), ones moving in."""
     from .movement import concat
 
     n = x.shape[-1]
     width = by if by > 0 else -by
+    pad = x[..., :width].detach() ** 0  # 1 for infinities and NaNs too
     if width >= n:
-        return x * 0 + fill
-    pad = x[..., :width] * 0 + fill
+        return pad
     return concat(pad, x[..., :-width], axis=x.ndim - 1) if by > 0 else concat(x[..., width:], pad, axis=x.ndim - 1)
 
 
@@ -97,6 +97,7 @@ all = Primitive("all", "x")
 any = Primitive("any", "x")
 argmax = Primitive("argmax", "x")
 argmin = Primitive("argmin", "x")
+count_nonzero = Primitive("count_nonzero", "x")
 logsumexp = Primitive("logsumexp", "x", _pull_logsumexp, promotes="real", gives="out")
 max = Primitive("max", "x", _pull_extremum, gives="out")
 mean = Primitive("mean", "x", _pull_mean, promotes="float", gives="out")
@@ -131,6 +132,11 @@ def normalize_axis(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     if len(result) != len(axes):
         raise ShapeError(f"{name}: axis {tuple(axes)} names an axis twice; name each once")
     return tuple(sorted(result))
+
+
+def one_axis(name: str, axis: Any, ndim: int) -> int:
+    """`axis`, one integer, counted from the front."""
+    return normalize_axis(name, (axis,), ndim)[0]
 
 
 def reduce(primitive: Primitive, x: Any, axis: Any = None, keepdims: bool = False, **attrs: Any) -> Any:

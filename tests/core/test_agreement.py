@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gpu_backprop.core import agreement
-from gpu_backprop.ops import elementwise, indexing, linalg, movement, neural, reduction
+from gpu_backprop.ops import elementwise, indexing, linalg, movement, neural, reduction, sorting
 from gpu_backprop.ops.primitive import Primitive
 
 FLOATS = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
@@ -69,7 +69,7 @@ def test_other_shapes_and_dtypes_are_an_error():
 
 
 def test_every_name_in_the_table_is_an_operation():
-    modules = (elementwise, indexing, linalg, movement, neural, reduction)
+    modules = (elementwise, indexing, linalg, movement, neural, reduction, sorting)
     known = {p.name for module in modules for p in vars(module).values() if isinstance(p, Primitive)}
     assert set(agreement.KIND) <= known
 

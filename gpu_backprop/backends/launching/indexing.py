@@ -11,6 +11,7 @@ from ...ops.indexing import Hole, fill
 from .. import table
 from ..base import Array
 from ..faults import fault
+from ..generic_indexing import along_axis
 from .shared import (
     BLOCK,
     PARTIALS,
@@ -42,7 +43,7 @@ class IndexingLaunches:
     def __init__(self, launch: Launch):
         self.launch = launch
         self.functions: dict[str, Function] = {
-            name: getattr(self, name) for name in (*table.INDEXING, *table.INDEX_CHECKS)
+            name: getattr(self, name) for name in (*table.INDEXING, *table.INDEX_CHECKS, "take_along_axis_backward")
         }
 
     # rows by index ---------------------------------------------------------------------------------------------------
@@ -58,6 +59,10 @@ class IndexingLaunches:
             self.check("take", indices, axis, x.shape[axis])
             out = self.launch.fallback("take")(x, indices, axis=axis)
         return out
+
+    def take_along_axis(self, x: Array, indices: Array, axis: int) -> Array:
+        self.check("take_along_axis", indices, axis, x.shape[axis])
+        return self.launch.fallback("take_along_axis")(x, indices, axis=axis)
 
     def embedding(self, weight: Array, indices: Array, padding_idx: int | None) -> Array:
         out = self.rows("embedding", weight, indices)
@@ -134,6 +139,10 @@ class IndexingLaunches:
             out = self.add_rows("getitem_backward", g, places, (count, *shape[depth:]), None)
             out = None if out is None else out.reshape(shape)
         return self.launch.fallback("getitem_backward")(g, *arrays, index=index, shape=shape) if out is None else out
+
+    def take_along_axis_backward(self, g: Array, indices: Array, axis: int, shape: tuple[int, ...]) -> Array:
+        index = along_axis(self.launch.xp, indices, axis, shape)
+        return self.getitem_backward(g, *index, index=tuple(map(Hole, range(len(shape)))), shape=shape)
 
     def embedding_backward(self, g: Array, indices: Array, shape: tuple[int, ...], padding_idx: int | None) -> Array:
         out = self.add_rows("embedding_backward", g, indices, shape, padding_idx)

@@ -1,0 +1,28 @@
+"""https://data-apis.org/array-api/latest/API_specification/sorting_functions.html"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.tensor import Tensor, asarray
+from ..ops import sorting
+from ..ops.primitive import Primitive
+from ..ops.reduction import one_axis
+
+__all__ = ["argsort", "sort"]
+
+
+def _sorted(primitive: Primitive, x: Any, axis: int, descending: bool, stable: bool) -> Tensor:
+    x = asarray(x)
+    axis = one_axis(primitive.name, axis, x.ndim)
+    return primitive(x, axis=axis, descending=bool(descending), stable=bool(stable))
+
+
+def argsort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The positions (int64) along `axis` that sort `x`; NaNs are larger than any number, as in NumPy."""
+    return _sorted(sorting.argsort, x, axis, descending, stable)
+
+
+def sort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """A sorted copy along `axis`; NaNs are larger than any number, as in NumPy. The gradient goes back unsorted."""
+    return _sorted(sorting.sort, x, axis, descending, stable)
