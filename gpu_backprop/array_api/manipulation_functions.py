@@ -61,7 +61,7 @@ def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
     return movement.concat(*tensors, axis=one_axis("concat", axis, tensors[0].ndim))
 
 
-def expand_dims(x: Tensor, /, *, axis: int | tuple[int, ...] = 0) -> Tensor:
+def expand_dims(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
     """`x` with a new axis of length 1 at each position in `axis`, counted in the result."""
     x = asarray(x)
     n = x.ndim + (len(axis) if isinstance(axis, tuple) else 1)
