@@ -309,7 +309,7 @@ def eigh(x: Tensor, /) -> EighResult:
 
 @_in_floats
 def eigvalsh(x: Tensor, /) -> Tensor:
-    """The real eigenvalues of Hermitian matrices, ascending; equal ones have gradients too. Reads the lower half only."""
+    """The real eigenvalues of Hermitian matrices, ascending; equal ones have gradients too. Reads the lower half."""
     return decompositions.eigvalsh(_square("eigvalsh", x))
 
 
