@@ -290,8 +290,11 @@ def test_tolerances_of_each_matrix(device: str) -> None:
     assert linalg.matrix_rank(gb.asarray(x), rtol=rtol).tolist() == [2, 1]
     check(linalg.pinv(gb.asarray(x), rtol=rtol), np.stack([np.diag([1.0, 10, 0]), np.diag([1.0, 0, 0])]))
     check(linalg.pinv(gb.asarray(x), rtol=rtol.numpy()), linalg.pinv(gb.asarray(x), rtol=rtol).numpy())
-    almost = gb.tensor(np.array([[1.0, 1.0], [1.0, 1.001]]), dtype="bfloat16")  # of which bfloat16 knows nothing
-    assert linalg.matrix_rank(almost).item() == 1
+    almost = gb.tensor(np.diag([1.0, 2.0**-8]))  # as far apart as numbers that bfloat16 takes for equal
+    ranks = {dtype: linalg.matrix_rank(almost.astype(dtype)).item() for dtype in ("bfloat16", "float16", "float32")}
+    assert ranks == {"bfloat16": 1, "float16": 2, "float32": 2}
+    assert linalg.matrix_rank(almost**5).item() == 2
+    assert linalg.matrix_rank((almost**5).astype("complex64")).item() == 1
 
 
 # dtypes --------------------------------------------------------------------------------------------------------------
