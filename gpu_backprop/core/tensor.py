@@ -473,11 +473,11 @@ class Tensor:
 
     def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
         """The sum over `axis`; small integers and bools add up as int64 (unsigned as uint64)."""
-        return reduction.reduce(reduction.sum, accumulating(self, dtype), axis, keepdims)
+        return _as(dtype, reduction.reduce(reduction.sum, accumulating(self, dtype), axis, keepdims))
 
     def prod(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
         """The product over `axis`; small integers and bools multiply as int64 (unsigned as uint64)."""
-        return reduction.reduce(reduction.prod, accumulating(self, dtype), axis, keepdims)
+        return _as(dtype, reduction.reduce(reduction.prod, accumulating(self, dtype), axis, keepdims))
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The arithmetic mean over `axis`."""
@@ -761,6 +761,11 @@ def accumulating(x: Tensor, dtype: Any) -> Tensor:
     if kind in "bi":
         return x.astype(dtypes.int64, copy=False)
     return x.astype(dtypes.uint64, copy=False) if kind == "u" else x
+
+
+def _as(dtype: Any, result: Tensor) -> Tensor:
+    """A sum in the dtype that was asked for: array modules widen small integers."""
+    return result if dtype is None else result.astype(dtype, copy=False)
 
 
 def split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
