@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..ops import indexing
-from . import draws, generic_complex, generic_indexing, generic_losses, generic_norms, generic_sorting
+from . import draws, generic_complex, generic_indexing, generic_linalg, generic_losses, generic_norms, generic_sorting
 from .base import Functions
 from .faults import fault
 
@@ -346,15 +346,16 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         return _put(xp.where(keep, x * scale, xp.zeros_like(x)), out)
 
     functions = (
-        astype, copy, reshape, concat, getitem, take, class_indices,
+        astype, copy, reshape, concat, getitem, take, class_indices, floor_divide,
         relu, relu_backward, sigmoid, sigmoid_backward, tanh_backward, leaky_relu, leaky_relu_backward, elu,
-        elu_backward, floor_divide, silu, silu_backward, softplus, softplus_backward, gelu, gelu_backward, erf, clip, where, var,
+        elu_backward, silu, silu_backward, softplus, softplus_backward, gelu, gelu_backward, erf, clip, where, var,
         count_nonzero, logsumexp, prod_of_others, linear, linear_relu, linear_weight_gradient, relu_bias_backward,
         softmax, softmax_backward, log_softmax, log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
     own = {f.__name__: f for f in functions}
-    own |= generic_losses.table(xp) | generic_norms.table(xp) | generic_sorting.table(xp)
+    for family in (generic_losses, generic_norms, generic_sorting, generic_linalg):
+        own |= family.table(xp)
     return own | generic_indexing.table(xp, own)
 
 

@@ -473,11 +473,11 @@ class Tensor:
 
     def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
         """The sum over `axis`; small integers and bools add up as int64 (unsigned as uint64)."""
-        return _as(dtype, reduction.reduce(reduction.sum, accumulating(self, dtype), axis, keepdims))
+        return _accumulated(reduction.sum, self, axis, dtype, keepdims)
 
     def prod(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
         """The product over `axis`; small integers and bools multiply as int64 (unsigned as uint64)."""
-        return _as(dtype, reduction.reduce(reduction.prod, accumulating(self, dtype), axis, keepdims))
+        return _accumulated(reduction.prod, self, axis, dtype, keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The arithmetic mean over `axis`."""
@@ -763,9 +763,10 @@ def accumulating(x: Tensor, dtype: Any) -> Tensor:
     return x.astype(dtypes.uint64, copy=False) if kind == "u" else x
 
 
-def _as(dtype: Any, result: Tensor) -> Tensor:
-    """A sum in the dtype that was asked for: array modules widen small integers."""
-    return result if dtype is None else result.astype(dtype, copy=False)
+def _accumulated(primitive: Any, x: Tensor, axis: Any, dtype: Any, keepdims: bool) -> Tensor:
+    x = accumulating(x, dtype)
+    out = reduction.reduce(primitive, x, axis, keepdims)
+    return out.astype(x.dtype, copy=False)  # NumPy and CuPy widen small integers even if asked for them
 
 
 def split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
