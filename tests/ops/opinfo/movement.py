@@ -14,6 +14,7 @@ from .base import Op, shaped
 
 MOVEMENT = [
     shaped("alias", lambda x: movement.alias(x), np.positive, [((2, 3),), ((),)]),
+    shaped("asarray", lambda x: gb.asarray(x) * 2, lambda x: x * 2, [((2, 3),)]),
     shaped("astype", lambda x: x.astype(x.dtype), np.positive, [((2, 3),), ((),)]),
     shaped("copy", lambda x: x.copy(), np.copy, [((2, 3),), ((),)]),
     shaped("transfer", lambda x: gb.core.tape.transfer(x, x.device) * 2, lambda x: x * 2, [((2, 3),)]),
@@ -135,7 +136,12 @@ MOVEMENT = [
         for k in (0, -1, 2)
     ),
     shaped("T", lambda x: x.T * x.T, lambda x: x.T * x.T, [((2, 3),), ((2, 3, 2),)]),
-    shaped("mT", lambda x: gb.matrix_transpose(x), lambda x: np.swapaxes(x, -1, -2), [((2, 3),), ((2, 3, 2),)]),
+    shaped(
+        "matrix_transpose",
+        lambda x: gb.matrix_transpose(x),
+        lambda x: np.swapaxes(x, -1, -2),
+        [((2, 3),), ((2, 3, 2),)],
+    ),
     shaped(
         "reshape",
         lambda x: gb.reshape(x, (3, -1)),

@@ -34,7 +34,10 @@ SORTING = [
         half=False,
     ),
     shaped("unique_values", gb.unique_values, np.unique, [((5,),), ((2, 3),), ((0,),)]),
-    shaped("unique_all", lambda x: gb.unique_all(x).values, np.unique, [((2, 3),)]),
+    *(
+        shaped(name, lambda x, n=name: getattr(gb, n)(x).values, np.unique, [((2, 3),)])
+        for name in ("unique_all", "unique_counts", "unique_inverse")
+    ),
     *(
         shaped(
             f"searchsorted {side}",
@@ -53,9 +56,9 @@ SORTING = [
         [((5,),), ((4, 2),)],
         gradient=False,
     ),
-    shaped("unique_inverse", lambda x: gb.unique_inverse(x).inverse_indices,
+    shaped("unique_inverse positions", lambda x: gb.unique_inverse(x).inverse_indices,
            lambda x: np.unique(x, return_inverse=True)[1].reshape(x.shape), [((2, 3),)], gradient=False),
-    shaped("unique_counts", lambda x: gb.unique_counts(x).counts, lambda x: np.unique(x, return_counts=True)[1],
+    shaped("unique_counts counts", lambda x: gb.unique_counts(x).counts, lambda x: np.unique(x, return_counts=True)[1],
            [((2, 3),)], gradient=False),
     shaped("isin", lambda x, y: gb.isin(x, y), np.isin, [((2, 3), (4,))], gradient=False),
     Op("nonzero", lambda x: gb.stack(gb.nonzero(x)), lambda x: np.stack(np.nonzero(x)),
