@@ -5,6 +5,8 @@ A message is one sentence that names the operation, what it received and what to
 
 from __future__ import annotations
 
+import numpy as np
+
 
 class GpuBackpropError(Exception):
     """Base class of every error that this library raises on purpose."""
@@ -40,6 +42,10 @@ class KernelError(GpuBackpropError, RuntimeError):
 
 class DataError(GpuBackpropError, ValueError):
     """Values out of their domain: labels, hyperparameters, files of data."""
+
+
+class LinAlgError(DataError, np.linalg.LinAlgError):
+    """A matrix that has not what was asked for (an inverse, a Cholesky factor); also NumPy's error of that name."""
 
 
 class ExchangeError(DataError, BufferError):

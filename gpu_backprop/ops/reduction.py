@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import index
 from typing import Any
 
-from ..core.errors import DTypeError, ShapeError
+from ..core.errors import DTypeError, ShapeError, ShapeIndexError
 from .elementwise import conjugate, equal, exp
 from .primitive import Primitive
 
@@ -127,7 +127,7 @@ def normalize_axis(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     for a in as_integers(name, "axis", axes):
         if not -ndim <= a < ndim:
             remedy = f"use {-ndim} to {ndim - 1}" if ndim else "leave axis out"
-            raise ShapeError(f"{name}: axis {a} of an array with {ndim} axes; {remedy}")
+            raise ShapeIndexError(f"{name}: axis {a} of an array with {ndim} axes; {remedy}")
         result.add(a % ndim)
     if len(result) != len(axes):
         raise ShapeError(f"{name}: axis {tuple(axes)} names an axis twice; name each once")
