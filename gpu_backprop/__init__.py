@@ -21,6 +21,7 @@ from .array_api.creation_functions import (
     empty,
     empty_like,
     eye,
+    from_dlpack,
     full,
     full_like,
     linspace,
@@ -35,6 +36,7 @@ from .array_api.creation_functions import (
 from .array_api.data_type_functions import astype, can_cast, finfo, iinfo, isdtype, result_type
 from .array_api.elementwise_functions import *  # noqa: F403  (a table of primitives; see its __all__)
 from .array_api.indexing_functions import take, take_along_axis
+from .array_api.inspection import __array_namespace_info__
 from .array_api.linear_algebra_functions import matmul, matrix_transpose, tensordot, vecdot
 from .array_api.manipulation_functions import (
     broadcast_arrays,
@@ -98,6 +100,7 @@ from .core.errors import (
     DataError,
     DeviceError,
     DTypeError,
+    ExchangeError,
     GpuBackpropError,
     KernelError,
     ShapeError,
@@ -116,6 +119,7 @@ if _TYPE_CHECKING:
     from .nn.serialization import load, save
 
 __version__ = "0.1.0"
+__array_api_version__ = "2025.12"
 
 _LAZY_MODULES = {
     **{name: f".{name}" for name in ("data", "nn", "optim", "train", "viz")},

@@ -9,13 +9,14 @@ import numpy as np
 
 from ..core import devices, dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
+from ..core.exchange import borrow
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import movement
 from ..ops.primitive import Primitive
 from ..ops.reduction import as_integers
 
 __all__ = [
-    *("arange", "asarray", "empty", "empty_like", "eye", "full", "full_like"),
+    *("arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like"),
     *("linspace", "meshgrid", "ones", "ones_like", "tril", "triu", "zeros", "zeros_like"),
 ]
 
@@ -82,6 +83,15 @@ def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = N
     place = devices.resolve(device)
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     return Tensor(place.backend.from_host(values.astype(target), copy=False), place)
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """The array of another library (any object with `__dlpack__`) as a Tensor that shares its memory.
+
+    On the device where it is, or on `device`. copy: True for memory of its own in any case, False for ExchangeError
+    where a copy is needed. Raises ExchangeError (a BufferError and a ValueError) for what cannot be lent.
+    """
+    return borrow(x, device, copy)
 
 
 def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:

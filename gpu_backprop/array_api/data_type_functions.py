@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..core import dtypes
 from ..core.dtypes import result_type
@@ -20,7 +22,7 @@ def astype(x: Tensor, dtype: Any, /, *, copy: bool = True, device: Any = None) -
 
 def can_cast(from_: Any, to: Any, /) -> bool:
     """True when values of one dtype (or of an array) are promoted to the other without loss of kind."""
-    source = from_.dtype if isinstance(from_, Tensor) else dtypes.as_dtype(from_)
+    source = _dtype_of(from_)
     target = dtypes.as_dtype(to)
     try:
         return dtypes.promote_types(source, target) == target
@@ -28,28 +30,57 @@ def can_cast(from_: Any, to: Any, /) -> bool:
         return False
 
 
-def finfo(type: Any, /) -> Any:
-    """The limits of a float dtype: bits, eps, max, min, smallest_normal, dtype."""
-    dtype = type.dtype if isinstance(type, Tensor) else dtypes.as_dtype(type)
+class FloatInfo(NamedTuple):
+    """What `finfo` tells of a float dtype."""
+
+    bits: int
+    eps: float  # from 1 to the next number
+    max: float
+    min: float
+    smallest_normal: float
+    dtype: np.dtype
+
+    @property
+    def tiny(self) -> float:
+        """NumPy's other name of smallest_normal."""
+        return self.smallest_normal
+
+
+class IntegerInfo(NamedTuple):
+    """What `iinfo` tells of an integer dtype."""
+
+    bits: int
+    max: int
+    min: int
+    dtype: np.dtype
+
+
+def finfo(type: Any, /) -> FloatInfo:
+    """The limits of a float dtype, or of the parts of a complex one: bits, eps, max, min, smallest_normal, dtype."""
+    dtype = dtypes.real_of(_dtype_of(type))
     if not dtypes.is_floating(dtype):
         raise DTypeError(f"finfo: {dtype} is not a float dtype; use iinfo for integers")
     if dtypes.is_bfloat16(dtype):
         import ml_dtypes
 
-        return ml_dtypes.finfo(dtype)
-    import numpy as np
+        info: Any = ml_dtypes.finfo(dtype)
+    else:
+        info = np.finfo(dtype)
+    eps, most, least, normal = map(float, (info.eps, info.max, info.min, info.smallest_normal))
+    return FloatInfo(info.bits, eps, most, least, normal, dtype)
 
-    return np.finfo(dtype)
 
-
-def iinfo(type: Any, /) -> Any:
+def iinfo(type: Any, /) -> IntegerInfo:
     """The limits of an integer dtype: bits, max, min, dtype."""
-    import numpy as np
-
-    dtype = type.dtype if isinstance(type, Tensor) else dtypes.as_dtype(type)
+    dtype = _dtype_of(type)
     if dtype.kind not in "iu":
         raise DTypeError(f"iinfo: {dtype} is not an integer dtype; use finfo for floats")
-    return np.iinfo(dtype)
+    info = np.iinfo(dtype)
+    return IntegerInfo(info.bits, int(info.max), int(info.min), dtype)
+
+
+def _dtype_of(type: Any) -> np.dtype:
+    return type.dtype if isinstance(type, Tensor) else dtypes.as_dtype(type)
 
 
 _KINDS = {

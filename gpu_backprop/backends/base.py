@@ -14,9 +14,12 @@ import functools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+
+from ..core.errors import DeviceError
 
 Array = Any  # a NumPy or CuPy array
 
@@ -49,6 +52,7 @@ class Backend(ABC):
     name: str
     xp: Any  # the array module
     functions: Functions
+    dlpack_device: tuple[int, int] = (1, 0)  # DLPack's type and number of the device: kDLCPU, as host memory always is
     native: Functions | None = None  # the same for dtypes but 16-bit floats, where that saves a check a call
 
     @abstractmethod
@@ -124,6 +128,12 @@ class Backend(ABC):
     @abstractmethod
     def synchronize(self) -> None:
         """Wait for all work; errors of asynchronous work surface here."""
+
+    def on_stream(self, stream: Any) -> AbstractContextManager[Any]:
+        """A context in which work is put on a stream of the caller's; None is the current one."""
+        if stream is not None:
+            raise DeviceError(f"{self.name} has no streams; pass stream=None, not {stream!r}")
+        return nullcontext()
 
     def lane(self) -> int:
         """What tells apart the queues in which work is done in order: streams of a GPU."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import platform
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,8 @@ class KernelBackend(Backend):
         self.launcher = launcher
         self.machine = machine or HostMachine(launcher)
         self.empty = self.machine.empty  # type: ignore[method-assign]
+        if machine is not None:
+            self.dlpack_device = (2, machine.index)  # kDLCUDA
         self._tickets: dict[int, Array] = {}
         self._faults: Array | None = None  # a row an operation of FAULTS
         self._fault_words: dict[str, Array] = {}
@@ -128,6 +131,9 @@ class KernelBackend(Backend):
     def prefers(self, first: Any, second: Any, out: Any, epilogue: str) -> bool:
         """Is an epilogue that cuBLASLt may run apart quicker than our kernels? They are timed, or it is not."""
         return precision.is_tuning_matmul() and is_quicker(self, first.shape, second.shape, out.dtype, epilogue)
+
+    def on_stream(self, stream: Any) -> AbstractContextManager[Any]:
+        return self.machine.on_stream(stream) if hasattr(self.machine, "on_stream") else super().on_stream(stream)
 
     def lane(self) -> int:
         return self.machine.stream()

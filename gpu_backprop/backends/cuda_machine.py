@@ -208,6 +208,13 @@ class CudaMachine:
         """CUDA's own number of the current stream."""
         return self.xp.cuda.get_current_stream().ptr
 
+    def on_stream(self, stream: Any) -> Any:
+        """A stream of CuPy's, or by CUDA's number (1 and 2: the default ones), as the current one; None: as it is."""
+        if stream is None or hasattr(stream, "__enter__"):
+            return nullcontext() if stream is None else stream
+        default = {1: self.xp.cuda.Stream.null, PER_THREAD: self.xp.cuda.Stream.ptds}
+        return default.get(stream) or self.xp.cuda.ExternalStream(stream, self.index)
+
     def capturing(self) -> bool:
         """Does the current stream record a CUDA graph?"""
         return self.xp.cuda.get_current_stream().is_capturing()

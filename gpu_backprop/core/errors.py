@@ -42,5 +42,9 @@ class DataError(GpuBackpropError, ValueError):
     """Values out of their domain: labels, hyperparameters, files of data."""
 
 
+class ExchangeError(DataError, BufferError):
+    """Memory that cannot be shared with another library; a ValueError and, as DLPack wants it, a BufferError."""
+
+
 class CheckpointError(GpuBackpropError, ValueError):
     """A saved model or state that does not fit what it is loaded into."""

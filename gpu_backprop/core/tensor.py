@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from ..ops import elementwise as ew
 from ..ops import indexing, linalg, movement, reduction
 from . import devices, dtypes
-from .errors import DataError, DeviceError, DTypeError, ShapeError, ShapeIndexError, TapeError
+from .errors import DataError, DeviceError, DTypeError, ExchangeError, ShapeError, ShapeIndexError, TapeError
 from .modes import Attributes, modes
 
 _new = object.__new__
@@ -103,6 +104,36 @@ class Tensor:
             )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
+        """The module whose functions take this Tensor; DataError for a revision of the standard that it is not for."""
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12", "2025.12"):
+            raise DataError(f"__array_namespace__: api_version={api_version!r}; the newest that is here is '2025.12'")
+        return sys.modules[__name__.partition(".")[0]]
+
+    def __dlpack__(
+        self,
+        /,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[Any, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A DLPack capsule of this Tensor's memory, for another library's from_dlpack.
+
+        stream: the reader's stream on CUDA, which will wait for the work under way. max_version: the version of DLPack
+        that the reader knows. dl_device: (1, 0) for a copy on the CPU. copy: True for a copy in any case, False for an
+        error where one is needed. What requires grad is lent read-only, or copied where DLPack cannot say so. Raises
+        ExchangeError (a BufferError).
+        """
+        from .exchange import lend
+
+        return lend(self, stream, max_version, dl_device, copy)
+
+    def __dlpack_device__(self, /) -> tuple[int, int]:
+        """DLPack's device type (1: CPU, 2: CUDA) and number."""
+        return self.device.backend.dlpack_device
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """np.sin(t), or an operator with a NumPy array on its left: our own operation, which is recorded."""
         name = _NUMPY_NAMES.get(ufunc.__name__, ufunc.__name__)
@@ -157,6 +188,13 @@ class Tensor:
 
             return tape.transfer(self, device)
         return self.astype(target, copy=False)
+
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
+        """This Tensor on another device, itself if it is there; `stream`, CuPy's or CUDA's number, to copy on."""
+        device = devices.device(device)
+        gpu = device if device.backend.dlpack_device != (1, 0) else self.device
+        with gpu.backend.on_stream(stream):
+            return self.to(device)
 
     def astype(self, dtype: Any, copy: bool = True) -> Tensor:
         """A copy in another dtype; with `copy=False` itself if it has the dtype already."""
@@ -357,6 +395,8 @@ class Tensor:
                     f"item assignment: a value on {raw.device} into a Tensor on {self.device}; use v.to(t.device)"
                 )
             raw = raw.array
+            if raw.dtype.kind == "c" and self.dtype.kind != "c":
+                raise DTypeError(f"item assignment: {raw.dtype} into {self.dtype}; use gb.real(v), gb.imag or gb.abs")
         if any(a.device is not self.device for a in arrays):
             raise DeviceError(f"item assignment: an index on another device than {self.device}; use i.to(t.device)")
         self._write("item assignment", indexing.fill(template, tuple(a.array for a in arrays)), raw)
@@ -801,11 +841,30 @@ def filled(shape: tuple[int, ...], dtype: np.dtype, value: float, device: device
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
-    """`obj` as a Tensor; shares memory with an array on the same device unless `copy` is True."""
+    """`obj` as a Tensor; shares memory with an array on the same device unless `copy` is True.
+
+    With `copy=False` it shares, or raises DataError.
+    """
     if isinstance(obj, Tensor) and not copy:
         out = obj if device is None else obj.to(devices.device(device))
-        return out if dtype is None else out.astype(dtype, copy=False)
-    return _make(obj, dtype, device, copy=bool(copy))
+        out = out if dtype is None else out.astype(dtype, copy=False)
+    else:
+        out = _make(obj, dtype, device, copy=bool(copy))
+    if copy is False and not _shares(out, obj):
+        raise DataError(f"asarray: copy=False, but a {type(obj).__name__} has to be copied here; leave copy out")
+    return out
+
+
+def _shares(t: Tensor, obj: Any) -> bool:
+    """Does a Tensor that asarray made without need of a copy lie in the memory of what it was given?"""
+    if t is obj or t.device.backend.dlpack_device != (1, 0):
+        return t is obj or (hasattr(obj, "__cuda_array_interface__") and t.array.base is not None)
+    if not hasattr(obj, "__array__"):
+        try:
+            obj = memoryview(obj)
+        except TypeError:
+            return False
+    return np.shares_memory(t.array, np.asarray(obj)) or not t.size
 
 
 def _make(data: Any, dtype: Any, device: Any, copy: bool) -> Tensor:
@@ -816,14 +875,18 @@ def _make(data: Any, dtype: Any, device: Any, copy: bool) -> Tensor:
         out = moved.astype(target or moved.dtype, copy=copy and place is data.device)
         return out
     if hasattr(data, "__cuda_array_interface__"):
-        return _make(_wrap_cuda(data), dtype, device, copy)
+        return _make(wrap_cuda(data), dtype, device, copy)
+    if hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):
+        from .exchange import borrow
+
+        return _make(borrow(data), dtype, devices.resolve(device), copy)
     host = _host_array(data, target)
     place = devices.resolve(device)
     fresh = host is not data and host.base is None and not isinstance(data, np.ndarray)
     return Tensor(place.backend.from_host(host, copy=copy and not fresh), place)
 
 
-def _wrap_cuda(data: Any) -> Tensor:
+def wrap_cuda(data: Any) -> Tensor:
     """A CuPy array (or another array in GPU memory) as a Tensor that shares its memory.
 
     By DLPack where there is a choice: only there the owner makes our stream wait for the work on its own.
@@ -834,7 +897,9 @@ def _wrap_cuda(data: Any) -> Tensor:
     try:
         array = cupy.from_dlpack(data) if by_dlpack else cupy.asarray(data)
     except BufferError as error:
-        raise DataError(f"tensor: the {type(data).__name__} does not lend its memory ({error}); give a copy") from None
+        raise ExchangeError(
+            f"tensor: the {type(data).__name__} does not lend its memory ({error}); give a copy"
+        ) from None
     dtypes.as_dtype(array.dtype)
     steps = (stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1)
     if any(distance % array.itemsize for distance in (array.data.ptr, *steps)):
