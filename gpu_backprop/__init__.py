@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from . import random
+from .array_api import fft, linalg
 from .array_api.constants import e, inf, nan, newaxis, pi
 from .array_api.creation_functions import (
     arange,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..core.errors import ShapeError
 from ..core.tensor import Tensor, as_operands, asarray, matmul
+from ..ops.elementwise import conjugate
 from ..ops.reduction import normalize_axis
 
 __all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]
@@ -47,7 +48,10 @@ def _front(name: str, axis: int, ndim: int) -> int:
 
 
 def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
-    """The sum of products along `axis`, counted from the back, which both must have; the other axes broadcast."""
+    """The sum of products along `axis`, counted from the back, which both must have; the other axes broadcast.
+
+    Complex numbers of x1 are conjugated.
+    """
     x1, x2 = (asarray(x) for x in as_operands("vecdot", (x1, x2)))
     n = min(x1.ndim, x2.ndim)
     if not -n <= axis < 0:
@@ -59,4 +63,14 @@ def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
         raise ShapeError(
             f"vecdot: axis {axis} of {list(x1.shape)} and {list(x2.shape)} differ in length; make them equal"
         )
-    return (x1 * x2).sum(axis=axis)
+    row, column = (_to_back(x, axis) for x in (conjugate(x1), x2))
+    return matmul(row[..., None, :], column[..., None])[..., 0, 0]
+
+
+def _to_back(x: Tensor, axis: int) -> Tensor:
+    """The axis, counted from the back, made the last one."""
+    if axis == -1:
+        return x
+    axes = list(range(x.ndim))
+    axes.append(axes.pop(axis))
+    return x.permute_dims(tuple(axes))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..ops import indexing
-from . import draws, generic_indexing, generic_losses, generic_norms, generic_sorting
+from . import draws, generic_indexing, generic_linalg, generic_losses, generic_norms, generic_sorting
 from .base import Functions
 from .faults import fault
 
@@ -336,7 +336,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
     own = {f.__name__: f for f in functions}
-    own |= generic_losses.table(xp) | generic_norms.table(xp) | generic_sorting.table(xp)
+    own |= generic_losses.table(xp) | generic_norms.table(xp) | generic_sorting.table(xp) | generic_linalg.table(xp)
     return own | generic_indexing.table(xp, own)
 
 

@@ -5,6 +5,8 @@ A message is one sentence that names the operation, what it received and what to
 
 from __future__ import annotations
 
+import numpy as np
+
 
 class GpuBackpropError(Exception):
     """Base class of every error that this library raises on purpose."""
@@ -44,6 +46,10 @@ class DataError(GpuBackpropError, ValueError):
 
 class ExchangeError(DataError, BufferError):
     """Memory that cannot be shared with another library; a ValueError and, as DLPack wants it, a BufferError."""
+
+
+class LinAlgError(DataError, np.linalg.LinAlgError):
+    """A matrix that has not what was asked for (an inverse, a Cholesky factor); also NumPy's error of that name."""
 
 
 class CheckpointError(GpuBackpropError, ValueError):

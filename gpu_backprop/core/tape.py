@@ -17,10 +17,21 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from ..ops import elementwise, movement
 from ..ops.primitive import Primitive, Spec, Tail
 from . import dtypes
-from .errors import DataError, DeviceError, DTypeError, GpuBackpropError, ShapeError, ShapeIndexError, TapeError
+from .errors import (
+    DataError,
+    DeviceError,
+    DTypeError,
+    GpuBackpropError,
+    LinAlgError,
+    ShapeError,
+    ShapeIndexError,
+    TapeError,
+)
 from .modes import modes
 from .tensor import Tensor, as_operands, filled
 
@@ -282,6 +293,8 @@ def _explain(primitive: Primitive, inputs: Sequence[Any], error: Exception) -> E
     if isinstance(error, OverflowError):
         return DataError(f"{message}; cast the array to a wider dtype first")
     message += next((f"; {remedy}" for sign, remedy in _REMEDIES if sign in reason), "")
+    if isinstance(error, np.linalg.LinAlgError):
+        return LinAlgError(message)
     if isinstance(error, IndexError):
         return ShapeIndexError(message)
     return DTypeError(message) if isinstance(error, TypeError) else ShapeError(message)
@@ -294,6 +307,9 @@ _REMEDIES = (
     ("reshape", "the number of elements must stay the same"),
     ("zero-size", "give at least one element"),
     ("must match exactly", "make the other axes equal"),
+    ("Singular matrix", "gb.linalg.pinv takes any matrix"),
+    ("positive definite", "its eigenvalues must be positive; add to its diagonal"),
+    ("converge", "look for NaN and infinity in it"),
     ("out of bounds", "use indices from minus the length to the length minus 1"),
 )
 
