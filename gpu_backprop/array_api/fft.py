@@ -6,7 +6,7 @@ precision. Axes are padded with zeros, or cut, to the lengths asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from ..core.tensor import Tensor, asarray
 from ..ops import fft as transforms
 from ..ops import indexing
 from ..ops.elementwise import conjugate
-from ..ops.movement import concat
 from ..ops.reduction import as_integers, normalize_axis
+from .manipulation_functions import roll
 
 __all__ = [
     *("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft"),
@@ -149,7 +149,7 @@ def rfft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "bac
 
 
 def irfft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
-    """The inverse of `rfft`: n real numbers (2 (m - 1) by default) from n // 2 + 1 frequencies of the m along `axis`."""
+    """The inverse of `rfft`: n real numbers, of m frequencies 2 (m - 1) by default, from the first n // 2 + 1."""
     return _from_half("irfft", x, _one(n), (axis,), norm)
 
 
@@ -181,7 +181,7 @@ def ihfft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "ba
 # frequencies and their order
 
 
-def _frequencies(name: str, numbers: Any, n: Any, d: float, dtype: Any, device: Any) -> Tensor:
+def _frequencies(name: str, numbers: Callable[[int], Any], n: Any, d: float, dtype: Any, device: Any) -> Tensor:
     (n,) = as_integers(name, "n", n)
     if n < 1 or not d:
         raise DataError(f"{name}: n={n} samples, {d} apart; use at least one, and a distance other than 0")
@@ -202,15 +202,10 @@ def rfftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None
     return _frequencies("rfftfreq", lambda n: np.arange(n // 2 + 1), n, d, dtype, device)
 
 
-def _rolled(name: str, x: Any, axes: Any, places: Any) -> Tensor:
+def _rolled(name: str, x: Any, axes: Any, places: Callable[[int], int]) -> Tensor:
     x = asarray(x)
-    for axis in normalize_axis(name, axes, x.ndim):
-        n = x.shape[axis]
-        cut = n - places(n)
-        if 0 < cut < n:
-            before = (slice(None),) * axis
-            x = concat(x[(*before, slice(cut, None))], x[(*before, slice(0, cut))], axis=axis)
-    return x
+    axes = normalize_axis(name, axes, x.ndim)
+    return roll(x, tuple(places(x.shape[a]) for a in axes), axis=axes) if axes else x
 
 
 def fftshift(x: Tensor, /, *, axes: int | Sequence[int] | None = None) -> Tensor:
@@ -220,4 +215,4 @@ def fftshift(x: Tensor, /, *, axes: int | Sequence[int] | None = None) -> Tensor
 
 def ifftshift(x: Tensor, /, *, axes: int | Sequence[int] | None = None) -> Tensor:
     """The inverse of `fftshift`."""
-    return _rolled("ifftshift", x, axes, lambda n: n - n // 2)
+    return _rolled("ifftshift", x, axes, lambda n: -(n // 2))

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..core import dtypes
-from ..core.errors import DataError, DTypeError, LinAlgError, ShapeError
+from ..core.errors import DataError, DTypeError, ShapeError
+from ..core.errors import LinAlgError as LinAlgError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import decompositions, elementwise
 from ..ops.movement import concat
 from ..ops.reduction import as_integers, normalize_axis
-from .linear_algebra_functions import matmul, matrix_transpose, tensordot, vecdot
+from .linear_algebra_functions import *  # noqa: F403  (the standard has them in both namespaces)
 
 __all__ = [
     *("LinAlgError", "cholesky", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "inv", "matmul"),
@@ -169,13 +170,12 @@ def _power(x: Tensor, n: int, /) -> Tensor:
     if n == 0:  # on the tape, with a gradient of 0
         return elementwise.where(asarray(False, device=x.device), x, decompositions.identity(x))
     power, n = decompositions.inv(x) if n < 0 else x, abs(n)
-    result = None
-    while n:
-        if n % 2:
-            result = power if result is None else result @ power
-        n //= 2
-        if n:
-            power = power @ power
+    while n % 2 == 0:
+        power, n = power @ power, n // 2
+    result = power
+    while n > 1:
+        power, n = power @ power, n // 2
+        result = result @ power if n % 2 else result
     return result
 
 
@@ -309,7 +309,7 @@ def eigh(x: Tensor, /) -> EighResult:
 
 @_in_floats
 def eigvalsh(x: Tensor, /) -> Tensor:
-    """The real eigenvalues of Hermitian matrices, ascending; reads the lower half only. Equal ones have gradients too."""
+    """The real eigenvalues of Hermitian matrices, ascending; equal ones have gradients too. Reads the lower half."""
     return decompositions.eigvalsh(_square("eigvalsh", x))
 
 

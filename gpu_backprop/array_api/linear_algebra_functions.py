@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..core.errors import ShapeError
-from ..core.tensor import Tensor, as_operands, asarray, matmul
+from ..core import tensor
+from ..core.errors import DTypeError, ShapeError
+from ..core.tensor import Tensor, as_operands, asarray
 from ..ops.elementwise import conjugate
-from ..ops.reduction import normalize_axis
+from ..ops.reduction import as_integers, one_axis
 
 __all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]
+
+
+def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
+    """The products of matrices, the last two axes of each; the axes before them are batches, which broadcast.
+
+    A vector stands for a matrix of one row on the left, of one column on the right, without that axis in the result.
+    """
+    return tensor.matmul(x1, x2)
 
 
 def matrix_transpose(x: Tensor, /) -> Tensor:
@@ -20,7 +29,7 @@ def matrix_transpose(x: Tensor, /) -> Tensor:
 
 def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
     """Sums of products over pairs of axes: the last `axes` of x1 with the first of x2, or the two lists given."""
-    x1, x2 = as_operands("tensordot", (x1, x2))
+    x1, x2 = (asarray(x) for x in as_operands("tensordot", (x1, x2)))
     if isinstance(axes, int):
         if not 0 <= axes <= min(x1.ndim, x2.ndim):
             raise ShapeError(
@@ -29,7 +38,12 @@ def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Seq
             )
         left, right = tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes))
     else:
-        left, right = (tuple(_front("tensordot", a, x.ndim) for a in side) for side, x in zip(axes, (x1, x2)))
+        if not isinstance(axes, (tuple, list)) or len(axes) != 2:
+            raise DTypeError(f"tensordot: axes {axes!r} is no integer and no pair of axes; use ((0, 1), (1, 0)), say")
+        left, right = (
+            tuple(one_axis("tensordot", a, x.ndim) for a in as_integers("tensordot", "axes", side))
+            for side, x in zip(axes, (x1, x2))
+        )
     if [x1.shape[i] for i in left] != [x2.shape[i] for i in right]:
         raise ShapeError(
             f"tensordot: axes {left} of {list(x1.shape)} and {right} of {list(x2.shape)} differ in length; "
@@ -41,10 +55,6 @@ def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Seq
     a = x1.permute_dims(free1 + left).reshape((math.prod(x1.shape[i] for i in free1), k))
     b = x2.permute_dims(right + free2).reshape((k, math.prod(x2.shape[i] for i in free2)))
     return matmul(a, b).reshape((*(x1.shape[i] for i in free1), *(x2.shape[i] for i in free2)))
-
-
-def _front(name: str, axis: int, ndim: int) -> int:
-    return normalize_axis(name, axis, ndim)[0]
 
 
 def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:

@@ -25,17 +25,21 @@ def argmin(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> 
 
 
 def as_comparable(name: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
-    """Two arrays, of which one may be a Python number, as Tensors of one dtype."""
+    """Two arrays, of which one may be a Python number, as Tensors of one dtype that keeps different values apart."""
     x1, x2 = as_operands(name, (x1, x2))
+    array, other = (x1, x2) if isinstance(x1, Tensor) else (x2, x1)
     dtype = dtypes.result_type(x1, x2)
-    numbers = [x for x in (x1, x2) if not isinstance(x, Tensor)]
-    if numbers and dtype == dtypes.float32 and not dtypes.is_floating((x1 if isinstance(x1, Tensor) else x2).dtype):
-        dtype = dtypes.float64  # a float beside integers: float32 would make different ones equal
-    device = (x1 if isinstance(x1, Tensor) else x2).device
-    return tuple(  # type: ignore[return-value]
-        x.astype(dtype, copy=False) if isinstance(x, Tensor) else full((), x, dtype=dtype, device=device)
-        for x in (x1, x2)
-    )
+    if isinstance(other, float) and array.dtype.kind in "iu":
+        dtype = dtypes.float64
+    if not isinstance(other, Tensor):
+        try:
+            other = full((), other, dtype=dtype, device=array.device)
+        except DataError:
+            raise DataError(
+                f"{name}: {other} does not fit into {dtype}; cast the array to a wider dtype first"
+            ) from None
+    x1, x2 = (array, other) if isinstance(x1, Tensor) else (other, array)
+    return x1.astype(dtype, copy=False), x2.astype(dtype, copy=False)
 
 
 def count_nonzero(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..core.tensor import Tensor, asarray
+from ..core import dtypes
+from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import indexing, sorting
+from .creation_functions import full
+from .data_type_functions import iinfo
 from .searching_functions import as_comparable
 
 __all__ = ["isin", "unique_all", "unique_counts", "unique_inverse", "unique_values"]
@@ -38,8 +41,17 @@ class UniqueInverse(NamedTuple):
     inverse_indices: Tensor
 
 
+def _fits(number: int, dtype: Any) -> bool:
+    info = iinfo(dtype)
+    return int(info.min) <= number <= int(info.max)
+
+
 def isin(x1: Any, x2: Any, /, *, invert: bool = False) -> Tensor:
     """For each element of `x1`, is it one of `x2`? With `invert`, is it none?"""
+    x1, x2 = as_operands("isin", (x1, x2))
+    array, number = (x1, x2) if isinstance(x1, Tensor) else (x2, x1)
+    if isinstance(number, int) and array.dtype.kind in "iu" and not _fits(number, array.dtype):
+        return full(x1.shape if array is x1 else (), invert, dtype=dtypes.bool_, device=array.device)
     x1, x2 = as_comparable("isin", x1, x2)
     return sorting.isin(x1, x2, invert=bool(invert))
 

@@ -336,7 +336,8 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
     own = {f.__name__: f for f in functions}
-    own |= generic_losses.table(xp) | generic_norms.table(xp) | generic_sorting.table(xp) | generic_linalg.table(xp)
+    for family in (generic_losses, generic_norms, generic_sorting, generic_linalg):
+        own |= family.table(xp)
     return own | generic_indexing.table(xp, own)
 
 

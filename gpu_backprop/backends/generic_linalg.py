@@ -47,9 +47,6 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
     def identity(x):
         return xp.eye(x.shape[-1], dtype=x.dtype)
 
-    def lower_half(x):
-        return (xp.tril(x) + xp.tril(x, -1)) * x.dtype.type(0.5)
-
     def cholesky(x):
         return xp.linalg.cholesky(x)
 
@@ -137,7 +134,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         return xp.fft.irfft(x, n, axis=axes[-1], norm=norm)
 
     functions = (
-        identity, lower_half, cholesky, det, slogdet, cofactor, inv, solve, pinv, qr, svd, svdvals, eigh, eigvalsh,
+        identity, cholesky, det, slogdet, cofactor, inv, solve, pinv, qr, svd, svdvals, eigh, eigvalsh,
         eig, fft, ifft, rfft, irfft,
     )  # fmt: skip
     return {f.__name__: f if xp is np else _checked(f) for f in functions}

@@ -44,12 +44,12 @@ class DataError(GpuBackpropError, ValueError):
     """Values out of their domain: labels, hyperparameters, files of data."""
 
 
-class ExchangeError(DataError, BufferError):
-    """Memory that cannot be shared with another library; a ValueError and, as DLPack wants it, a BufferError."""
-
-
 class LinAlgError(DataError, np.linalg.LinAlgError):
     """A matrix that has not what was asked for (an inverse, a Cholesky factor); also NumPy's error of that name."""
+
+
+class ExchangeError(DataError, BufferError):
+    """Memory that cannot be shared with another library; a ValueError and, as DLPack wants it, a BufferError."""
 
 
 class CheckpointError(GpuBackpropError, ValueError):

@@ -6,8 +6,8 @@ decomposition", arXiv:1602.07527; M. Seeger et al., "Auto-differentiating linear
 J. Townsend, "Differentiating the singular value decomposition", 2016, and Z.-Q. Wan & S.-X. Zhang, "Automatic
 differentiation for complex valued SVD", arXiv:1909.02659; G. Golub & V. Pereyra, "The differentiation of
 pseudo-inverses and nonlinear least squares problems", 1973; C. Boeddeker et al., "On the computation of complex-valued
-gradients", arXiv:1701.00392 (eig). Below A is the matrix and G the adjoint of a result as these papers have it,
-dL = Re tr(G^H dA), which is the conjugate of the engine's `g`; rules that conjugate do so to pass from one to the other.
+gradients", arXiv:1701.00392 (eig). Below A is the matrix and G the adjoint of a result as these papers have it, with
+dL = Re tr(G^H dA): the conjugate of the engine's `g`. Rules that conjugate do so to pass from one to the other.
 
 Where a factor is not unique, its gradient is that of a loss that does not depend on the choice:
 - Of equal eigenvalues or singular values (closer than EQUAL) any basis of their space will do, and the
@@ -25,7 +25,7 @@ from typing import Any
 from ..core.dtypes import epsilon
 from .elementwise import abs, conjugate, less_equal, sign, where
 from .linalg import mT
-from .movement import concat
+from .movement import concat, tril
 from .primitive import Primitive
 from .reduction import prod_of_others
 
@@ -64,8 +64,8 @@ def _inverse_gaps(x: Any) -> Any:
 def _pull_cofactor(g: Any, x: Any) -> Any:
     """The derivative of cofactors, by products of all singular values but two: right for any rank.
 
-    With A = U S V^H, cof(A + dA) = c conj(U) cof(S + P) conj(V^H), where P = U^H dA V and c = det(U V^H). To first order
-    cof_ii = sum_k E_ik P_kk and cof_ij = -E_ij P_ji, with E_ij (E_ii = 0) the product of all s but s_i and s_j.
+    With A = U S V^H, cof(A + dA) = c conj(U) cof(S + P) conj(V^H), where P = U^H dA V and c = det(U V^H). To first
+    order cof_ii = sum_k E_ik P_kk and cof_ij = -E_ij P_ji, with E_ij (E_ii = 0) the product of all s but s_i and s_j.
     """
     U, S, Vh = svd(x, full_matrices=False)
     eye = identity(S)
@@ -109,10 +109,15 @@ solve = Primitive(
 # triangular factors ---------------------------------------------------------------------------------------------------
 
 
+def _lower_half(x: Any) -> Any:
+    """What lies below the diagonal, and half of the diagonal."""
+    return (tril(x, k=0) + tril(x, k=-1)) * 0.5
+
+
 def _pull_cholesky(g: Any, out: Any) -> Any:
     """Murray's eq. 10, made Hermitian: the input is, though only its lower half is read."""
     Lh = _H(out)
-    half = lower_half(Lh @ conjugate(g))
+    half = _lower_half(Lh @ conjugate(g))
     left = solve(Lh, half + _H(half))
     return mT(solve(Lh, _H(left))) * 0.5
 
@@ -128,7 +133,7 @@ def _pull_qr(g: Any, out: Any, mode: str) -> Any:
     if m < n:
         G = G + Q @ (R[..., m:] @ _H(G_R[..., m:]))
     R1 = R[..., :m]
-    half = lower_half(R1 @ _H(G_R[..., :m]) - _H(G) @ Q)
+    half = _lower_half(R1 @ _H(G_R[..., :m]) - _H(G) @ Q)
     first = mT(solve(R1, _H(G + Q @ (half + _H(half)))))
     return concat(first, conjugate(Q @ G_R[..., m:]), axis=first.ndim - 1) if m < n else first
 
@@ -206,5 +211,3 @@ svdvals = Primitive("svdvals", "x", _pull_svdvals)
 # for the rules --------------------------------------------------------------------------------------------------------
 
 identity = Primitive("identity", "x")  # (n, n), for x of shape (..., n)
-# what lies below the diagonal, and half of the diagonal
-lower_half = Primitive("lower_half", "x", lambda g: lower_half(g))

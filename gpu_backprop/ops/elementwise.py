@@ -61,7 +61,7 @@ acosh = _unary("acosh", lambda g, x: g / (sqrt(x - 1) * sqrt(x + 1)))  # not sqr
 asin = _unary("asin", lambda g, x: g / sqrt(1 - x * x))
 asinh = _unary("asinh", lambda g, x: g / sqrt(x * x + 1))
 atan = _unary("atan", lambda g, x: g / (x * x + 1))
-# at the origin, where there is no gradient, 0
+# of these two at the origin, where there is no gradient, 0
 atan2 = _binary(
     "atan2",
     lambda g, x, y: g * y / _positive(x * x + y * y),
@@ -71,7 +71,9 @@ atan2 = _binary(
 atanh = _unary("atanh", lambda g, x: g / (1 - x * x))
 cos = _unary("cos", lambda g, x: -g * sin(x))
 cosh = _unary("cosh", lambda g, x: g * sinh(x))
-hypot = _binary("hypot", lambda g, x, out: g * x / out, lambda g, y, out: g * y / out, promotes="real")
+hypot = _binary(
+    "hypot", lambda g, x, out: g * x / _positive(out), lambda g, y, out: g * y / _positive(out), promotes="real"
+)
 sin = _unary("sin", lambda g, x: g * cos(x))
 sinh = _unary("sinh", lambda g, x: g * cosh(x))
 tan = _unary("tan", lambda g, out: g * (out * out + 1))

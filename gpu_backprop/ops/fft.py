@@ -1,7 +1,7 @@
 """Discrete Fourier transforms and their gradients.
 
 The matrix of a transform is symmetric, so `fft` and `ifft` are their own rules. `axes` are counted from the front, and
-of distinct axes; transforms of real numbers halve the last one. Lengths are those of the input: array_api pads and cuts.
+each once; transforms of real numbers halve the last one. Lengths are those of the input: array_api pads and cuts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _scale_doubled(x: Any, axis: int, n: int, factor: float) -> Any:
 
 
 def _pull_rfft(g: Any, x_spec: Any, axes: tuple[int, ...], norm: str) -> Any:
-    """Re(F g), where g has the frequencies up to n / 2 only: an inverse transform of conj(g), whose others count twice."""
+    """Re(F g) with the frequencies that there are: an inverse transform of conj(g), which counts the others too."""
     n = x_spec.shape[axes[-1]]
     return irfft(_scale_doubled(conjugate(g), axes[-1], n, 0.5), axes=axes, n=n, norm=INVERSE_NORM[norm])
 

@@ -18,6 +18,8 @@ from .neural import NEURAL
 from .normalization import NORMALIZATION
 from .products import PRODUCTS
 from .reductions import REDUCTIONS
+from .scans import SCANS
+from .sorting import SORTING
 from .values_only import VALUES_ONLY
 
 __all__ = ["OPS", "Op"]
@@ -33,5 +35,7 @@ OPS: list[Op] = [
     *NORMALIZATION,
     *MOVEMENT,
     *INDEXING,
+    *SORTING,
+    *SCANS,
     *VALUES_ONLY,
 ]

@@ -94,9 +94,17 @@ BINARY = [
     binary("logaddexp", np.logaddexp, autograd=anp.logaddexp),
     binary("maximum", np.maximum, autograd=anp.maximum),
     binary("minimum", np.minimum, autograd=anp.minimum),
+    binary("nextafter", np.nextafter, half=False),
     binary("multiply", np.multiply, autograd=anp.multiply),
     binary("pow", np.power, 0.3, 2.5, anp.power),
     binary("subtract", np.subtract, autograd=anp.subtract),
+    Op(
+        "floor_divide",
+        gb.floor_divide,
+        np.floor_divide,
+        [(np.array([5.3, -4.1, 0.6]), np.array([2.0, 1.5, -0.4])), (np.array([[5.3], [-2.2]]), np.array([0.9, 1.7]))],
+        half=False,
+    ),
     Op(
         "remainder",
         gb.remainder,

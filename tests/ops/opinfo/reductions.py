@@ -20,6 +20,7 @@ AXES: list[tuple[str, Any, bool]] = [
     ("first", 0, False),
     ("last kept", -1, True),
     ("two", (0, 2), False),
+    ("two from the back", (-1, 0), True),
 ]
 
 
@@ -78,6 +79,12 @@ REDUCTIONS = [
             (np.array([[1.5, 0.0, 2.0, -1.0], [0.0, 3.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.5], [1.0, 2.0, 3.0, 4.0]]),),
             (np.array([[0.0]]),),
         ],
+    ),
+    Op(
+        "prod with zeros over two axes",
+        lambda x: gb.prod(x, axis=(-1, 0)),
+        lambda x: np.prod(x, axis=(-1, 0)),
+        [(np.array([[[1.5, 0.0], [2.0, -1.0]], [[0.0, 3.0], [0.5, 1.0]]]),)],
     ),
     shaped(
         "prod_of_others",

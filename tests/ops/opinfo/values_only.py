@@ -22,7 +22,6 @@ VALUES_ONLY = [
             "logical_or",
         )
     ),
-    binary("floor_divide", np.floor_divide, 0.3, 3.0, gradient=False, half=False),
     binary("logical_xor", np.logical_xor, gradient=False),
     *(
         unary(name, getattr(np, name), gradient=False)
