@@ -47,7 +47,7 @@ def _like(name: str, x: Tensor, value: Any, dtype: Any, device: Any) -> Tensor:
     return _make(name, x.shape, value, x.dtype if dtype is None else dtype, x.device if device is None else device)
 
 
-def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+def arange(start: Any, /, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None) -> Tensor:
     """Values start, start + step, ... below stop; integers give int64, floats the default float dtype."""
     if stop is None:
         start, stop = 0, start
@@ -66,17 +66,17 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
     return Tensor(place.backend.from_host(values.astype(dtypes.as_dtype(dtype)), copy=False), place)
 
 
-def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     """An array of `shape` with whatever values the memory held."""
     return _make("empty", shape, None, dtype, device)
 
 
-def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+def empty_like(x: Tensor, /, dtype: Any = None, *, device: Any = None) -> Tensor:
     """An uninitialised array of the shape, dtype and device of `x`."""
     return _like("empty_like", x, None, dtype, device)
 
 
-def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
+def eye(n_rows: int, n_cols: int | None = None, /, k: int = 0, dtype: Any = None, *, device: Any = None) -> Tensor:
     """Ones on diagonal `k` of an (n_rows, n_cols) matrix, zeros elsewhere."""
     rows, cols = _shape("eye", (n_rows, n_rows if n_cols is None else n_cols))
     values = np.eye(rows, cols, k=k)
@@ -94,7 +94,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     return borrow(x, device, copy)
 
 
-def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     """An array of `shape` filled with one value, of the value's kind of dtype unless told."""
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
@@ -104,7 +104,7 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) 
     return _make("full", shape, fill_value, dtype, device)
 
 
-def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+def full_like(x: Tensor, /, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     """`fill_value` in the shape, dtype and device of `x`."""
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
@@ -114,7 +114,7 @@ def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Any =
 
 
 def linspace(
-    start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
+    start: float, stop: float, /, num: int = 50, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Tensor:
     """`num` evenly spaced values from start to stop."""
     if not isinstance(start, (int, float, np.number)) or not isinstance(stop, (int, float, np.number)):
@@ -150,12 +150,12 @@ def meshgrid(*arrays: Any, indexing: Literal["xy", "ij"] = "xy") -> tuple[Tensor
     )
 
 
-def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     """An array of `shape` filled with ones."""
     return _make("ones", shape, 1, dtype, device)
 
 
-def ones_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+def ones_like(x: Tensor, /, dtype: Any = None, *, device: Any = None) -> Tensor:
     """Ones in the shape, dtype and device of `x`."""
     return _like("ones_like", x, 1, dtype, device)
 
@@ -167,21 +167,21 @@ def _triangle(primitive: Primitive, x: Tensor, k: int) -> Tensor:
     return primitive(x, k=k)
 
 
-def tril(x: Tensor, /, *, k: int = 0) -> Tensor:
+def tril(x: Tensor, /, k: int = 0) -> Tensor:
     """The lower triangle of the matrices in the last two axes, up to the diagonal `k` places above the main one."""
     return _triangle(movement.tril, x, k)
 
 
-def triu(x: Tensor, /, *, k: int = 0) -> Tensor:
+def triu(x: Tensor, /, k: int = 0) -> Tensor:
     """The upper triangle of the matrices in the last two axes, from the diagonal `k` places above the main one on."""
     return _triangle(movement.triu, x, k)
 
 
-def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     """An array of `shape` filled with zeros."""
     return _make("zeros", shape, 0, dtype, device)
 
 
-def zeros_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+def zeros_like(x: Tensor, /, dtype: Any = None, *, device: Any = None) -> Tensor:
     """Zeros in the shape, dtype and device of `x`."""
     return _like("zeros_like", x, 0, dtype, device)

@@ -13,11 +13,12 @@ from ..core.operators import one, two
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import elementwise as ew
 from ..ops.primitive import Primitive
+from ..ops.reduction import as_integers
 
 _UNARY = (
     *("abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "conj", "cos", "cosh"),
     *("exp", "expm1", "floor", "imag", "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2", "logical_not"),
-    *("negative", "real", "reciprocal", "round", "sign", "signbit", "sin", "sinh", "sqrt", "square", "tan", "tanh"),
+    *("negative", "real", "reciprocal", "sign", "signbit", "sin", "sinh", "sqrt", "square", "tan", "tanh"),
     "trunc",
 )
 _BINARY = (
@@ -26,7 +27,7 @@ _BINARY = (
     *("logaddexp", "logical_and", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "nextafter"),
     *("not_equal", "pow", "remainder", "subtract"),
 )
-__all__ = [*_UNARY, *_BINARY, "clip", "positive"]
+__all__ = [*_UNARY, *_BINARY, "clip", "positive", "round"]
 
 
 def _named(function: Any, primitive: Primitive) -> Any:
@@ -41,8 +42,12 @@ for _name in (*_UNARY, *_BINARY):
     globals()[_name] = _named((one if _name in _UNARY else two)(_primitive), _primitive)
 
 
-def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
-    """`x` with values below `min` raised to it and above `max` lowered to it; either bound may be None."""
+def clip(x: Any, /, min: Any = None, max: Any = None, *, a_min: Any = None, a_max: Any = None) -> Tensor:
+    """`x` with values below `min` raised to it and above `max` lowered to it; either bound may be None.
+
+    a_min, a_max: NumPy's other names of them.
+    """
+    min, max = a_min if min is None else min, a_max if max is None else max
     x, lo, hi = as_operands("clip", (x, min, max))
     for bound in (lo, hi):
         if isinstance(bound, float) and not dtypes.is_floating(x.dtype):
@@ -57,3 +62,19 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
 def positive(x: Any, /) -> Tensor:
     """A copy of `x`."""
     return asarray(x).copy()
+
+
+def round(x: Any, /, decimals: int = 0) -> Tensor:
+    """The nearest integers (of halves the even one), or the nearest multiples of 10^-decimals."""
+    (decimals,) = as_integers("round", "decimals", decimals)
+    if not decimals:
+        return ew.round(x)
+    x = asarray(x)
+    if not dtypes.is_inexact(x.dtype) and decimals > 0:
+        return x.copy()
+    wide, unit = (
+        x if dtypes.is_inexact(x.dtype) else x.astype(dtypes.float64),
+        10.0 ** (decimals if decimals > 0 else -decimals),
+    )
+    rounded = ew.round(wide * unit) / unit if decimals > 0 else ew.round(wide / unit) * unit
+    return rounded.astype(x.dtype, copy=False)

@@ -17,15 +17,15 @@ def _integers(name: str, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     return asarray(x, device=indices.device), indices
 
 
-def take(x: Tensor, indices: Tensor, /, *, axis: int | None = None) -> Tensor:
-    """The slices of `x` that `indices` (integers) name along `axis` (which only a one-axis array may leave out)."""
+def take(x: Tensor, indices: Tensor, /, axis: int | None = None) -> Tensor:
+    """The slices of `x` that `indices` (integers) name along `axis`; elements of the flattened `x` when None."""
     x, indices = _integers("take", x, indices)
-    if axis is None and x.ndim != 1:
-        raise ShapeError(f"take: axis is needed for an array of shape {list(x.shape)}; pass axis=0, say")
-    return indexing.take(x, indices, axis=one_axis("take", 0 if axis is None else axis, x.ndim))
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    return indexing.take(x, indices, axis=one_axis("take", axis, x.ndim))
 
 
-def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
+def take_along_axis(x: Tensor, indices: Tensor, /, axis: int = -1) -> Tensor:
     """The elements of `x` that `indices` (integers, as many axes) name along `axis`; the other axes broadcast."""
     x, indices = _integers("take_along_axis", x, indices)
     axis = one_axis("take_along_axis", axis, x.ndim)

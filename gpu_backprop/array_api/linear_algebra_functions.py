@@ -27,7 +27,7 @@ def matrix_transpose(x: Tensor, /) -> Tensor:
     return asarray(x).mT
 
 
-def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
+def tensordot(x1: Tensor, x2: Tensor, /, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
     """Sums of products over pairs of axes: the last `axes` of x1 with the first of x2, or the two lists given."""
     x1, x2 = (asarray(x) for x in as_operands("tensordot", (x1, x2)))
     if isinstance(axes, int):

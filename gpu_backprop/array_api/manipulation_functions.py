@@ -51,7 +51,7 @@ def _sequence(name: str, arrays: Any) -> tuple[Any, ...]:
     return tuple(arrays)
 
 
-def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
+def concat(arrays: Sequence[Tensor], /, axis: int | None = 0) -> Tensor:
     """The arrays one after the other along an axis that exists (all flattened first when axis is None)."""
     tensors = as_operands("concat", _sequence("concat", arrays))
     if not tensors:
@@ -70,7 +70,7 @@ def expand_dims(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
     return x.reshape(tuple(1 if i in new else next(rest) for i in range(n)))
 
 
-def flip(x: Tensor, /, *, axis: Any = None) -> Tensor:
+def flip(x: Tensor, /, axis: Any = None) -> Tensor:
     """The order of elements reversed along `axis` (all axes when None)."""
     x = asarray(x)
     return movement.flip(x, axis=normalize_axis("flip", axis, x.ndim))
@@ -104,7 +104,7 @@ def _spread(x: Tensor, times: tuple[int, ...], after: bool) -> Tensor:
     return movement.copy(wide).reshape(tuple(n * r for n, r in pairs))
 
 
-def repeat(x: Tensor, repeats: Any, /, *, axis: int | None = None) -> Tensor:
+def repeat(x: Tensor, repeats: Any, /, axis: int | None = None) -> Tensor:
     """Each element `repeats` times along `axis` (the flattened array when None).
 
     repeats: an integer, or integers, one for each element along the axis (or one for all). An array of them has to be
@@ -136,7 +136,7 @@ def reshape(x: Tensor, /, shape: tuple[int, ...], *, copy: bool | None = None) -
     return x.copy().reshape(shape) if copy else x.reshape(shape)
 
 
-def roll(x: Tensor, /, shift: Any, *, axis: Any = None) -> Tensor:
+def roll(x: Tensor, /, shift: Any, axis: Any = None) -> Tensor:
     """A copy with elements moved `shift` places towards the end along `axis`, those that fall off put in in front.
 
     axis: an integer, a tuple, or None for the flattened array. shift: an integer, or one for each axis.
@@ -156,12 +156,12 @@ def roll(x: Tensor, /, shift: Any, *, axis: Any = None) -> Tensor:
     return movement.roll(x, shift=tuple(total.values()), axis=tuple(total))
 
 
-def squeeze(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
-    """Without the named axes, which must be of length 1."""
+def squeeze(x: Tensor, /, axis: int | tuple[int, ...] | None = None) -> Tensor:
+    """Without the named axes, which must be of length 1; without all such axes when None."""
     return asarray(x).squeeze(axis)
 
 
-def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
+def stack(arrays: Sequence[Tensor], /, axis: int = 0) -> Tensor:
     """The arrays, all of one shape, along a new axis."""
     tensors = as_operands("stack", _sequence("stack", arrays))
     if not tensors:
@@ -181,7 +181,7 @@ def tile(x: Tensor, repetitions: Any, /) -> Tensor:
     return _spread(x.reshape((1,) * (n - x.ndim) + x.shape), (1,) * (n - len(times)) + times, after=False)
 
 
-def unstack(x: Tensor, /, *, axis: int = 0) -> tuple[Tensor, ...]:
+def unstack(x: Tensor, /, axis: int = 0) -> tuple[Tensor, ...]:
     """Views of all x[i] along `axis`, which they lack."""
     x = asarray(x)
     axis = one_axis("unstack", axis, x.ndim)

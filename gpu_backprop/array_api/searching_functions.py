@@ -13,13 +13,15 @@ from .creation_functions import full
 
 __all__ = ["argmax", "argmin", "count_nonzero", "nonzero", "searchsorted", "where"]
 
+_ABSENT: Any = object()
 
-def argmax(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+
+def argmax(x: Tensor, /, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
     """Index of the first largest value along `axis` (in C order over all when None)."""
     return asarray(x).argmax(axis, keepdims)
 
 
-def argmin(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+def argmin(x: Tensor, /, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
     """Index of the first smallest value along `axis` (in C order over all when None)."""
     return asarray(x).argmin(axis, keepdims)
 
@@ -42,7 +44,7 @@ def as_comparable(name: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
     return x1.astype(dtype, copy=False), x2.astype(dtype, copy=False)
 
 
-def count_nonzero(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def count_nonzero(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """How many values over `axis` are not zero (int64)."""
     return reduction.reduce(reduction.count_nonzero, asarray(x), axis, keepdims)
 
@@ -56,7 +58,7 @@ def nonzero(x: Tensor, /) -> tuple[Tensor, ...]:
 
 
 def searchsorted(
-    x1: Tensor, x2: Any, /, *, side: Literal["left", "right"] = "left", sorter: Tensor | None = None
+    x1: Tensor, x2: Any, /, side: Literal["left", "right"] = "left", sorter: Tensor | None = None
 ) -> Tensor:
     """Where the values of `x2` (an array or a number) would be inserted in `x1` to keep its order: positions (int64).
 
@@ -78,8 +80,12 @@ def searchsorted(
     return sorting.searchsorted(x1, x2, sorter, side=side)
 
 
-def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
-    """x1 where the condition holds, else x2; all three broadcast."""
+def where(condition: Any, x1: Any = _ABSENT, x2: Any = _ABSENT, /) -> Any:
+    """x1 where the condition holds, else x2; all three broadcast. With the condition alone, its `nonzero`."""
+    if x1 is _ABSENT or x2 is _ABSENT:
+        if x1 is not x2:
+            raise DTypeError("where: a condition and one array; give both x1 and x2, or neither")
+        return nonzero(condition)
     condition, x1, x2 = as_operands("where", (condition, x1, x2))
     if not isinstance(x1, Tensor) and not isinstance(x2, Tensor):
         x1 = asarray(x1, device=condition.device)

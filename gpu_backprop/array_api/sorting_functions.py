@@ -18,11 +18,11 @@ def _sorted(primitive: Primitive, x: Any, axis: int, descending: bool, stable: b
     return primitive(x, axis=axis, descending=bool(descending), stable=bool(stable))
 
 
-def argsort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+def argsort(x: Tensor, /, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
     """The positions (int64) along `axis` that sort `x`; NaNs are larger than any number, as in NumPy."""
     return _sorted(sorting.argsort, x, axis, descending, stable)
 
 
-def sort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+def sort(x: Tensor, /, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
     """A sorted copy along `axis`; NaNs are larger than any number, as in NumPy. The gradient goes back unsorted."""
     return _sorted(sorting.sort, x, axis, descending, stable)

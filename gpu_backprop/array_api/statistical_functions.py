@@ -29,7 +29,7 @@ def _scan(primitive: Primitive, x: Any, axis: int | None, dtype: Any, initial: i
 
 
 def cumulative_prod(
-    x: Tensor, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+    x: Tensor, /, axis: int | None = None, dtype: Any = None, *, include_initial: bool = False
 ) -> Tensor:
     """Products of the elements up to each along `axis` (which a one-axis array may leave out), in the dtype of `prod`.
 
@@ -39,7 +39,7 @@ def cumulative_prod(
 
 
 def cumulative_sum(
-    x: Tensor, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+    x: Tensor, /, axis: int | None = None, dtype: Any = None, *, include_initial: bool = False
 ) -> Tensor:
     """Sums of the elements up to each along `axis` (which a one-axis array may leave out), in the dtype of `sum`.
 
@@ -48,41 +48,59 @@ def cumulative_sum(
     return _scan(scans.cumulative_sum, x, axis, dtype, 0 if include_initial else None)
 
 
-def logsumexp(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def logsumexp(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over `axis`, without overflow. (Not in the standard; SciPy's name.)"""
     return reduction.reduce(reduction.logsumexp, asarray(x), axis, keepdims)
 
 
-def max(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def max(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """The largest value over `axis`; NaN if there is one."""
     return asarray(x).max(axis, keepdims)
 
 
-def mean(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean over `axis`."""
-    return asarray(x).mean(axis, keepdims)
+def mean(x: Tensor, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
+    """The arithmetic mean over `axis`, computed in `dtype` if one is given."""
+    return asarray(x, dtype=dtype).mean(axis, keepdims)
 
 
-def min(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def min(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """The smallest value over `axis`; NaN if there is one."""
     return asarray(x).min(axis, keepdims)
 
 
-def prod(x: Tensor, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+def prod(x: Tensor, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
     """The product over `axis`; small integers and bools multiply as int64 (unsigned as uint64)."""
     return asarray(x).prod(axis, dtype, keepdims)
 
 
-def std(x: Tensor, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The standard deviation over `axis`, with n - correction in the denominator."""
-    return asarray(x).std(axis, correction, keepdims)
+def std(
+    x: Tensor,
+    /,
+    axis: Any = None,
+    dtype: Any = None,
+    *,
+    correction: float = 0.0,
+    keepdims: bool = False,
+    ddof: Any = None,
+) -> Tensor:
+    """The standard deviation over `axis`, with n - correction in the denominator. ddof: NumPy's word for correction."""
+    return asarray(x, dtype=dtype).std(axis, correction if ddof is None else ddof, keepdims)
 
 
-def sum(x: Tensor, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+def sum(x: Tensor, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
     """The sum over `axis`; small integers and bools add up as int64 (unsigned as uint64)."""
     return asarray(x).sum(axis, dtype, keepdims)
 
 
-def var(x: Tensor, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The variance over `axis`, with n - correction in the denominator."""
-    return asarray(x).var(axis, correction, keepdims)
+def var(
+    x: Tensor,
+    /,
+    axis: Any = None,
+    dtype: Any = None,
+    *,
+    correction: float = 0.0,
+    keepdims: bool = False,
+    ddof: Any = None,
+) -> Tensor:
+    """The variance over `axis`, with n - correction in the denominator. ddof: NumPy's word for correction."""
+    return asarray(x, dtype=dtype).var(axis, correction if ddof is None else ddof, keepdims)

@@ -13,17 +13,17 @@ from .manipulation_functions import concat
 __all__ = ["all", "any", "diff"]
 
 
-def all(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def all(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """True where no value over `axis` is zero."""
     return asarray(x).all(axis, keepdims)
 
 
-def any(x: Tensor, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def any(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """True where some value over `axis` is not zero."""
     return asarray(x).any(axis, keepdims)
 
 
-def diff(x: Tensor, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Tensor:
+def diff(x: Tensor, /, n: int = 1, axis: int = -1, *, prepend: Any = None, append: Any = None) -> Tensor:
     """Differences x[i + 1] - x[i] along `axis`, `n` times over, with `prepend` and `append` put at its ends before.
 
     What is put at an end is an array, or a number; of bools, the difference is whether they differ.

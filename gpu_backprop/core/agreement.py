@@ -35,10 +35,11 @@ _KINDS = {
         all any argmax argmin max min
         alias astype broadcast_to class_indices concat copy embedding flip getitem one_hot permute_dims reshape take
         argsort count_nonzero isin reorder roll searchsorted sort take_along_axis tril triu unique_values
+        fmax fmin fmod heaviside
     """,
     "function": """
         exp expm1 log log10 log1p log2 pow acos acosh asin asinh atan atan2 atanh cos cosh erf hypot sin sinh tan tanh
-        sigmoid
+        sigmoid cbrt exp2
     """,
     "sum": """
         matmul linear linear_relu linear_weight_gradient sum mean embedding_backward getitem_backward take_backward

@@ -30,6 +30,7 @@ def _binary(name: str, *rules: Rule | None, promotes: str = "same") -> Primitive
 
 add = _binary("add", lambda g: g, lambda g: g)
 divide = _binary("divide", lambda g, y: g / y, lambda g, x, y: -g * x / (y * y), promotes="float")
+fmod = _binary("fmod", lambda g: g, lambda g, x, y: -g * trunc(x / y))
 floor_divide = _binary("floor_divide", lambda g: g * 0, lambda g: g * 0)
 multiply = _binary("multiply", lambda g, y: g * y, lambda g, x: g * x)
 negative = _exact("negative", lambda g: -g)
@@ -41,7 +42,9 @@ subtract = _binary("subtract", lambda g: g, lambda g: -g)
 
 # exponentials and logarithms -----------------------------------------------------------------------------------------
 
+cbrt = _unary("cbrt", lambda g, out: g / (out * out * 3), promotes="real")
 exp = _unary("exp", lambda g, out: g * out)
+exp2 = _unary("exp2", lambda g, out: g * out * math.log(2), promotes="real")
 expm1 = _unary("expm1", lambda g, out: g * (out + 1))
 log = _unary("log", lambda g, x: g / x)
 log10 = _unary("log10", lambda g, x: g / (x * math.log(10)))
@@ -49,6 +52,9 @@ log1p = _unary("log1p", lambda g, x: g / (x + 1))
 log2 = _unary("log2", lambda g, x: g / (x * math.log(2)))
 logaddexp = _binary(
     "logaddexp", lambda g, x, y: g / (exp(y - x) + 1), lambda g, x, y: g / (exp(x - y) + 1), promotes="real"
+)
+logaddexp2 = _binary(
+    "logaddexp2", lambda g, x, y: g / (exp2(y - x) + 1), lambda g, x, y: g / (exp2(x - y) + 1), promotes="real"
 )
 sqrt = _unary("sqrt", lambda g, out: g / (out * 2))
 # of a variance: at 0, where all elements equal their mean, the gradient of a standard deviation is taken to be 0
@@ -75,6 +81,7 @@ hypot = _binary(
     "hypot", lambda g, x, out: g * x / _positive(out), lambda g, y, out: g * y / _positive(out), promotes="real"
 )
 sin = _unary("sin", lambda g, x: g * cos(x))
+sinc = Primitive("sinc", "x", lambda g, x: g * _sinc_slope(x), promotes="real")
 sinh = _unary("sinh", lambda g, x: g * cosh(x))
 tan = _unary("tan", lambda g, out: g * (out * out + 1))
 tanh = _unary("tanh", lambda g, out: tanh_backward(g, out))
@@ -91,6 +98,14 @@ abs = _exact("abs", lambda g, x: g * conjugate(sign(x)))
 ceil = _exact("ceil", lambda g: g * 0)
 copysign = _binary("copysign", lambda g, x, y: g * (sign(x) * copysign(1, y)), lambda g, y: g * y * 0, promotes="real")
 floor = _exact("floor", lambda g: g * 0)
+# the other operand beside a NaN
+fmax = _binary(
+    "fmax", lambda g, x, y: g * _share(x, y) * ~isnan(x), lambda g, x, y: g * where(isnan(x), 1.0, 1 - _share(x, y))
+)
+fmin = _binary(
+    "fmin", lambda g, x, y: g * _share(y, x) * ~isnan(x), lambda g, x, y: g * where(isnan(x), 1.0, 1 - _share(y, x))
+)
+heaviside = _binary("heaviside", lambda g: g * 0, lambda g, x: g * where(equal(x, 0), 1.0, 0.0), promotes="real")
 # the gradient of a tie is shared evenly
 maximum = _binary("maximum", lambda g, x, y: g * _share(x, y), lambda g, x, y: g * _share(y, x))
 minimum = _binary("minimum", lambda g, x, y: g * _share(y, x), lambda g, x, y: g * _share(x, y))
@@ -182,6 +197,18 @@ softplus_backward = Primitive(
 )  # fmt: skip
 
 erf = _unary("erf", lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)), promotes="real")
+
+
+def _sinc_slope(x):
+    """(cos u - sin u / u) / x with u = pi x; near 0, where its digits cancel, the power series in u."""
+    u = x * math.pi
+    near = less(abs(u), 0.7)
+    v = where(near, u, 0.0)
+    w, series = v * v, 0.0
+    for n in range(8, 0, -1):  # the derivative of sum_n (-1)^n u^(2n) / (2n + 1)!
+        series = series * w + (-1) ** n * 2 * n / math.factorial(2 * n + 1)
+    far = where(near, 1.0, u)
+    return where(near, series * v, (cos(far) - sin(far) / far) / far) * math.pi
 
 
 def _positive(x):
