@@ -167,7 +167,7 @@ def step_calls(network: str, batch: int, captured: bool) -> Calls:
     backend: Any = device.backend
     native = Functions(lambda name: generic.lookup(np, name))
     native.update(cpu.NUMPY)
-    functions = generic.half_aware(native)
+    functions = generic.aware(native, np)
     functions.update(updates.TABLE | draws.TABLE)
     for table in (native, functions):
         table["chain"] = backend.native["chain"]

@@ -59,9 +59,10 @@ BINARY(Multiply, return x * y)
 BINARY(Pow, return pow(x, y))
 BINARY(Subtract, return x - y)
 
-// Python's and NumPy's: the remainder has the divisor's sign, the quotient is rounded down
+// Python's and NumPy's: the remainder has the divisor's sign, the quotient is rounded down; of infinities the limits,
+// as the array API standard wants them
 BINARY(FloorDivide,
-    if (y == A(0)) return x / y;
+    if (y == A(0) || isinf(x) || isinf(y)) return x / y;
     A rest = fmod(x, y);
     A quotient = (x - rest) / y;
     if (rest != A(0) && (y < A(0)) != (rest < A(0))) quotient -= A(1);

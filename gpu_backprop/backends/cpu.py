@@ -163,8 +163,8 @@ class CpuBackend(Backend):
 
     def __init__(self) -> None:
         self.native = _with_passes(NUMPY, Functions(lambda name: generic.lookup(np, name)))
-        half_aware = generic.half_aware(self.native)
-        self.functions = _with_passes(updates.TABLE | draws.TABLE, half_aware)
+        aware = generic.aware(self.native, np)
+        self.functions = _with_passes(updates.TABLE | draws.TABLE, aware)
         for functions in (self.native, self.functions):
             functions["chain"] = functools.partial(_chain, functions)
 

@@ -78,7 +78,7 @@ class KernelBackend(Backend):
 
         native = Functions(lambda primitive: generic.lookup(xp, primitive))
         native.update(generic.table(xp))
-        fallbacks = generic.half_aware(native)
+        fallbacks = generic.aware(native, xp)
         self.functions = Functions(fallbacks.__getitem__)
         self.functions.update(launch_functions(self, fallbacks.__getitem__))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import dtypes
 from ..ops import indexing
-from . import draws, generic_indexing, generic_linalg, generic_losses, generic_norms, generic_sorting
+from . import draws, generic_complex, generic_indexing, generic_linalg, generic_losses, generic_norms, generic_sorting
 from .base import Functions
 from .faults import fault
 
@@ -79,9 +79,15 @@ def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def half_aware(native: Functions) -> Functions:
-    """The functions of `native`, right for 16-bit floats too."""
-    return Functions(lambda name: native[name] if name in EXACT else in_float32(native[name]))
+def aware(native: Functions, xp: Any) -> Functions:
+    """The functions of `native`, right for 16-bit floats and the special values of complex numbers too."""
+    of_complex = generic_complex.table(xp)
+
+    def make(name: str) -> Callable[..., Any]:
+        function = native[name] if name in EXACT else in_float32(native[name])
+        return generic_complex.either(function, of_complex[name]) if name in of_complex else function
+
+    return Functions(make)
 
 
 def _narrow(result: Any, half: np.dtype) -> Any:
@@ -165,6 +171,18 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
     def where(condition, x, y, out=None):
         dtype = x.dtype if hasattr(x, "dtype") else y.dtype if hasattr(y, "dtype") else None
         return _put(xp.where(condition, xp.asarray(x, dtype=dtype), xp.asarray(y, dtype=dtype)), out)
+
+    def floor_divide(x, y, out=None):
+        # Of infinities array modules have NaN or -1, the standard the limits: those of the quotient. `out` may be x or
+        # y, which then have to be looked at beforehand.
+        if out is None:
+            result = xp.floor_divide(x, y)
+            if result.dtype.kind != "f" or (xp is np and _is_finite(result - y)):
+                return result
+        elif out.dtype.kind != "f" or (xp is np and _is_finite(x) and _is_finite(y)):
+            return xp.floor_divide(x, y, out=out)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return _put(xp.where(xp.isinf(x) | xp.isinf(y), xp.true_divide(x, y), xp.floor_divide(x, y)), out)
 
     # reductions -----------------------------------------------------------------------------------------------------
 
@@ -326,7 +344,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         return _put(xp.where(keep, x * scale, xp.zeros_like(x)), out)
 
     functions = (
-        astype, copy, reshape, concat, getitem, take, class_indices,
+        astype, copy, reshape, concat, getitem, take, class_indices, floor_divide,
         relu, relu_backward, sigmoid, sigmoid_backward, tanh_backward, leaky_relu, leaky_relu_backward, elu,
         elu_backward, silu, silu_backward, softplus, softplus_backward, gelu, gelu_backward, erf, clip, where, var,
         count_nonzero, logsumexp, prod_of_others, linear, linear_relu, linear_weight_gradient, relu_bias_backward,
@@ -337,6 +355,11 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
     for family in (generic_losses, generic_norms, generic_sorting, generic_linalg):
         own |= family.table(xp)
     return own | generic_indexing.table(xp, own)
+
+
+def _is_finite(x: Any) -> bool:
+    """Is a number finite, are all of a NumPy array?"""
+    return np.count_nonzero(np.isfinite(x)) == x.size if isinstance(x, np.ndarray) else x - x == 0
 
 
 def _put(result: Any, out: Any) -> Any:
