@@ -29,14 +29,14 @@ _BINARY = (
 __all__ = [*_UNARY, *_BINARY, "clip", "positive", "round"]
 
 
-def _unary(primitive: Primitive) -> Any:
+def unary(primitive: Primitive) -> Any:
     def function(x: Any, /) -> Tensor:
         return primitive(x)
 
     return _named(function, primitive)
 
 
-def _binary(primitive: Primitive) -> Any:
+def binary(primitive: Primitive) -> Any:
     def function(x1: Any, x2: Any, /) -> Tensor:
         return primitive(x1, x2)
 
@@ -50,8 +50,8 @@ def _named(function: Any, primitive: Primitive) -> Any:
     return function
 
 
-globals().update({name: _unary(getattr(ew, name)) for name in _UNARY})
-globals().update({name: _binary(getattr(ew, name)) for name in _BINARY})
+globals().update({name: unary(getattr(ew, name)) for name in _UNARY})
+globals().update({name: binary(getattr(ew, name)) for name in _BINARY})
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None, *, a_min: Any = None, a_max: Any = None) -> Tensor:
