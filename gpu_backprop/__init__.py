@@ -35,6 +35,24 @@ from .array_api.creation_functions import (
     zeros_like,
 )
 from .array_api.data_type_functions import astype, can_cast, finfo, iinfo, isdtype, result_type
+from .array_api.data_types import (
+    bool_ as bool,
+)
+from .array_api.data_types import (
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from .array_api.elementwise_functions import *  # noqa: F403  (a table of primitives; see its __all__)
 from .array_api.indexing_functions import take, take_along_axis
 from .array_api.inspection import __array_namespace_info__
@@ -75,26 +93,7 @@ from .array_api.utility_functions import all, any, diff
 from .core import debug, errors
 from .core.capture import capture
 from .core.devices import Device, default_device, device, devices, set_default_device, synchronize
-from .core.dtypes import (
-    bool_ as bool,
-)
-from .core.dtypes import (
-    complex64,
-    complex128,
-    float16,
-    float32,
-    float64,
-    get_default_dtype,
-    int8,
-    int16,
-    int32,
-    int64,
-    set_default_dtype,
-    uint8,
-    uint16,
-    uint32,
-    uint64,
-)
+from .core.dtypes import get_default_dtype, set_default_dtype
 from .core.errors import (
     CaptureError,
     CheckpointError,
@@ -137,7 +136,7 @@ def __getattr__(name: str) -> _Any:
     elif name == "bfloat16":
         from .core.dtypes import bfloat16
 
-        value = bfloat16()
+        value = bfloat16().type
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -99,8 +99,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
     if dtype is None:
-        kinds = {bool: dtypes.bool_, int: dtypes.int64, float: dtypes.get_default_dtype()}
-        dtype = kinds.get(type(fill_value)) or np.asarray(fill_value).dtype
+        kind = type(fill_value)
+        dtype = kind if kind in (bool, int, float, complex) else np.asarray(fill_value).dtype
     return _make("full", shape, fill_value, dtype, device)
 
 

@@ -91,6 +91,7 @@ _KINDS = {
 
 def isdtype(dtype: Any, kind: Any) -> bool:
     """True when `dtype` is of a kind ("integral", "real floating", ...), equals a dtype, or does one of a tuple."""
+    dtype = dtypes.as_dtype(dtype)
     if isinstance(kind, tuple):
         return any(isdtype(dtype, k) for k in kind)
     if isinstance(kind, str) and kind in _KINDS:

@@ -22,13 +22,6 @@ _STANDARD = (
 )
 
 
-class _Devices(tuple[_devices.Device, ...]):
-    """A tuple, which the standard asks for since 2025.12; `isinstance(..., list)`, as before, holds too."""
-
-    __slots__ = ()
-    __class__ = property(lambda self: list)  # type: ignore[assignment]
-
-
 def __array_namespace_info__() -> Any:
     """What tells of this namespace: capabilities, default_device, default_dtypes, devices, dtypes."""
     return sys.modules[__name__]
@@ -57,7 +50,7 @@ def default_dtypes(*, device: Any = None) -> dict[str, np.dtype]:
 
 def devices() -> tuple[_devices.Device, ...]:
     """The devices that can be used here."""
-    return _Devices(_devices.device(name) for name in _devices.devices())
+    return tuple(_devices.device(name) for name in _devices.devices())
 
 
 def dtypes(*, device: Any = None, kind: Any = None) -> dict[str, np.dtype]:

@@ -136,10 +136,15 @@ def promote_scalar(dtype: np.dtype, scalar: complex) -> np.dtype:
     return get_default_dtype()
 
 
+def _dtype_of(operand: Any) -> Any:
+    """Of an array its dtype; a dtype itself, be it a scalar type of NumPy's, which has an attribute `dtype` too."""
+    return operand if isinstance(operand, type) else getattr(operand, "dtype", operand)
+
+
 def result_type(*operands: Any) -> np.dtype:
     """The dtype that arrays, dtypes and Python scalars promote to together."""
     weak = (int, float, complex)
-    dtypes = [d for d in (getattr(o, "dtype", None if isinstance(o, weak) else o) for o in operands) if d is not None]
+    dtypes = [_dtype_of(o) for o in operands if not isinstance(o, weak)]
     if not dtypes:
         raise DTypeError("result_type: needs at least one array or dtype beside Python scalars")
     result = as_dtype(dtypes[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -105,10 +106,13 @@ class Tensor:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
-        """The module whose functions take this Tensor; DataError for a revision of the standard that it is not for."""
-        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12", "2025.12"):
-            raise DataError(f"__array_namespace__: api_version={api_version!r}; the newest that is here is '2025.12'")
-        return sys.modules[__name__.partition(".")[0]]
+        """The module whose functions take this Tensor; DataError for a revision of the standard that is not here."""
+        package = __name__.partition(".")[0]
+        if api_version in (None, sys.modules[package].__array_api_version__):
+            return sys.modules[package]
+        if api_version not in ("2021.12", "2022.12", "2023.12", "2024.12"):
+            raise DataError(f"__array_namespace__: api_version={api_version!r}; the newest one here is '2025.12'")
+        return importlib.import_module(f"{package}.array_api.revision_2024_12")
 
     def __dlpack__(
         self,
