@@ -9,7 +9,7 @@ from typing import Any
 from ..array_api import linalg as standard
 from ..array_api.linalg import *  # noqa: F403
 from ..core.errors import ShapeError
-from ..core.tensor import Tensor, asarray
+from ..core.tensor import Tensor
 from ..ops import elementwise as ew
 from ..ops.reduction import as_integers, normalize_axis, one_axis
 from .einsum import einsum
