@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from . import random
-from .array_api import fft, linalg
 from .array_api.constants import e, inf, nan, newaxis, pi
 from .array_api.creation_functions import (
     arange,
@@ -111,6 +110,18 @@ from .core.precision import get_matmul_precision, set_matmul_precision, tune_mat
 from .core.profiling import profile
 from .core.tape import enable_grad, is_grad_enabled, no_grad
 from .core.tensor import Tensor, tensor
+from .core.tensor import Tensor as ndarray
+from .numpy_api import fft, linalg
+from .numpy_api import methods as _methods
+from .numpy_api.calculus import *  # noqa: F403
+from .numpy_api.creation import *  # noqa: F403
+from .numpy_api.einsum import *  # noqa: F403
+from .numpy_api.elementwise import *  # noqa: F403
+from .numpy_api.padding import *  # noqa: F403
+from .numpy_api.products import *  # noqa: F403
+from .numpy_api.searching import *  # noqa: F403
+from .numpy_api.shapes import *  # noqa: F403
+from .numpy_api.statistics import *  # noqa: F403
 from .random import manual_seed
 
 if _TYPE_CHECKING:

@@ -30,6 +30,16 @@ _BINARY = (
 __all__ = [*_UNARY, *_BINARY, "clip", "positive", "round"]
 
 
+def unary(primitive: Primitive) -> Any:
+    """The public function of a primitive with one operand."""
+    return _named(one(primitive), primitive)
+
+
+def binary(primitive: Primitive) -> Any:
+    """The public function of a primitive with two operands."""
+    return _named(two(primitive), primitive)
+
+
 def _named(function: Any, primitive: Primitive) -> Any:
     function.__name__ = function.__qualname__ = primitive.name
     function.__module__ = "gpu_backprop"
@@ -37,9 +47,8 @@ def _named(function: Any, primitive: Primitive) -> Any:
     return function
 
 
-for _name in (*_UNARY, *_BINARY):
-    _primitive = getattr(ew, _name)
-    globals()[_name] = _named((one if _name in _UNARY else two)(_primitive), _primitive)
+globals().update({name: unary(getattr(ew, name)) for name in _UNARY})
+globals().update({name: binary(getattr(ew, name)) for name in _BINARY})
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None, *, a_min: Any = None, a_max: Any = None) -> Tensor:

@@ -30,7 +30,8 @@ __all__ = [
 # operands
 
 
-def _norm(name: str, norm: str) -> str:
+def _norm(name: str, norm: str | None) -> str:
+    norm = "backward" if norm is None else norm  # as NumPy has it
     if norm not in transforms.INVERSE_NORM:
         raise DataError(f'{name}: norm {norm!r} is unknown; use "backward", "ortho" or "forward"')
     return norm
@@ -79,7 +80,7 @@ def _resized(name: str, x: Tensor, axis: int, n: int | None) -> Tensor:
     return indexing.scatter_view(x, index=part, shape=(*x.shape[:axis], n, *x.shape[axis + 1 :]))
 
 
-def _of_complex(primitive: Any, name: str, x: Any, s: Any, axes: Any, norm: str) -> Tensor:
+def _of_complex(primitive: Any, name: str, x: Any, s: Any, axes: Any, norm: str | None) -> Tensor:
     x = _complex(x)
     axes, lengths = _axes(name, x, s, axes)
     for axis, n in zip(axes, lengths):
@@ -87,7 +88,7 @@ def _of_complex(primitive: Any, name: str, x: Any, s: Any, axes: Any, norm: str)
     return primitive(x, axes=axes, norm=_norm(name, norm))
 
 
-def _to_half(name: str, x: Any, s: Any, axes: Any, norm: str) -> Tensor:
+def _to_half(name: str, x: Any, s: Any, axes: Any, norm: str | None) -> Tensor:
     """Of real numbers: the last axis gives its first n // 2 + 1 frequencies, which tell the others."""
     x = _real(name, x)
     axes, lengths = _axes(name, x, s, axes)
@@ -96,7 +97,7 @@ def _to_half(name: str, x: Any, s: Any, axes: Any, norm: str) -> Tensor:
     return transforms.rfft(x, axes=axes, norm=_norm(name, norm))
 
 
-def _from_half(name: str, x: Any, s: Any, axes: Any, norm: str) -> Tensor:
+def _from_half(name: str, x: Any, s: Any, axes: Any, norm: str | None) -> Tensor:
     """To real numbers, n of them along the last axis, from n // 2 + 1 frequencies."""
     x = _complex(x)
     axes, lengths = _axes(name, x, s, axes)
@@ -116,7 +117,7 @@ def _one(n: Any) -> Any:
 # transforms
 
 
-def fft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
+def fft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The discrete Fourier transform over one axis, of n elements.
 
     norm: "forward" divides by n, "ortho" by sqrt(n), "backward" not at all (but the inverse transform).
@@ -124,55 +125,55 @@ def fft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "back
     return _of_complex(transforms.fft, "fft", x, _one(n), (axis,), norm)
 
 
-def ifft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
+def ifft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The inverse transform: `ifft(fft(x)) == x` with the same arguments."""
     return _of_complex(transforms.ifft, "ifft", x, _one(n), (axis,), norm)
 
 
 def fftn(
-    x: Tensor, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
+    x: Tensor, /, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str | None = "backward"
 ) -> Tensor:
     """The discrete Fourier transform over `axes` (all if None), `s[i]` elements (-1: all) along `axes[i]`."""
     return _of_complex(transforms.fft, "fftn", x, s, axes, norm)
 
 
 def ifftn(
-    x: Tensor, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
+    x: Tensor, /, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str | None = "backward"
 ) -> Tensor:
     """The inverse of `fftn`."""
     return _of_complex(transforms.ifft, "ifftn", x, s, axes, norm)
 
 
-def rfft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
+def rfft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The first n // 2 + 1 frequencies of the transform of n real numbers; the others are their conjugates."""
     return _to_half("rfft", x, _one(n), (axis,), norm)
 
 
-def irfft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
+def irfft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The inverse of `rfft`: n real numbers, of m frequencies 2 (m - 1) by default, from the first n // 2 + 1."""
     return _from_half("irfft", x, _one(n), (axis,), norm)
 
 
 def rfftn(
-    x: Tensor, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
+    x: Tensor, /, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str | None = "backward"
 ) -> Tensor:
     """`fftn` of real numbers: half the frequencies along the last of `axes`."""
     return _to_half("rfftn", x, s, axes, norm)
 
 
 def irfftn(
-    x: Tensor, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str = "backward"
+    x: Tensor, /, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str | None = "backward"
 ) -> Tensor:
     """The inverse of `rfftn`: real numbers, `s[-1]` of them (2 (m - 1) by default) along the last of `axes`."""
     return _from_half("irfftn", x, s, axes, norm)
 
 
-def hfft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
+def hfft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The real transform of a signal with Hermitian symmetry, x[-k] = conj(x[k]), of which x is the first half."""
     return _from_half("hfft", conjugate(_complex(x)), _one(n), (axis,), transforms.INVERSE_NORM[_norm("hfft", norm)])
 
 
-def ihfft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
+def ihfft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The inverse of `hfft`: the first n // 2 + 1 elements of a signal with Hermitian symmetry."""
     return conjugate(_to_half("ihfft", x, _one(n), (axis,), transforms.INVERSE_NORM[_norm("ihfft", norm)]))
 
@@ -192,12 +193,12 @@ def _frequencies(name: str, numbers: Callable[[int], Any], n: Any, d: float, dty
     return Tensor(place.backend.from_host((numbers(n) * (1.0 / (n * d))).astype(target), copy=False), place)
 
 
-def fftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
+def fftfreq(n: int, /, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
     """The frequencies of `fft` of n samples that are d apart: 0 and the positive ones, then the negative ones."""
     return _frequencies("fftfreq", lambda n: (np.arange(n) + n // 2) % n - n // 2, n, d, dtype, device)
 
 
-def rfftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
+def rfftfreq(n: int, /, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
     """The frequencies of `rfft` of n samples that are d apart; n / 2 is taken for positive."""
     return _frequencies("rfftfreq", lambda n: np.arange(n // 2 + 1), n, d, dtype, device)
 
@@ -208,11 +209,11 @@ def _rolled(name: str, x: Any, axes: Any, places: Callable[[int], int]) -> Tenso
     return roll(x, tuple(places(x.shape[a]) for a in axes), axis=axes) if axes else x
 
 
-def fftshift(x: Tensor, /, *, axes: int | Sequence[int] | None = None) -> Tensor:
+def fftshift(x: Tensor, /, axes: int | Sequence[int] | None = None) -> Tensor:
     """Frequency 0 moved from the beginning to the middle of `axes` (all if None)."""
     return _rolled("fftshift", x, axes, lambda n: n // 2)
 
 
-def ifftshift(x: Tensor, /, *, axes: int | Sequence[int] | None = None) -> Tensor:
+def ifftshift(x: Tensor, /, axes: int | Sequence[int] | None = None) -> Tensor:
     """The inverse of `fftshift`."""
     return _rolled("ifftshift", x, axes, lambda n: -(n // 2))

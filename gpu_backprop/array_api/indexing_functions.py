@@ -17,7 +17,7 @@ def _integers(name: str, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     return asarray(x, device=indices.device), indices
 
 
-def take(x: Tensor, indices: Tensor, /, axis: int | None = None) -> Tensor:
+def take(x: Tensor, /, indices: Tensor, axis: int | None = None) -> Tensor:
     """The slices of `x` that `indices` (integers) name along `axis`; elements of the flattened `x` when None."""
     x, indices = _integers("take", x, indices)
     if axis is None:

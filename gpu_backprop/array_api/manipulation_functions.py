@@ -76,7 +76,7 @@ def flip(x: Tensor, /, axis: Any = None) -> Tensor:
     return movement.flip(x, axis=normalize_axis("flip", axis, x.ndim))
 
 
-def moveaxis(x: Tensor, source: Any, destination: Any, /) -> Tensor:
+def moveaxis(x: Tensor, /, source: Any, destination: Any) -> Tensor:
     """A view with the axes of `source` at the places of `destination`, the others in their order."""
     x = asarray(x)
     sources, places = (
@@ -104,7 +104,7 @@ def _spread(x: Tensor, times: tuple[int, ...], after: bool) -> Tensor:
     return movement.copy(wide).reshape(tuple(n * r for n, r in pairs))
 
 
-def repeat(x: Tensor, repeats: Any, /, axis: int | None = None) -> Tensor:
+def repeat(x: Tensor, /, repeats: Any, axis: int | None = None) -> Tensor:
     """Each element `repeats` times along `axis` (the flattened array when None).
 
     repeats: an integer, or integers, one for each element along the axis (or one for all). An array of them has to be
@@ -130,10 +130,10 @@ def repeat(x: Tensor, repeats: Any, /, axis: int | None = None) -> Tensor:
     return indexing.take(x, movement.repeat_indices(counts), axis=axis)
 
 
-def reshape(x: Tensor, /, shape: tuple[int, ...], *, copy: bool | None = None) -> Tensor:
-    """The same elements in C order in another shape; one length may be -1."""
+def reshape(x: Tensor, /, shape: tuple[int, ...], order: str = "C", *, copy: bool | None = None) -> Tensor:
+    """The same elements in another shape; one length may be -1. order: "C", the last axis fastest, or "F"."""
     x = asarray(x)
-    return x.copy().reshape(shape) if copy else x.reshape(shape)
+    return x.copy().reshape(shape, order=order) if copy else x.reshape(shape, order=order)
 
 
 def roll(x: Tensor, /, shift: Any, axis: Any = None) -> Tensor:

@@ -12,17 +12,29 @@ from ..ops.reduction import one_axis
 __all__ = ["argsort", "sort"]
 
 
-def _sorted(primitive: Primitive, x: Any, axis: int, descending: bool, stable: bool) -> Tensor:
+def _sorted(primitive: Primitive, x: Any, axis: int | None, descending: bool, stable: bool) -> Tensor:
     x = asarray(x)
+    if axis is None:  # as NumPy has it
+        x, axis = x.reshape(-1), 0
     axis = one_axis(primitive.name, axis, x.ndim)
     return primitive(x, axis=axis, descending=bool(descending), stable=bool(stable))
 
 
-def argsort(x: Tensor, /, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
-    """The positions (int64) along `axis` that sort `x`; NaNs are larger than any number, as in NumPy."""
+def argsort(
+    x: Tensor, /, axis: int | None = -1, kind: Any = None, *, descending: bool = False, stable: bool = True
+) -> Tensor:
+    """The positions (int64) along `axis` that sort `x` (the flattened array when None).
+
+    NaNs are larger than any number, as in NumPy. kind: NumPy's word for an algorithm; the order is the stable one's.
+    """
     return _sorted(sorting.argsort, x, axis, descending, stable)
 
 
-def sort(x: Tensor, /, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
-    """A sorted copy along `axis`; NaNs are larger than any number, as in NumPy. The gradient goes back unsorted."""
+def sort(
+    x: Tensor, /, axis: int | None = -1, kind: Any = None, *, descending: bool = False, stable: bool = True
+) -> Tensor:
+    """A sorted copy along `axis` (of the flattened array when None). The gradient goes back unsorted.
+
+    NaNs are larger than any number, as in NumPy. kind: NumPy's word for an algorithm; the order is the stable one's.
+    """
     return _sorted(sorting.sort, x, axis, descending, stable)

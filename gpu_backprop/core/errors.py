@@ -24,6 +24,10 @@ class DTypeError(GpuBackpropError, TypeError):
     """A dtype (or kind of object) that the operation does not take."""
 
 
+class MissingError(GpuBackpropError, AttributeError):
+    """An attribute of NumPy's arrays that a Tensor has not."""
+
+
 class DeviceError(GpuBackpropError, RuntimeError):
     """A device that is unknown, missing or mixed with another."""
 

@@ -36,6 +36,30 @@ class Tensor:
     _version_cell: list[int] | None  # counts in-place writes; shared with views, made when first wanted
     _extra: dict[str, Any] | None  # hooks, grad_buffer
 
+    # put here by numpy_api/methods.py
+    __array_function__: Callable[..., Any]
+    __array_ufunc__: Callable[..., Any]
+    argsort: Callable[..., Tensor]
+    clip: Callable[..., Tensor]
+    conj: Callable[..., Tensor]
+    cumprod: Callable[..., Tensor]
+    cumsum: Callable[..., Tensor]
+    diagonal: Callable[..., Tensor]
+    dot: Callable[..., Tensor]
+    fill: Callable[..., None]
+    flatten: Callable[..., Tensor]
+    imag: Tensor
+    nonzero: Callable[..., tuple[Tensor, ...]]
+    ravel: Callable[..., Tensor]
+    real: Tensor
+    repeat: Callable[..., Tensor]
+    round: Callable[..., Tensor]
+    searchsorted: Callable[..., Tensor]
+    sort: Callable[..., None]
+    swapaxes: Callable[..., Tensor]
+    take: Callable[..., Tensor]
+    trace: Callable[..., Tensor]
+
     def __init__(self, array: Any, device: devices.Device):
         self.array = array
         self.device = device
@@ -137,23 +161,6 @@ class Tensor:
     def __dlpack_device__(self, /) -> tuple[int, int]:
         """DLPack's device type (1: CPU, 2: CUDA) and number."""
         return self.device.backend.dlpack_device
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """np.sin(t), or an operator with a NumPy array on its left: our own operation, which is recorded."""
-        name = _NUMPY_NAMES.get(ufunc.__name__, ufunc.__name__)
-        function = matmul if name == "matmul" else getattr(ew, name, None)
-        if method != "__call__" or kwargs or function is None:
-            raise DTypeError(
-                f"numpy.{ufunc.__name__}: not available for a Tensor{' with these arguments' if function else ''}; "
-                "use gpu_backprop's functions, or t.detach().numpy() for the values"
-            )
-        return function(*inputs)
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        raise DTypeError(
-            f"numpy.{function.__name__}: a Tensor is not a NumPy array, and its gradient would be lost; "
-            "use gpu_backprop's function of that name, or t.detach().numpy() for the values"
-        )
 
     def __bool__(self) -> bool:
         if self.array.size != 1:
@@ -420,10 +427,15 @@ class Tensor:
 
     # shape -----------------------------------------------------------------------------------------------------------
 
-    def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in another shape; one length may be -1."""
+    def reshape(self, *shape: Any, order: str = "C") -> Tensor:
+        """The same elements in another shape; one length may be -1. order: "C", the last axis fastest, or "F"."""
         target = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        return movement.reshape(self, shape=reduction.as_integers("reshape", "shape", target))
+        lengths = reduction.as_integers("reshape", "shape", target)
+        if order == "C":
+            return movement.reshape(self, shape=lengths)
+        if order != "F":
+            raise DataError(f"reshape: order={order!r}; use 'C' (the last axis fastest) or 'F' (the first)")
+        return movement.reshape(self.T, shape=lengths[::-1]).T
 
     def broadcast_to(self, shape: tuple[int, ...]) -> Tensor:
         """A read-only view with axes of length 1 (and new leading axes) repeated."""
@@ -455,14 +467,6 @@ class Tensor:
         if self.ndim < 2:
             raise ShapeError(f"mT: shape {list(self.shape)} has no two axes to exchange")
         return linalg.mT(self)
-
-    def flatten(self) -> Tensor:
-        """All elements in one axis."""
-        return movement.copy(self.reshape(-1))
-
-    def ravel(self) -> Tensor:
-        """All elements in one axis, a view where possible."""
-        return self.reshape(-1)
 
     def squeeze(self, axis: Any = None) -> Tensor:
         """Without axes of length 1: those named, or all."""
@@ -511,13 +515,14 @@ class Tensor:
         """Index of the first smallest value along `axis` (in C order over all when None)."""
         return reduction.arg_reduce(reduction.argmin, self, axis, keepdims)
 
-    def var(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-        """The variance over `axis`: squared deviations from the mean, summed over n - correction."""
-        return reduction.reduce(reduction.var, self, axis, keepdims, correction=float(correction))
+    def var(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
+        """The variance over `axis`: squared deviations from the mean, over n - correction (NumPy's word is ddof)."""
+        freedom = float(correction if ddof is None else ddof)
+        return reduction.reduce(reduction.var, self, axis, keepdims, correction=freedom)
 
-    def std(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+    def std(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
         """The standard deviation over `axis`: the square root of `var`."""
-        return ew.sqrt_of_variance(self.var(axis, correction, keepdims))
+        return ew.sqrt_of_variance(self.var(axis, correction, keepdims, ddof=ddof))
 
     # operators -------------------------------------------------------------------------------------------------------
 
@@ -537,14 +542,6 @@ class Tensor:
 
         def __eq__(self, other: object) -> Any: ...
         def __ne__(self, other: object) -> Any: ...
-
-
-# NumPy's names of operations that the array API standard names otherwise
-_NUMPY_NAMES = {
-    "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
-    "arctan2": "atan2", "arctanh": "atanh", "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
-    "power": "pow", "rint": "round", "right_shift": "bitwise_right_shift",
-}  # fmt: skip
 
 
 class GradBuffer(Tensor):

@@ -22,7 +22,6 @@ from .shared import (
     packs,
 )  # fmt: skip
 
-
 PACKS = {2: (2, 4), 4: (4, 8), 8: (4, 4)}  # itemsize -> packs of Pair and of Row in rows.cuh
 
 

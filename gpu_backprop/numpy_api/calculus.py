@@ -1,0 +1,169 @@
+"""Sampled functions: between samples, their slopes and their areas; polynomials and convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..array_api.manipulation_functions import concat
+from ..array_api.searching_functions import searchsorted
+from ..array_api.sorting_functions import argsort
+from ..core.errors import DataError, ShapeError
+from ..core.tensor import Tensor, asarray
+from ..ops import elementwise as ew
+from ..ops import indexing, reduction
+from .operands import floats, tensors
+
+__all__ = ["convolve", "correlate", "gradient", "interp", "polyval", "trapezoid"]
+
+
+def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, period: float | None = None) -> Tensor:
+    """The piecewise linear function through the points (xp, fp), xp ascending, at `x`; differentiable in all three.
+
+    Before the first point it is `left` (fp[0] when None), behind the last one `right` (fp[-1]). period: of `xp` and
+    `x`, which are then taken modulo it.
+    """
+    x, xp, fp = (floats(t) for t in tensors("interp", x, xp, fp))
+    if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
+        raise ShapeError(
+            f"interp: points of shapes {list(xp.shape)} and {list(fp.shape)}; give two equally long vectors"
+        )
+    if period is not None:
+        if not period:
+            raise DataError("interp: period=0; use another, or None")
+        x, xp = x % abs(period), xp % abs(period)
+        order = argsort(xp)
+        xp, fp = (indexing.take(t, order, axis=0) for t in (xp, fp))
+        xp = concat([xp[-1:] - abs(period), xp, xp[:1] + abs(period)])
+        fp = concat([fp[-1:], fp, fp[:1]])
+    if xp.size == 1:
+        out = x * 0 + fp[0]
+    else:
+        place = searchsorted(xp, x.detach(), side="right") - 1
+        place = ew.clip(place, 0, xp.size - 2)
+        inside = ew.clip(x, xp[0], xp[-1])
+        (x0, x1), (y0, y1) = ((indexing.take(t, place, axis=0), indexing.take(t, place + 1, axis=0)) for t in (xp, fp))
+        out = y0 + (inside - x0) * ((y1 - y0) / (x1 - x0))
+    if left is not None and period is None:
+        out = ew.where(ew.less(x, xp[0]), left, out)
+    if right is not None and period is None:
+        out = ew.where(ew.greater(x, xp[-1]), right, out)
+    return out
+
+
+def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
+    """The area below samples `y` along `axis`, by trapezoids of the widths between `x`, or `dx`."""
+    y = floats(y)
+    axis = reduction.one_axis("trapezoid", axis, y.ndim)
+    lead = (slice(None),) * axis
+    width = dx
+    if x is not None:
+        y, x = tensors("trapezoid", y, x)
+        if x.ndim == 1:
+            x = x.reshape((-1, *(1,) * (y.ndim - axis - 1)))
+            width = x[1:] - x[:-1]
+        else:
+            width = x[(*lead, slice(1, None))] - x[(*lead, slice(None, -1))]
+    return ((y[(*lead, slice(1, None))] + y[(*lead, slice(None, -1))]) * width * 0.5).sum(axis=axis)
+
+
+def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    """Slopes of samples along each axis: second-order differences inside, of first or second order at the edges.
+
+    varargs: the distance of samples, for all axes or for each; or their coordinates, a vector for each axis. Returns
+    a Tensor for one axis, a list for several. The formulas for unequal distances are those of B. Fornberg, Mathematics
+    of Computation 51, 1988.
+    """
+    f = floats(f)
+    axes = (
+        tuple(range(f.ndim))
+        if axis is None
+        else tuple(reduction.one_axis("gradient", a, f.ndim) for a in reduction.as_integers("gradient", "axis", axis))
+    )
+    if edge_order not in (1, 2):
+        raise DataError(f"gradient: edge_order={edge_order}; use 1 or 2")
+    if len(varargs) not in (0, 1, len(axes)):
+        raise DataError(f"gradient: {len(varargs)} distances for {len(axes)} axes; give one for all, or one each")
+    spacings = [*varargs] if len(varargs) == len(axes) else [*(varargs or (1.0,))] * len(axes)
+    out = [_slopes(f, a, h, edge_order) for a, h in zip(axes, spacings)]
+    return out[0] if len(out) == 1 else out
+
+
+def _slopes(f: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
+    n = f.shape[axis]
+    if n < edge_order + 1:
+        raise ShapeError(f"gradient: {n} samples along axis {axis}; edge_order={edge_order} needs {edge_order + 1}")
+    after = (1,) * (f.ndim - axis - 1)
+
+    def part(start: int | None, stop: int | None) -> Tensor:
+        return f[(slice(None),) * axis + (slice(start, stop),)]
+
+    if isinstance(spacing, (int, float)) or not getattr(
+        spacing, "ndim", len(spacing) if hasattr(spacing, "__len__") else 0
+    ):
+        steps = None
+    else:
+        f, coordinates = tensors("gradient", f, spacing)
+        if coordinates.shape != (n,):
+            raise ShapeError(f"gradient: {list(coordinates.shape)} coordinates for {n} samples along axis {axis}")
+        steps = (coordinates[1:] - coordinates[:-1]).reshape((-1, *after))
+    h = spacing
+    first, last = part(1, 2) - part(0, 1), part(-1, None) - part(-2, -1)
+    if steps is None:
+        inner = (part(2, None) - part(None, -2)) / (h * 2.0)
+        if edge_order == 1:
+            first, last = first / h, last / h
+        else:
+            first = (part(0, 1) * -1.5 + part(1, 2) * 2.0 - part(2, 3) * 0.5) / h
+            last = (part(-3, -2) * 0.5 - part(-2, -1) * 2.0 + part(-1, None) * 1.5) / h
+        return concat([first, inner, last], axis=axis)
+    a, b = steps[:-1], steps[1:]
+    inner = (
+        part(None, -2) * (-b / (a * (a + b))) + part(1, -1) * ((b - a) / (a * b)) + part(2, None) * (a / (b * (a + b)))
+    )
+    if edge_order == 1:
+        return concat([first / steps[:1], inner, last / steps[-1:]], axis=axis)
+    a, b = steps[:1], steps[1:2]
+    first = (
+        part(0, 1) * (-(a * 2 + b) / (a * (a + b)))
+        + part(1, 2) * ((a + b) / (a * b))
+        - part(2, 3) * (a / (b * (a + b)))
+    )
+    a, b = steps[-2:-1], steps[-1:]
+    last = (
+        part(-3, -2) * (b / (a * (a + b)))
+        - part(-2, -1) * ((a + b) / (a * b))
+        + part(-1, None) * ((b * 2 + a) / (b * (a + b)))
+    )
+    return concat([first, inner, last], axis=axis)
+
+
+def polyval(p: Any, x: Any, /) -> Tensor:
+    """The polynomial of coefficients `p`, the highest power's first, at `x` (Horner's scheme)."""
+    p, x = tensors("polyval", p, x)
+    out = x * 0
+    for coefficient in p:
+        out = out * x + coefficient
+    return out
+
+
+def convolve(a: Any, v: Any, /, mode: str = "full") -> Tensor:
+    """The discrete convolution of two vectors: "full", "same" (of the longer one) or "valid" (where they overlap)."""
+    a, v = tensors("convolve", a, v)
+    return correlate(a, ew.conjugate(v)[::-1], mode) if len(v) <= len(a) else convolve(v, a, mode)
+
+
+def correlate(a: Any, v: Any, /, mode: str = "valid") -> Tensor:
+    """The sums of products of `a`, moved along, with `v` conjugated, for two vectors; modes as in `convolve`."""
+    a, v = tensors("correlate", a, v)
+    if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:
+        raise ShapeError(f"correlate: shapes {list(a.shape)} and {list(v.shape)}; give two vectors")
+    if mode not in ("full", "same", "valid"):
+        raise DataError(f"correlate: mode={mode!r}; use 'full', 'same' or 'valid'")
+    if len(v) > len(a):
+        return ew.conjugate(correlate(v, a, mode))[::-1]
+    n, m = len(a), len(v)
+    before = {"full": m - 1, "same": m // 2, "valid": 0}[mode]
+    total = {"full": n + m - 1, "same": n, "valid": n - m + 1}[mode]
+    padded = indexing.scatter_view(a, index=(slice(before, before + n),), shape=(total + m - 1,)) if before else a
+    places = asarray([[i + j for j in range(m)] for i in range(total)], dtype="int64", device=a.device)
+    return indexing.take(padded, places, axis=0) @ ew.conjugate(v)

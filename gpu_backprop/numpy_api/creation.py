@@ -1,0 +1,125 @@
+"""Arrays made from numbers, and matrices of a given form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..array_api import linalg
+from ..array_api.creation_functions import arange, eye, linspace
+from ..core import dtypes
+from ..core.errors import DataError, DTypeError, ShapeError
+from ..core.tensor import Tensor, asarray
+from ..ops import indexing
+from ..ops.elementwise import greater_equal
+from ..ops.reduction import as_integers
+from .shapes import ravel
+
+__all__ = [
+    *("array", "asanyarray", "ascontiguousarray", "copy", "diag", "diagflat", "fromfunction", "geomspace", "identity"),
+    *("indices", "logspace", "tri", "vander"),
+]
+
+
+def array(obj: Any, dtype: Any = None, *, copy: bool | None = True, ndmin: int = 0, device: Any = None) -> Tensor:
+    """A Tensor of a number, nested lists or an array; Tensors in the lists stay on the tape.
+
+    copy: None for the memory of an array where that can be, False for an error where it cannot. ndmin: the least number
+    of axes, new ones in front. See gb.tensor for dtype and device; and for a leaf of its own, off the tape.
+    """
+    out = asarray(obj, dtype=dtype, device=device, copy=None if copy else copy)
+    if copy and (out is obj or not isinstance(obj, (list, tuple, int, float, complex))):
+        out = out.copy()
+    return out.reshape((1,) * (ndmin - out.ndim) + out.shape) if out.ndim < ndmin else out
+
+
+def asanyarray(a: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
+    """gb.asarray."""
+    return asarray(a, dtype=dtype, device=device)
+
+
+ascontiguousarray = asanyarray
+
+
+def copy(a: Any, /) -> Tensor:
+    """A copy with its own memory, recorded."""
+    return asarray(a).copy()
+
+
+def identity(n: int, dtype: Any = None, *, device: Any = None) -> Tensor:
+    """The identity matrix of n rows."""
+    return eye(n, dtype=dtype, device=device)
+
+
+def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None, *, device: Any = None) -> Tensor:
+    """An (N, M) matrix of ones at and below the diagonal `k`, zeros above."""
+    rows, columns = arange(N, device=device), arange(N if M is None else M, device=device)
+    return greater_equal(rows[:, None] + k, columns).astype(dtypes.get_default_dtype() if dtype is None else dtype)
+
+
+def diag(v: Any, /, k: int = 0) -> Tensor:
+    """A matrix with the vector `v` on its diagonal `k`; of a matrix, a view of its diagonal `k`."""
+    v, (k,) = asarray(v), as_integers("diag", "k", k)
+    if v.ndim == 2:
+        return linalg.diagonal(v, offset=k)
+    if v.ndim != 1:
+        raise ShapeError(f"diag: shape {list(v.shape)}; give a vector or a matrix (gb.linalg.diagonal takes more axes)")
+    n = v.size + abs(k)
+    first = k if k >= 0 else -k * n
+    places = slice(first, first + (v.size - 1) * (n + 1) + 1, n + 1) if v.size else slice(0)
+    return indexing.scatter_view(v, index=(places,), shape=(n * n,)).reshape((n, n))
+
+
+def diagflat(v: Any, /, k: int = 0) -> Tensor:
+    """A matrix with all elements of `v` on its diagonal `k`."""
+    return diag(ravel(v), k)
+
+
+def vander(x: Any, /, N: int | None = None, increasing: bool = False) -> Tensor:
+    """The powers of a vector as columns, N - 1 (or one less than its length) to 0, or 0 up with `increasing`."""
+    x = asarray(x)
+    if x.ndim != 1:
+        raise ShapeError(f"vander: shape {list(x.shape)} is not a vector; use x.reshape(-1)")
+    powers = arange(x.size if N is None else N, device=x.device)
+    return x[:, None] ** (powers if increasing else powers[::-1])
+
+
+def logspace(
+    start: float, stop: float, num: int = 50, endpoint: bool = True, base: float = 10.0, dtype: Any = None,
+    *, device: Any = None,
+) -> Tensor:  # fmt: skip
+    """`num` values from base^start to base^stop, each a constant times the one before."""
+    exponents = linspace(start, stop, num, dtype=dtypes.float64, device="cpu", endpoint=endpoint)
+    return _from_host(np.power(base, exponents.numpy()), dtype, device)
+
+
+def geomspace(
+    start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = None, *, device: Any = None
+) -> Tensor:
+    """`num` values from start to stop, each a constant times the one before."""
+    if not all(isinstance(v, (int, float, np.number)) for v in (start, stop)):
+        raise DTypeError(f"geomspace: start={start!r} and stop={stop!r} must be numbers; use t.item() of a Tensor")
+    if not start * stop > 0 or not math.isfinite(start * stop):
+        raise DataError(f"geomspace: start={start} and stop={stop} must be finite, of one sign and not 0")
+    return _from_host(np.geomspace(start, stop, num, endpoint=endpoint), dtype, device)
+
+
+def _from_host(values: np.ndarray, dtype: Any, device: Any) -> Tensor:
+    return asarray(values, dtype=dtypes.get_default_dtype() if dtype is None else dtype, device=device)
+
+
+def indices(dimensions: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
+    """For each axis of an array of these lengths the index of every element, stacked along a new first axis."""
+    lengths = as_integers("indices", "dimensions", tuple(dimensions))
+    return asarray(np.indices(lengths), dtype=dtype, device=device)
+
+
+def fromfunction(
+    function: Callable[..., Any], shape: Any, *, dtype: Any = None, device: Any = None, **more: Any
+) -> Any:
+    """What `function` makes of the indices of an array of this shape, one Tensor an axis."""
+    dtype = dtypes.get_default_dtype() if dtype is None else dtype
+    return function(*indices(shape, dtype, device=device), **more)
