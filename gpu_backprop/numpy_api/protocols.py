@@ -64,8 +64,8 @@ def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: 
 
 
 def _is_default(name: str, value: Any) -> bool:
-    if isinstance(value, tuple) and value == (None,) * len(value) and name == "out":
-        return True
+    if name == "out" and isinstance(value, tuple):
+        return all(place is None for place in value)
     return any(value is default for default in _DEFAULTS.get(name, ()))
 
 
