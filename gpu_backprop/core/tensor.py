@@ -931,7 +931,8 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
     if host.dtype.kind not in "biufc" and not dtypes.is_bfloat16(host.dtype):
         raise DTypeError(f"tensor: data of dtype {host.dtype} cannot be a Tensor; give numbers or bools")
     if target is None:
-        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__")
+        # `host` of a buffer (a memoryview, an array.array) is based on it
+        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__") or host.base is not None
         kinds = {} if is_array else {"f": float, "c": complex}  # whose dtype follows the default one
         target = dtypes.as_dtype(kinds.get(host.dtype.kind, host.dtype))
     return host if host.dtype == target and host.dtype.isnative else host.astype(target)
