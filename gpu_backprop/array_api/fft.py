@@ -189,7 +189,7 @@ def _frequencies(name: str, numbers: Callable[[int], Any], n: Any, d: float, dty
     if not dtypes.is_floating(target):
         raise DTypeError(f"{name}: {target} is not a float dtype; use float32 or float64")
     place = devices.resolve(device)
-    return Tensor(place.backend.from_host((numbers(n) / (n * d)).astype(target), copy=False), place)
+    return Tensor(place.backend.from_host((numbers(n) * (1.0 / (n * d))).astype(target), copy=False), place)
 
 
 def fftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:

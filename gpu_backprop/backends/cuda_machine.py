@@ -24,6 +24,7 @@ import numpy as np
 from ..core.errors import DeviceError
 from . import gemm
 from .cuda_watch import Watch, out_of_memory
+from .generic_linalg import FACTORIZATIONS, TRANSFORMS
 
 PER_THREAD = 2  # the handle cudaStreamPerThread
 PRODUCTS = frozenset(("matmul", "linear", "linear_relu", "linear_weight_gradient"))
@@ -31,6 +32,16 @@ SORTS = ("random_permutation", "argsort", "isin", "sort")
 SORTING = (
     "{name} sorts through CuPy, whose sort waits for the GPU, which a CUDA graph cannot hold: replays are "
     "made call by call; sort (or draw the permutation) outside, and give the result as an argument"
+)
+SOLVING = (
+    "{name} goes through cuSOLVER and waits for what it reports, which a CUDA graph cannot hold: replays are "
+    "made call by call"
+)
+TRANSFORMING = "{name} works in memory of CuPy's plan, which a CUDA graph does not keep: replays are made call by call"
+APART = (
+    *((name, SORTING) for name in SORTS),
+    *((name, SOLVING) for name in FACTORIZATIONS),
+    *((name, TRANSFORMING) for name in TRANSFORMS),
 )
 
 # is there a GPU ------------------------------------------------------------------------------------------------------
@@ -290,7 +301,7 @@ class CudaMachine:
         That all products are in the way is worth a warning, once.
         """
         if self.gemm is not None or PRODUCTS.isdisjoint(names):
-            return next((SORTING.format(name=name) for name in names if name in SORTS), "")
+            return next((reason.format(name=name) for name, reason in APART if name in names), "")
         reason = (
             f"matrix products go through {product_status()[1]}, and CuPy refuses them while a CUDA graph is recorded: "
             "replays are made call by call"

@@ -13,6 +13,12 @@ from typing import Any
 
 import numpy as np
 
+# Names of primitives: those that cuSOLVER computes, and those that cuFFT does.
+FACTORIZATIONS = (
+    *("cholesky", "cofactor", "det", "eig", "eigh", "eigvalsh", "inv", "pinv", "qr", "slogdet", "solve", "svd"),
+    "svdvals",
+)
+TRANSFORMS = ("fft", "ifft", "rfft", "irfft")
 # NumPy's words; CuPy has cuSOLVER's error number
 _FAILURES = {
     "cholesky": "Matrix is not positive definite",
@@ -111,7 +117,11 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         dtype = np.result_type(x.dtype, np.complex64)
         if not x.size:
             return xp.empty(x.shape[:-1], dtype), xp.empty(x.shape, dtype)
-        return tuple(part.astype(dtype, copy=False) for part in xp.linalg.eig(x))
+        try:
+            parts = xp.linalg.eig(x)
+        except RuntimeError:  # cuSOLVER before 11.7, of CUDA 12.6, has no such function
+            parts = map(xp.asarray, np.linalg.eig(xp.asnumpy(x)))
+        return tuple(part.astype(dtype, copy=False) for part in parts)
 
     def fft(x, axes, norm):
         return xp.fft.fftn(x, axes=axes, norm=norm) if x.size else x.copy()

@@ -309,10 +309,12 @@ def test_products_by_cupy_are_said_to_keep_a_program_from_being_a_graph(without_
     assert without_products.cannot_record(["add", "dropout"]) == ""
 
 
-def test_with_cublaslt_only_a_sort_is_in_the_way(machine):
+def test_with_cublaslt_only_sorts_and_factors_are_in_the_way(machine):
     machine.gemm = object()
     assert machine.cannot_record(["linear", "dropout"]) == ""
     assert "random_permutation sorts through CuPy" in machine.cannot_record(["linear", "random_permutation"])
+    assert "svd goes through cuSOLVER" in machine.cannot_record(["linear", "svd"])
+    assert "rfft works in memory of CuPy's plan" in machine.cannot_record(["rfft"])
 
 
 @pytest.mark.parametrize(
