@@ -304,6 +304,17 @@ def test_nothing(backend, shape):
     assert backend.functions["batch_norm_inference"](*given, eps=EPS).shape == shape
 
 
+@pytest.mark.parametrize("shape", [(3, 768), (2, 4096)])
+def test_a_row_has_the_same_bits_in_registers_and_walked(backend, shape):
+    """The walk is taken where packs are not aligned."""
+    x = draw(shape, FLOAT, 1)
+    moved = on(backend, np.append(np.float32(0), x), lambda flat: flat[1:].reshape(shape))
+    for name, rest in (("layer_norm", (None, None)), ("rms_norm", (None,))):
+        held, walked = (backend.functions[name](a, *rest, eps=EPS) for a in (on(backend, x), moved))
+        for a, b in zip(held, walked, strict=True):
+            np.testing.assert_array_equal(backend.to_host(a), backend.to_host(b))
+
+
 # geometry ------------------------------------------------------------------------------------------------------------
 
 GEOMETRIES = [
