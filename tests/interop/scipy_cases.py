@@ -192,9 +192,9 @@ REFUSED = {  # SciPy lists the function, whose source notes that .view(float) is
     "interpolate.RBFInterpolator": lambda a: interpolate.RBFInterpolator(a.rows, a.first)(a.other),
 }
 GRADIENTS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {  # of the sum; what it must be
-    "special.log_softmax": (
-        lambda a: special.log_softmax(a.first)[0],
-        lambda a: np.eye(12)[0] - special.softmax(a.first),
+    "special.softmax": (
+        lambda a: special.softmax(a.first)[0],
+        lambda a: special.softmax(a.first)[0] * (np.eye(12)[0] - special.softmax(a.first)),
     ),
     "stats.gmean": (lambda a: stats.gmean(a.positive), lambda a: stats.gmean(a.positive) / (7 * a.positive)),
     "stats.tvar": (lambda a: stats.tvar(a.first), lambda a: 2 * (a.first - a.first.mean()) / 11),
