@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..core import devices, dtypes
-from ..core.errors import DataError, DTypeError, ShapeError
+from ..core.errors import DataError, DTypeError, ShapeError, TapeError
 from ..core.exchange import borrow
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import movement
@@ -47,10 +47,20 @@ def _like(name: str, x: Tensor, value: Any, dtype: Any, device: Any) -> Tensor:
     return _make(name, x.shape, value, x.dtype if dtype is None else dtype, x.device if device is None else device)
 
 
+def _number(name: str, value: Any) -> Any:
+    """A Tensor of no axes as the number that it holds."""
+    if not isinstance(value, Tensor) or value.ndim:
+        return value
+    if value.requires_grad:
+        raise TapeError(f"{name}: a Tensor that requires grad would lose its gradient as a limit; use t.detach()")
+    return value.item()
+
+
 def arange(start: Any, /, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None) -> Tensor:
     """Values start, start + step, ... below stop; integers give int64, floats the default float dtype."""
     if stop is None:
         start, stop = 0, start
+    start, stop, step = (_number("arange", v) for v in (start, stop, step))
     if not all(isinstance(v, (int, float, np.number)) for v in (start, stop, step)):
         raise DTypeError(
             f"arange: start={start!r}, stop={stop!r}, step={step!r} must be numbers; use t.item() of a Tensor"
@@ -117,6 +127,7 @@ def linspace(
     start: float, stop: float, /, num: int = 50, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Tensor:
     """`num` evenly spaced values from start to stop."""
+    start, stop = _number("linspace", start), _number("linspace", stop)
     if not isinstance(start, (int, float, np.number)) or not isinstance(stop, (int, float, np.number)):
         raise DTypeError(f"linspace: start={start!r} and stop={stop!r} must be numbers; use t.item() of a Tensor")
     (num,) = as_integers("linspace", "num", num)

@@ -30,6 +30,10 @@ def lend(
     asked = own if dl_device is None else _numbers(dl_device)
     if asked not in (own, HOST):
         raise ExchangeError(f"__dlpack__: dl_device={dl_device} for a Tensor on {t.device}; ask for {own} or {HOST}")
+    backwards = any(step < 0 for step in t.array.strides)  # PyTorch ends the process over negative strides
+    if backwards and copy is False:
+        raise ExchangeError("__dlpack__: copy=False for negative strides, which not every reader takes; use t.copy()")
+    copy = True if backwards else copy
     if own == HOST:
         if stream is not None:
             raise ExchangeError(f"__dlpack__: stream={stream!r} on {t.device}, which has no streams; pass None")

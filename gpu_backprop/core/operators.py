@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
+import numpy as np
+
 from ..ops import elementwise as ew
 from ..ops.primitive import Primitive
 from . import tape
@@ -201,7 +203,8 @@ def _reflected(operation: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], 
 def _write_result(operation: Any, x: Tensor, other: Any) -> Tensor:
     """`x op= other`: written in place when nothing is being recorded, else the functional result.
 
-    Inside `no_grad` a leaf is written in place too, as training loops written by hand expect.
+    Inside `no_grad` a leaf is written in place too, as training loops written by hand expect. As in NumPy the result
+    may be of a wider dtype of the same kind: int32 += int64 stays int32.
     """
     name = getattr(operation, "name", "matmul")
     y = other if isinstance(other, (int, float, complex)) else operand(other, x.device)
@@ -209,8 +212,9 @@ def _write_result(operation: Any, x: Tensor, other: Any) -> Tensor:
         return operation(x, y)
     with tape.no_grad():
         result = operation(x, y)
-    if result.shape != x.shape or result.dtype != x.dtype:
-        raise (DTypeError if result.dtype != x.dtype else ShapeError)(
+    fits = result.dtype == x.dtype or np.can_cast(result.dtype, x.dtype, "same_kind")
+    if result.shape != x.shape or not fits:
+        raise (ShapeError if fits else DTypeError)(
             f"in-place {name}: a result of {result.dtype}{list(result.shape)} does not fit into "
             f"{x.dtype}{list(x.shape)}; write t = gb.{name}(t, other), or cast first"
         )
