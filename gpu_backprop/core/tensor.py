@@ -844,11 +844,19 @@ def filled(shape: tuple[int, ...], dtype: np.dtype, value: float, device: device
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
     """`obj` as a Tensor; shares memory with an array on the same device unless `copy` is True.
 
-    With `copy=False` it shares, or raises DataError.
+    With `copy=False` it shares, or raises DataError. A Tensor, or nested lists with Tensors among numbers, stay on the
+    tape (gb.tensor makes a leaf of its own).
     """
-    if isinstance(obj, Tensor) and not copy:
+    if isinstance(obj, Tensor):
         out = obj if device is None else obj.to(devices.device(device))
         out = out if dtype is None else out.astype(dtype, copy=False)
+        out = out.copy() if copy and out is obj else out
+    elif modes.grad and isinstance(obj, (list, tuple)) and any(t.requires_grad for t in _tensors_in(obj)):
+        first = next(_tensors_in(obj))
+        leaves: list[Any] = []
+        _lists(obj, leaves)
+        target = dtypes.result_type(*leaves) if dtype is None else dtypes.as_dtype(dtype)
+        out = _stacked(obj, target, first.device if device is None else devices.device(device))
     else:
         out = _make(obj, dtype, device, copy=bool(copy))
     if copy is False and not _shares(out, obj):
@@ -937,6 +945,26 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
 def _holds_tensors(data: Any) -> bool:
     first = data[0]
     return isinstance(first, Tensor) or (isinstance(first, (list, tuple)) and bool(first) and _holds_tensors(first))
+
+
+def _tensors_in(data: Any) -> Iterator[Tensor]:
+    for part in data:
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, (list, tuple)):
+            yield from _tensors_in(part)
+
+
+def _stacked(data: Any, dtype: np.dtype, device: devices.Device) -> Tensor:
+    """Nested lists of Tensors and numbers as one Tensor, recorded."""
+    if not isinstance(data, (list, tuple)):
+        return asarray(data, dtype=dtype, device=device)
+    parts = [_stacked(part, dtype, device) for part in data]
+    if not parts:
+        return tensor(data, dtype=dtype, device=device)
+    if any(part.shape != parts[0].shape for part in parts):
+        raise ShapeError(f"asarray: parts of shapes {[list(p.shape) for p in parts]}; make all rows equally long")
+    return movement.concat(*(part.reshape((1, *part.shape)) for part in parts), axis=0)
 
 
 def _lists(data: Any, leaves: list[Any]) -> Any:
