@@ -96,10 +96,21 @@ class Tensor:
     def __repr__(self) -> str:
         return _representation(self)
 
+    def __str__(self) -> str:
+        return str(self.device.backend.to_host(self.array))
+
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and not self.ndim else format(str(self), spec)
 
     __hash__ = object.__hash__
+
+    def __reduce__(self) -> Any:
+        if self.node is not None:
+            raise TapeError(
+                f"pickle, copy: a Tensor computed by {_maker(self.node)!r} cannot leave the tape that holds its "
+                "gradient; use t.detach(), or t.copy(), which is recorded"
+            )
+        return _restored, (self.device.backend.to_host(self.array), self.device, self.requires_grad, self.grad)
 
     # values in Python ------------------------------------------------------------------------------------------------
 
@@ -806,17 +817,34 @@ def _is_device_name(name: str) -> bool:
 
 
 def _representation(t: Tensor) -> str:
-    values = np.array2string(t.device.backend.to_host(t.array), separator=", ", prefix="tensor(")
-    notes = []
-    if t.dtype not in (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_):
+    host = t.device.backend.to_host(t.array)
+    notes = [np.array2string(host, separator=", ", prefix="tensor(")]
+    summarized = host.size > np.get_printoptions()["threshold"]
+    if summarized or (not host.size and host.shape != (0,)):  # as NumPy's
+        notes.append(f"shape={host.shape}")
+    default = dtypes.get_default_dtype()
+    if t.dtype not in (default, dtypes.complex_of(default), dtypes.int64, dtypes.bool_):
         notes.append(f"dtype={t.dtype}")
     if t.device.name != "cpu":
         notes.append(f"device='{t.device}'")
     if t.node is not None:
-        notes.append(f"from={t.node.primitive.name}")
+        notes.append(f"from={_maker(t.node)}")
     elif t.requires_grad:
         notes.append("requires_grad=True")
-    return f"tensor({', '.join([values, *notes])})"
+    return f"tensor({', '.join(notes)})"
+
+
+def _maker(node: Any) -> str:
+    """The name of the operation that a Node stands for, also where it picks one of several outputs."""
+    return (node.edges[0] if node.primitive.name == "pick" and node.edges else node).primitive.name
+
+
+def _restored(host: np.ndarray, device: devices.Device, requires_grad: bool, grad: Tensor | None) -> Tensor:
+    """A leaf out of a pickle."""
+    t = Tensor(device.backend.from_host(host), device)
+    t.requires_grad = requires_grad
+    t._grad = grad
+    return t
 
 
 # ---------------------------------------------------------------------------------------------------------------------

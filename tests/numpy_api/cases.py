@@ -208,17 +208,23 @@ SMOOTH = [
     Case("histogram weights", lambda xp, w: xp.histogram(np.array([0.1, 0.4, 0.35, 2.0]), 3, weights=w)[0], [((4,),)]),
     Case("bincount weights", lambda xp, w: xp.bincount(np.array([0, 3, 1, 1]), w, 6), [((4,),)]),
     # calculus
-    Case("interp", lambda xp, x, fp: xp.interp(x, ASCENDING, fp), [((6,), (5,)), ((2, 3), (5,))]),
-    Case("interp sides", lambda xp, x, fp: xp.interp(x * 2, ASCENDING, fp, left=-1.0, right=2.0), [((6,), (5,))]),
-    Case("interp period", lambda xp, x, fp: xp.interp(x * 3, ASCENDING, fp, period=4.5), [((6,), (5,))]),
-    Case("interp points", lambda xp, s: xp.interp(np.array([0.3, 0.9, 7.0]), xp.cumsum(s * s), s), [((5,),)]),
+    Case("interp", lambda xp, x, fp: xp.interp(x, xp.asarray(ASCENDING), fp), [((6,), (5,)), ((2, 3), (5,))]),
+    Case(
+        "interp sides",
+        lambda xp, x, fp: xp.interp(x * 2, xp.asarray(ASCENDING), fp, left=-1.0, right=2.0),
+        [((6,), (5,))],
+    ),
+    Case("interp period", lambda xp, x, fp: xp.interp(x * 3, xp.asarray(ASCENDING), fp, period=4.5), [((6,), (5,))]),
+    Case("interp points", lambda xp, s: xp.interp(xp.asarray([0.3, 0.9, 7.0]), xp.cumsum(s * s), s), [((5,),)]),
     Case("trapezoid", lambda xp, y: xp.trapezoid(y, dx=0.5), [((4,),), ((2, 3),)]),
     Case("trapezoid x", lambda xp, y, x: xp.trapezoid(y, x, axis=0), [((3, 2), (3,)), ((3, 2), (3, 2))]),
     Case("gradient", lambda xp, f: xp.gradient(f), [((4,),)]),
     Case("gradient axes", lambda xp, f: xp.gradient(f, 0.5, 2.0)[1], [((3, 4),)]),
     Case("gradient edges", lambda xp, f: xp.gradient(f, 0.5, axis=0, edge_order=2), [((4, 2),)]),
-    Case("gradient uneven", lambda xp, f: xp.gradient(f, ASCENDING), [((5,),)]),
-    Case("gradient uneven edges", lambda xp, f: xp.gradient(f, ASCENDING, axis=1, edge_order=2), [((2, 5),)]),
+    Case("gradient uneven", lambda xp, f: xp.gradient(f, xp.asarray(ASCENDING)), [((5,),)]),
+    Case(
+        "gradient uneven edges", lambda xp, f: xp.gradient(f, xp.asarray(ASCENDING), axis=1, edge_order=2), [((2, 5),)]
+    ),
     Case("polyval", lambda xp, p, x: xp.polyval(p, x), [((3,), (2, 2))]),
     *(
         Case(
@@ -253,7 +259,11 @@ SMOOTH = [
     Case("clip a_min", lambda xp, a: xp.clip(a, a_min=-0.5, a_max=None), X),
     # without NaN
     *(
-        Case(name, lambda xp, a, name=name: getattr(xp, name)(xp.where(np.isnan(NAN), np.nan, a), axis=0), [((2, 3),)])
+        Case(
+            name,
+            lambda xp, a, name=name: getattr(xp, name)(xp.where(xp.isnan(xp.asarray(NAN)), np.nan, a), axis=0),
+            [((2, 3),)],
+        )
         for name in ("nansum", "nanprod", "nanmax", "nanmin", "nanmean", "nancumsum", "nancumprod")
     ),
     Case("nanvar", lambda xp, a: xp.nanvar(xp.where(a > 1, np.nan, a), ddof=1), [((2, 3),)]),
@@ -291,11 +301,14 @@ VALUES = [
         lambda xp, a: xp.bincount(a, minlength=2),
         [(np.array([0, 4, 1, 1]),), (np.array([1], np.uint8),), (np.zeros(0, int),)],
     ),
-    Case("digitize", lambda xp, a: xp.digitize(a, ASCENDING), [((6,),), (ASCENDING,)]),
-    Case("digitize right", lambda xp, a: xp.digitize(a, ASCENDING, right=True), [(ASCENDING,)]),
+    Case("digitize", lambda xp, a: xp.digitize(a, xp.asarray(ASCENDING)), [((6,),), (ASCENDING,)]),
+    Case("digitize right", lambda xp, a: xp.digitize(a, xp.asarray(ASCENDING), right=True), [(ASCENDING,)]),
     Case(
         "digitize descending",
-        lambda xp, a: (xp.digitize(a, ASCENDING[::-1]), xp.digitize(a, ASCENDING[::-1], right=True)),
+        lambda xp, a: (
+            xp.digitize(a, xp.asarray(ASCENDING)[::-1]),
+            xp.digitize(a, xp.asarray(ASCENDING)[::-1], right=True),
+        ),
         [(ASCENDING,), ((6,),)],
     ),
     Case(

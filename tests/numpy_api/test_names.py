@@ -91,6 +91,12 @@ def test_gradients_against_hips_autograd() -> None:
     assert len(compared) > 90, compared
 
 
+def test_aliases() -> None:
+    assert gb.row_stack is gb.vstack
+    assert gb.ndarray is gb.Tensor
+    assert gb.absolute is gb.abs
+
+
 def test_every_name_is_tried() -> None:
     """No function of numpy_api is left out above."""
     source = inspect.getsource(inspect.getmodule(Case)) + inspect.getsource(inspect.getmodule(check))
