@@ -15,9 +15,8 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         """What CuPy's sort puts into NumPy's order: its radix sort has NaNs with a sign bit come first."""
         return x if xp is np or x.dtype.kind != "f" else xp.where(xp.isnan(x), xp.asarray(np.nan, x.dtype), x)
 
-    def kind(x, stable):
-        """The order of equal integers shows only in their positions."""
-        return "stable" if stable or xp is not np else None
+    def kind(stable):
+        return "stable" if stable or xp is not np else None  # CuPy has no other
 
     # descending order is the ascending one of the reversed array, reversed: so equal values keep their order
 
@@ -26,14 +25,15 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
             return x.copy()
         if descending:
             return xp.flip(sort(xp.flip(x, axis), axis, False, stable), axis)
-        return xp.sort(keys(x), axis=axis, kind=kind(x, stable and x.dtype.kind not in "biu"))
+        shows = x.dtype.kind not in "biu"  # zeros have signs, equal integers are the same
+        return xp.sort(keys(x), axis=axis, kind=kind(stable and shows))
 
     def argsort(x, axis, descending, stable):
         if not x.size:
             return xp.zeros(x.shape, np.int64)
         if descending:
             return x.shape[axis] - 1 - xp.flip(argsort(xp.flip(x, axis), axis, False, stable), axis)
-        return xp.argsort(keys(x), axis=axis, kind=kind(x, stable))
+        return xp.argsort(keys(x), axis=axis, kind=kind(stable))
 
     def reorder(x, order, inverse, axis):
         return xp.take_along_axis(x, order, axis)
@@ -64,7 +64,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         """0 to n - 1, each as often as `repeats` says."""
         if repeats.size and repeats.min() < 0:
             raise ValueError("a number of repetitions is negative")
-        ends = xp.cumsum(repeats, dtype=np.int64)
+        ends = xp.cumsum(repeats, axis=0, dtype=np.int64)
         return xp.searchsorted(ends, xp.arange(int(ends[-1]) if ends.size else 0), side="right")
 
     # scans ----------------------------------------------------------------------------------------------------------

@@ -141,16 +141,16 @@ def _dtype_of(operand: Any) -> Any:
     return operand if isinstance(operand, type) else getattr(operand, "dtype", operand)
 
 
-def result_type(*operands: Any) -> np.dtype:
+def result_type(*arrays_and_dtypes: Any) -> np.dtype:
     """The dtype that arrays, dtypes and Python scalars promote to together."""
     weak = (int, float, complex)
-    dtypes = [_dtype_of(o) for o in operands if not isinstance(o, weak)]
+    dtypes = [_dtype_of(o) for o in arrays_and_dtypes if not isinstance(o, weak)]
     if not dtypes:
         raise DTypeError("result_type: needs at least one array or dtype beside Python scalars")
     result = as_dtype(dtypes[0])
     for dtype in dtypes[1:]:
         result = promote_types(result, as_dtype(dtype))
-    for operand in operands:
+    for operand in arrays_and_dtypes:
         if isinstance(operand, weak):
             result = promote_scalar(result, operand)
     return result

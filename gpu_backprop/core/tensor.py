@@ -963,8 +963,12 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         raise DataError("tensor: an integer does not fit into 64 bits; use floats") from None
     if host.dtype.kind not in "biufc" and not dtypes.is_bfloat16(host.dtype):
         raise DTypeError(f"tensor: data of dtype {host.dtype} cannot be a Tensor; give numbers or bools")
+    if target == dtypes.uint64 and host.dtype.kind == "f" and isinstance(data, (list, tuple)):
+        exact = np.asarray(data, object)  # NumPy takes integers above 2^63 beside others for floats
+        host = exact.astype(target) if all(type(v) is int and v >= 0 for v in exact.flat) else host
     if target is None:
-        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__")
+        # `host` of a buffer (a memoryview, an array.array) is based on it
+        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__") or host.base is not None
         kinds = {} if is_array else {"f": float, "c": complex}  # whose dtype follows the default one
         target = dtypes.as_dtype(kinds.get(host.dtype.kind, host.dtype))
     return host if host.dtype == target and host.dtype.isnative else host.astype(target)

@@ -10,8 +10,8 @@ gradients", arXiv:1701.00392 (eig). Below A is the matrix and G the adjoint of a
 dL = Re tr(G^H dA): the conjugate of the engine's `g`. Rules that conjugate do so to pass from one to the other.
 
 Where a factor is not unique, its gradient is that of a loss that does not depend on the choice:
-- Of equal eigenvalues or singular values (closer than EQUAL) any basis of their space will do, and the
-  gradient takes it for fixed: right for losses of the values and of projections on whole spaces, and always finite.
+- Of equal eigenvalues or singular values (as near as EQUAL says) any basis of their space will do, and the gradient
+  takes it for fixed: right for losses of the values and of projections on whole spaces, and always finite.
   (Not for a function of the matrix, as V f(w) V^H: its derivative there is f'(w), which no pair of vectors shows.)
 - The columns that full_matrices=True or mode="complete" adds may be any basis of the rest.
 - A column of complex vectors may be turned by any phase.
@@ -115,7 +115,7 @@ def _lower_half(x: Any) -> Any:
 
 
 def _pull_cholesky(g: Any, out: Any) -> Any:
-    """Murray's eq. 10, made Hermitian: the input is, though only its lower half is read."""
+    """Murray's, made Hermitian: the input is, though only its lower half is read."""
     Lh = _H(out)
     half = _lower_half(Lh @ conjugate(g))
     left = solve(Lh, half + _H(half))
@@ -123,7 +123,7 @@ def _pull_cholesky(g: Any, out: Any) -> Any:
 
 
 def _pull_qr(g: Any, out: Any, mode: str) -> Any:
-    """Seeger et al.'s eq. 11, for full column rank. A wide matrix is [A1 A2] = Q [R1 R2], where R2 = Q^H A2."""
+    """Seeger et al.'s, for full column rank. A wide matrix is [A1 A2] = Q [R1 R2], where R2 = Q^H A2."""
     (Q, R), (G, G_R) = out, map(conjugate, g)
     m, n = Q.shape[-2], R.shape[-1]
     if m > n and mode == "complete":  # the columns that were added turn with the others, to stay orthogonal to them
@@ -145,7 +145,7 @@ qr = Primitive("qr", "x", _pull_qr)
 
 
 def _pull_eigh(g: Any, out: Any) -> Any:
-    """Giles' 3.1, made Hermitian: the input is, though only its lower half is read."""
+    """Giles', made Hermitian: the input is, though only its lower half is read."""
     w, V = out
     inner = _diagonal(g[0]) + _inverse_gaps(w) * (_H(V) @ conjugate(g[1]))
     return conjugate(V @ ((inner + _H(inner)) * 0.5) @ _H(V))
@@ -167,7 +167,7 @@ def _pull_eig(g: Any, out: Any) -> Any:
 
 
 def _pull_svd(g: Any, out: Any, full_matrices: bool) -> Any:
-    """Wan & Zhang's eq. 8 for distinct singular values, and Townsend's terms of the kernels of A and A^H."""
+    """Wan & Zhang's for distinct singular values, and Townsend's terms of the kernels of A and A^H."""
     U, S, Vh = out
     V, G_U, G_V = _H(Vh), conjugate(g[0]), mT(g[2])
     m, n, k = U.shape[-2], V.shape[-2], S.shape[-1]

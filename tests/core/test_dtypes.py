@@ -161,3 +161,11 @@ def test_info_functions() -> None:
     assert gb.can_cast("int8", "float64")
     assert not gb.can_cast("float64", "float32")
     assert gb.can_cast(gb.ones(1, dtype="bfloat16"), "float32")
+
+
+def test_integers_above_int64_beside_small_ones() -> None:
+    """Which NumPy, not told their dtype, takes for floats."""
+    values = [2**63 + 1, 0]
+    assert gb.tensor(values, dtype="uint64").tolist() == values
+    assert gb.asarray([[gb.tensor(v, dtype="uint64")] for v in values]).tolist() == [[v] for v in values]
+    assert gb.tensor([2.0**63, 1], dtype="uint64").tolist() == [2**63, 1]

@@ -1,0 +1,247 @@
+"""What the array API standard says of NaN, infinities, signed zeros and the ends of domains, one row a function.
+
+A row holds cases "inputs > result". +-inf or +-0 is either sign; pi/2 and the like are approximate. A complex number is
+written real,imaginary.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+import gpu_backprop as gb
+from gpu_backprop.core.dtypes import as_dtype
+
+UNARY = {
+    "abs": "nan>nan -0>0 -inf>inf",
+    "acos": "nan>nan 1.5>nan -1.5>nan 1>0",
+    "acosh": "nan>nan 0.5>nan -2>nan 1>0 inf>inf",
+    "asin": "nan>nan 1.5>nan -1.5>nan 0>0 -0>-0",
+    "asinh": "nan>nan 0>0 -0>-0 inf>inf -inf>-inf",
+    "atan": "nan>nan 0>0 -0>-0 inf>pi/2 -inf>-pi/2",
+    "atanh": "nan>nan -1.5>nan 1.5>nan -1>-inf 1>inf 0>0 -0>-0",
+    "ceil": "3>3 -2>-2 inf>inf -inf>-inf 0>0 -0>-0 nan>nan -0.5>-0",
+    "cos": "nan>nan 0>1 -0>1 inf>nan -inf>nan",
+    "cosh": "nan>nan 0>1 -0>1 inf>inf -inf>inf",
+    "exp": "nan>nan 0>1 -0>1 inf>inf -inf>0",
+    "expm1": "nan>nan 0>0 -0>-0 inf>inf -inf>-1",
+    "floor": "3>3 -2>-2 inf>inf -inf>-inf 0>0 -0>-0 nan>nan",
+    "log": "nan>nan -1>nan 0>-inf -0>-inf 1>0 inf>inf -inf>nan",
+    "log10": "nan>nan -1>nan 0>-inf -0>-inf 1>0 inf>inf -inf>nan",
+    "log1p": "nan>nan -2>nan -1>-inf -0>-0 0>0 inf>inf",
+    "log2": "nan>nan -1>nan 0>-inf -0>-inf 1>0 inf>inf -inf>nan",
+    "reciprocal": "nan>nan inf>0 -inf>-0 0>inf -0>-inf",
+    "round": "3>3 inf>inf -inf>-inf 0>0 -0>-0 nan>nan 2.5>2 3.5>4 -2.5>-2 -0.5>-0",
+    "sign": "-3>-1 -inf>-1 3>1 inf>1 nan>nan 0>0 -0>+-0",
+    "sin": "nan>nan 0>0 -0>-0 inf>nan -inf>nan",
+    "sinh": "nan>nan 0>0 -0>-0 inf>inf -inf>-inf",
+    "sqrt": "nan>nan -1>nan -inf>nan 0>0 -0>-0 inf>inf",
+    "square": "nan>nan -inf>inf -0>0",
+    "tan": "nan>nan 0>0 -0>-0 inf>nan -inf>nan",
+    "tanh": "nan>nan 0>0 -0>-0 inf>1 -inf>-1",
+    "trunc": "3>3 -2>-2 inf>inf -inf>-inf 0>0 -0>-0 nan>nan -0.5>-0",
+    "isfinite": "inf>0 -inf>0 nan>0 3>1",
+    "isinf": "inf>1 -inf>1 nan>0 3>0",
+    "isnan": "inf>0 -inf>0 nan>1 3>0",
+    "signbit": "0>0 -0>1 inf>0 -inf>1 2>0 -2>1 nan>0 -nan>1",
+}
+
+_QUOTIENT = (
+    "nan:1>nan 1:nan>nan inf:inf>nan inf:-inf>nan -inf:inf>nan -inf:-inf>nan 0:0>nan 0:-0>nan -0:0>nan -0:-0>nan "
+    "0:2>0 -0:2>-0 0:-2>-0 -0:-2>0 2:0>inf 2:-0>-inf -2:0>-inf -2:-0>inf inf:2>inf inf:-2>-inf -inf:2>-inf "
+    "-inf:-2>inf 2:inf>0 2:-inf>-0 -2:inf>-0 -2:-inf>0 inf:0>inf -inf:0>-inf 0:inf>0 -0:inf>-0 "
+)
+BINARY = {
+    "add": "nan:1>nan 1:nan>nan inf:-inf>nan -inf:inf>nan inf:inf>inf -inf:-inf>-inf inf:2>inf -inf:2>-inf 2:inf>inf "
+    "2:-inf>-inf -0:-0>-0 -0:0>0 0:-0>0 0:0>0 -0:2>2 2:-0>2 2:-2>0",
+    "atan2": "nan:1>nan 1:nan>nan 2:0>pi/2 2:-0>pi/2 0:2>0 0:0>0 0:-0>pi 0:-2>pi -0:2>-0 -0:0>-0 -0:-0>-pi -0:-2>-pi "
+    "-2:0>-pi/2 -2:-0>-pi/2 2:inf>0 2:-inf>pi -2:inf>-0 -2:-inf>-pi inf:2>pi/2 -inf:2>-pi/2 inf:inf>pi/4 "
+    "inf:-inf>3pi/4 -inf:inf>-pi/4 -inf:-inf>-3pi/4",
+    "copysign": "3:-1>-3 3:-0>-3 -3:0>3 -3:1>3 inf:-1>-inf 3:nan>3 3:-nan>-3",
+    "divide": _QUOTIENT + "3:2>1.5 -3:2>-1.5",
+    "equal": "nan:nan>0 nan:1>0 inf:inf>1 -inf:-inf>1 inf:-inf>0 -0:0>1 0:-0>1 2:2>1 2:3>0",
+    "floor_divide": _QUOTIENT + "3:2>1 -3:2>-2 3:-2>-2 0.5:2>0 1:0.1>9",
+    "greater": "nan:1>0 1:nan>0 inf:2>1 2:-inf>1 0:-0>0",
+    "greater_equal": "nan:1>0 1:nan>0 inf:2>1 2:-inf>1 0:-0>1",
+    "hypot": "inf:nan>inf -inf:2>inf nan:-inf>inf 2:inf>inf 0:-3>3 -3:-0>3 2:nan>nan nan:2>nan nan:nan>nan",
+    "less": "nan:1>0 1:nan>0 2:inf>1 -inf:2>1 -0:0>0",
+    "less_equal": "nan:1>0 1:nan>0 2:inf>1 -inf:2>1 -0:0>1",
+    "logaddexp": "nan:1>nan 1:nan>nan inf:2>inf 2:inf>inf inf:-inf>inf -inf:-inf>-inf -inf:2>2",
+    "maximum": "nan:1>nan 1:nan>nan inf:2>inf -inf:2>2",
+    "minimum": "nan:1>nan 1:nan>nan inf:2>2 -inf:2>-inf",
+    "multiply": "nan:1>nan 1:nan>nan inf:0>nan -0:inf>nan inf:inf>inf inf:-inf>-inf -inf:2>-inf 2:inf>inf -2:inf>-inf "
+    "0:-2>-0 -0:-2>0",
+    "nextafter": "nan:1>nan 1:nan>nan -0:0>0 0:-0>-0",
+    "not_equal": "nan:nan>1 nan:1>1 inf:inf>0 inf:-inf>1 -0:0>0 2:3>1",
+    "pow": "2:nan>nan nan:0>1 nan:-0>1 2:0>1 nan:2>nan 2:inf>inf -2:-inf>0 1:inf>1 -1:inf>1 -1:-inf>1 1:nan>1 "
+    "0.5:inf>0 -0.5:-inf>inf inf:2>inf inf:-2>0 -inf:3>-inf -inf:2>inf -inf:-3>-0 -inf:-2>0 0:2>0 0:-2>inf -0:3>-0 "
+    "-0:2>0 -0:-3>-inf -0:-2>inf -2:0.5>nan",
+    "remainder": "nan:1>nan 1:nan>nan inf:inf>nan -inf:inf>nan 0:0>nan -0:0>nan 0:2>0 -0:2>0 0:-2>-0 -0:-2>-0 2:0>nan "
+    "-2:-0>nan inf:2>nan -inf:-2>nan 2:inf>2 2:-inf>-inf -2:inf>inf -2:-inf>-2 3:-2>-1 -3:2>1",
+    "subtract": "nan:1>nan 1:nan>nan inf:inf>nan -inf:-inf>nan inf:-inf>inf -0:0>-0 0:0>0 2:2>0",
+}
+
+COMPLEX = {
+    "abs": "inf,nan>inf -inf,2>inf nan,inf>inf 2,-inf>inf 0,-3>3 -3,-0>3 nan,2>nan 2,nan>nan nan,nan>nan",
+    "acos": "0,0>pi/2,-0 -0,0>pi/2,-0 0,nan>pi/2,nan -0,nan>pi/2,nan 2,inf>pi/2,-inf 2,nan>nan,nan -inf,2>pi,-inf "
+    "inf,2>0,-inf -inf,inf>3pi/4,-inf inf,inf>pi/4,-inf inf,nan>nan,+-inf -inf,nan>nan,+-inf nan,2>nan,nan "
+    "nan,inf>nan,-inf nan,nan>nan,nan",
+    "acosh": "0,0>0,pi/2 -0,0>0,pi/2 2,inf>inf,pi/2 2,nan>nan,nan 0,nan>nan,+-pi/2 -inf,2>inf,pi inf,2>inf,0 "
+    "-inf,inf>inf,3pi/4 inf,inf>inf,pi/4 inf,nan>inf,nan -inf,nan>inf,nan nan,2>nan,nan nan,inf>inf,nan "
+    "nan,nan>nan,nan",
+    "asinh": "0,0>0,0 2,inf>inf,pi/2 2,nan>nan,nan inf,2>inf,0 inf,inf>inf,pi/4 nan,0>nan,0 nan,2>nan,nan "
+    "nan,inf>+-inf,nan nan,nan>nan,nan",
+    "atanh": "0,0>0,0 0,nan>0,nan 1,0>inf,0 2,inf>0,pi/2 2,nan>nan,nan inf,2>0,pi/2 inf,inf>0,pi/2 inf,nan>0,nan "
+    "nan,2>nan,nan nan,inf>+-0,pi/2 nan,nan>nan,nan",
+    "cosh": "0,0>1,0 0,inf>nan,+-0 0,nan>nan,+-0 2,inf>nan,nan 2,nan>nan,nan inf,0>inf,0 inf,2>-inf,inf "
+    "inf,inf>+-inf,nan inf,nan>inf,nan nan,0>nan,+-0 nan,-0>nan,+-0 nan,2>nan,nan nan,nan>nan,nan",
+    "exp": "0,0>1,0 -0,0>1,0 2,inf>nan,nan 2,nan>nan,nan inf,0>inf,0 -inf,2>-0,0 inf,2>-inf,inf -inf,inf>+-0,+-0 "
+    "inf,inf>+-inf,nan -inf,nan>+-0,+-0 inf,nan>+-inf,nan nan,0>nan,0 nan,2>nan,nan nan,nan>nan,nan",
+    "expm1": "0,0>0,0 -0,0>0,0 2,inf>nan,nan 2,nan>nan,nan inf,0>inf,0 -inf,2>-1,0 inf,2>-inf,inf -inf,inf>-1,+-0 "
+    "inf,inf>+-inf,nan -inf,nan>-1,+-0 inf,nan>+-inf,nan nan,0>nan,0 nan,2>nan,nan nan,nan>nan,nan",
+    "isfinite": "nan,1>0 1,nan>0 inf,nan>0 -inf,1>0 1,inf>0 1,2>1",
+    "isinf": "nan,1>0 inf,nan>1 -inf,1>1 1,inf>1 nan,-inf>1 1,2>0",
+    "isnan": "nan,1>1 1,nan>1 inf,nan>1 1,inf>0 1,2>0",
+    "log": "-0,0>-inf,pi 0,0>-inf,0 2,inf>inf,pi/2 2,nan>nan,nan -inf,2>inf,pi inf,2>inf,0 -inf,inf>inf,3pi/4 "
+    "inf,inf>inf,pi/4 inf,nan>inf,nan -inf,nan>inf,nan nan,2>nan,nan nan,inf>inf,nan nan,nan>nan,nan",
+    "log1p": "-1,0>-inf,0 2,inf>inf,pi/2 2,nan>nan,nan -inf,2>inf,pi inf,2>inf,0 -inf,inf>inf,3pi/4 "
+    "inf,inf>inf,pi/4 inf,nan>inf,nan -inf,nan>inf,nan nan,2>nan,nan nan,inf>inf,nan nan,nan>nan,nan",
+    "round": "2.5,-0.5>2,-0 nan,inf>nan,inf -0,3.5>-0,4",
+    "sign": "0,0>0,0 -0,-0>+-0,+-0 nan,2>nan,nan 2,nan>nan,nan 3,4>0.6,0.8 0,-2>0,-1",
+    "sinh": "0,0>0,0 0,inf>+-0,nan 0,nan>+-0,nan 2,inf>nan,nan 2,nan>nan,nan inf,0>inf,0 inf,2>-inf,inf "
+    "inf,inf>+-inf,nan inf,nan>+-inf,nan nan,0>nan,0 nan,2>nan,nan nan,nan>nan,nan",
+    "sqrt": "0,0>0,0 -0,0>0,0 2,inf>inf,inf -inf,inf>inf,inf nan,inf>inf,inf 2,nan>nan,nan -inf,2>0,inf inf,2>inf,0 "
+    "-inf,nan>nan,+-inf inf,nan>inf,nan nan,2>nan,nan nan,nan>nan,nan",
+    "tanh": "0,0>0,0 2,inf>nan,nan 0,inf>0,nan 2,nan>nan,nan 0,nan>0,nan inf,2>1,0 inf,1>1,0 inf,inf>1,+-0 "
+    "inf,nan>1,+-0 nan,0>nan,0 nan,2>nan,nan nan,nan>nan,nan",
+}
+
+
+def number(text: str) -> float:
+    sign, text = (-1, text[1:]) if text.startswith("-") else (1, text)
+    if "pi" in text:
+        times, _, parts = text.partition("pi")
+        return sign * float(times or 1) * math.pi / float(parts[1:] or 1)
+    return math.copysign(float(text), sign)
+
+
+def agrees(found: float, expected: str, tolerance: float) -> bool:
+    if expected.startswith("+-"):
+        found, expected = abs(found), expected[2:]
+    value = number(expected)
+    if math.isnan(value):
+        return math.isnan(found)
+    return math.isclose(found, value, rel_tol=tolerance) and math.copysign(1, found) == math.copysign(1, value)
+
+
+def cases(row: str) -> list[tuple[str, str]]:
+    return [tuple(case.split(">")) for case in row.split()]  # type: ignore[misc]
+
+
+def check(name: str, row: str, inputs: list[np.ndarray]) -> None:
+    """All cases of a row, in one call each of arrays, and of views with gaps."""
+    function = getattr(gb, name)
+    tolerance = {2: 1e-2, 4: 1e-6}.get(np.dtype(inputs[0].real.dtype).itemsize, 1e-15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = [
+            function(*(gb.asarray(x) for x in inputs)),
+            function(*(gb.asarray(np.repeat(x, 2))[::2] for x in inputs)),
+        ]
+    for result in results:
+        for (given, expected), value in zip(cases(row), result.tolist(), strict=True):
+            parts = [value.real, value.imag] if isinstance(value, complex) else [float(value)]
+            wanted = expected.split(",")
+            fits = all(agrees(part, text, tolerance) for part, text in zip(parts, wanted, strict=True))
+            assert fits, f"{name}({given}) of {inputs[0].dtype}: {value}, not {expected}"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", UNARY)
+def test_unary(name: str, dtype: str, device: str) -> None:
+    row = UNARY[name]
+    if dtype == "float16":
+        row = row.replace(" -nan>1", "")  # a GPU's conversion to float32 drops the sign of a NaN
+    values = [number(given) for given, _ in cases(row)]
+    check(name, row, [np.array(values).astype(as_dtype(dtype))])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", BINARY)
+def test_binary(name: str, dtype: str, device: str) -> None:
+    pairs = [[number(text) for text in given.split(":")] for given, _ in cases(BINARY[name])]
+    check(name, BINARY[name], [np.array(column, dtype) for column in zip(*pairs, strict=True)])
+
+
+def complexes(texts: list[str], dtype: str) -> np.ndarray:
+    made = np.empty(len(texts), dtype)
+    made.real, made.imag = zip(*([number(part) for part in text.split(",")] for text in texts), strict=True)
+    return made
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex(name: str, dtype: str, device: str) -> None:
+    given = complexes([given for given, _ in cases(COMPLEX[name])], dtype)
+    check(name, COMPLEX[name], [given])
+
+
+GRID = complexes(
+    [",".join(p) for p in itertools.product(("0", "-0", "2", "-2", "inf", "-inf", "nan"), repeat=2)], "c16"
+)
+
+
+def same(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Where complex numbers agree, but for the sign of a zero or of an infinity beside a NaN, which is left open."""
+    agree = np.ones(found.shape, bool)
+    for a, b, other in ((found.real, expected.real, expected.imag), (found.imag, expected.imag, expected.real)):
+        close = np.isclose(a, b, rtol=1e-12, equal_nan=True)
+        agree &= close | (np.isnan(other) & np.isclose(np.abs(a), np.abs(b), rtol=1e-12))
+    return agree
+
+
+@pytest.mark.parametrize(
+    "name", ["acos", "acosh", "asinh", "atanh", "cosh", "exp", "expm1", "log", "log1p", "sinh", "tanh"]
+)
+def test_of_conjugates(name: str, device: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, mirrored = (getattr(gb, name)(gb.asarray(z)).numpy() for z in (GRID, GRID.conj()))
+    on_the_cut = (GRID.imag == 0) & np.isin(name, ["acos", "acosh", "atanh", "log", "log1p"])
+    assert (same(mirrored, found.conj()) | on_the_cut).all()
+
+
+@pytest.mark.parametrize(("name", "other"), [("sin", "sinh"), ("tan", "tanh"), ("asin", "asinh"), ("atan", "atanh")])
+def test_functions_turned_by_a_right_angle(name: str, other: str, device: str) -> None:
+    """f(z) = -i g(iz), where the products only exchange real and imaginary parts."""
+
+    def turned(z: np.ndarray, sign: int) -> np.ndarray:
+        made = np.empty_like(z)
+        made.real, made.imag = -sign * z.imag, sign * z.real
+        return made
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = getattr(gb, name)(gb.asarray(GRID)).numpy()
+        expected = turned(getattr(gb, other)(gb.asarray(turned(GRID, 1))).numpy(), -1)
+    assert same(found, expected).all()
+
+
+def test_expm1_of_small_complex_numbers(device: str) -> None:
+    z = np.array([1e-9 + 1e-9j, 1e-12j, 3 + 1e-5j, np.log(5) + 1j * np.arccos(0.2), 700 + 1j, -50 + 2j])
+    found = gb.expm1(gb.asarray(z)).numpy()
+    expected = [1e-9 + 1e-9j, -5e-25 + 1e-12j, *np.exp(z[2:3]) - 1, 4.898979485566356j, *np.exp(z[4:]) - 1]
+    np.testing.assert_allclose(found.imag, np.imag(expected), rtol=1e-8)
+    np.testing.assert_allclose(found.real, np.real(expected), rtol=1e-8, atol=1e-15)
+
+
+def test_clip_by_nan(device: str) -> None:
+    x, nan = gb.asarray([1.0, 2.0]), gb.asarray([float("nan"), 3.0])
+    assert np.isnan(gb.clip(x, nan, 5.0).tolist()[0])
+    assert np.isnan(gb.clip(x, 0.0, nan).tolist()[0])
+    assert gb.clip(x, nan, 5.0).tolist()[1] == 3
+    assert np.isnan(gb.clip(gb.asarray([float("nan")]), 0.0, 1.0).item())
