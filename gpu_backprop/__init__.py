@@ -137,7 +137,7 @@ from .numpy_api.statistics import *  # noqa: F403
 from .random import manual_seed
 
 if _TYPE_CHECKING:
-    from . import data, nn, optim, train, viz
+    from . import data, interop, nn, optim, train, viz
     from .backends import emulated
     from .nn.serialization import load, save
 
@@ -145,7 +145,7 @@ __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
 
 _LAZY_MODULES = {
-    **{name: f".{name}" for name in ("data", "nn", "optim", "train", "viz")},
+    **{name: f".{name}" for name in ("data", "interop", "nn", "optim", "train", "viz")},
     "emulated": ".backends.emulated",
 }
 _LAZY_NAMES = {"load": ".nn.serialization", "save": ".nn.serialization"}

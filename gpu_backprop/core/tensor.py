@@ -162,8 +162,8 @@ class Tensor:
 
         stream: the reader's stream on CUDA, which will wait for the work under way. max_version: the version of DLPack
         that the reader knows. dl_device: (1, 0) for a copy on the CPU. copy: True for a copy in any case, False for an
-        error where one is needed. What requires grad is lent read-only, or copied where DLPack cannot say so. Raises
-        ExchangeError (a BufferError).
+        error where one is needed: of what requires grad, so that no write goes unseen by the tape (lend t.detach() to
+        share), and of negative strides, which not every reader takes. Raises ExchangeError (a BufferError).
         """
         from .exchange import lend
 
@@ -809,6 +809,10 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         raise ShapeError(f"tensor: the nested lists are ragged ({error}); make all rows equally long") from None
     except OverflowError:
         raise DataError("tensor: an integer does not fit into 64 bits; use floats") from None
+    except (TypeError, RuntimeError) as error:  # of an array of another library
+        raise ExchangeError(
+            f"tensor: a {type(data).__name__} gives no NumPy array ({error}); convert it with its own library first"
+        ) from None
     if host.dtype.kind not in "biufc" and not dtypes.is_bfloat16(host.dtype):
         raise DTypeError(f"tensor: data of dtype {host.dtype} cannot be a Tensor; give numbers or bools")
     if target == dtypes.uint64 and host.dtype.kind == "f" and isinstance(data, (list, tuple)):
