@@ -24,7 +24,7 @@ IDX_CASES = [(0x08, "u1"), (0x09, "i1"), (0x0B, "i2"), (0x0C, "i4"), (0x0D, "f4"
 def test_idx_of_every_type(tmp_path, code, dtype, packed):
     values = (np.arange(24).reshape(2, 3, 4) * 5).astype(dtype)
     path = tmp_path / "images"
-    path.write_bytes(gzip.compress(idx(values, code)) if packed else idx(values, code))
+    path.write_bytes(gzip.compress(idx(values, code), mtime=0) if packed else idx(values, code))
     read = gb.data.read_idx(path)
     assert read.dtype == values.dtype
     assert read.dtype.isnative
