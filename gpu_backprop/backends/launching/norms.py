@@ -22,7 +22,6 @@ from .shared import (
     packs,
 )  # fmt: skip
 
-
 PACKS = {2: (2, 4), 4: (4, 8), 8: (4, 4)}  # itemsize -> packs of Pair and of Row in rows.cuh
 
 
@@ -99,7 +98,7 @@ class NormLaunches:
         return out, mean, rstd
 
     def part(self, x: Array) -> str:
-        """What is to hold a thread's share of a row: Pair of rows.cuh, or Row where Pair is too short and Row is not."""
+        """What may hold a thread's share of a row: Pair of rows.cuh, or Row where only Row is long enough."""
         n, pack = x.shape[1], 16 // x.dtype.itemsize
         _, (threads, _) = self.launch.row_geometry(*x.shape)
         pair, row = PACKS[x.dtype.itemsize]
