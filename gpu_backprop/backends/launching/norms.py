@@ -98,7 +98,7 @@ class NormLaunches:
         return out, mean, rstd
 
     def part(self, x: Array) -> str:
-        """What holds a thread's share of a row: Pair of rows.cuh, or Row where Pair is too short and Row is not."""
+        """What may hold a thread's share of a row: Pair of rows.cuh, or Row where only Row is long enough."""
         n, pack = x.shape[1], 16 // x.dtype.itemsize
         _, (threads, _) = self.launch.row_geometry(*x.shape)
         pair, row = PACKS[x.dtype.itemsize]
