@@ -41,8 +41,8 @@ def silu_slope(x: Any) -> Any:
 
 
 def floor_divide(x: Any, y: Any) -> Any:
-    """NumPy's, and with infinities the limits, as the array API standard lists them."""
-    return np.where(np.isinf(x) | np.isinf(y), np.divide(x, y), np.floor_divide(x, y))
+    """NumPy's, and the limits for infinities, where NumPy has Python's NaN and -1."""
+    return np.where(np.isinf(x) | np.isinf(y), x / y, np.floor_divide(x, y))
 
 
 def softplus(x: Any, beta: float, threshold: float) -> Any:
