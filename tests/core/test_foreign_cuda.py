@@ -84,3 +84,14 @@ def test_what_cannot_be_lent(asked):
         gb.asarray(Foreign(make(dtype="u1"), True))
     with pytest.raises(DTypeError):
         gb.asarray(Foreign(make(dtype="c32"), True))
+
+
+def test_memory_that_is_not_on_a_gpu_has_no_cuda_array_interface():
+    assert not hasattr(gb.ones(3), "__cuda_array_interface__")
+
+
+def test_the_interface_of_memory_on_a_gpu(monkeypatch):
+    cpu = devices.device("cpu")
+    monkeypatch.setattr(cpu.backend, "dlpack_device", (2, 0))
+    assert gb.Tensor(make(), cpu).__cuda_array_interface__ == {"data": (Array.address, False)}
+    assert not hasattr(gb.Tensor(make(), cpu).requires_grad_(), "__cuda_array_interface__")
