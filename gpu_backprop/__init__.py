@@ -105,7 +105,19 @@ from .core.errors import (
     ShapeError,
     TapeError,
 )
-from .core.gradients import checkpoint, grad, gradcheck, hvp, jvp, primitive, value_and_grad, vjp
+from .core.gradients import (
+    checkpoint,
+    elementwise_grad,
+    grad,
+    gradcheck,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    primitive,
+    value_and_grad,
+    vjp,
+)
 from .core.precision import get_matmul_precision, set_matmul_precision, tune_matmul
 from .core.profiling import profile
 from .core.tape import enable_grad, is_grad_enabled, no_grad

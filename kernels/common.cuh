@@ -16,6 +16,11 @@ typedef unsigned long long u64;
 
 constexpr int BLOCK = 256;  // threads in every block of every kernel, as (256, 1) or (32, 8)
 constexpr int RESIDENT = 3;  // blocks a multiprocessor must be able to hold: at most 80 registers a thread
+#if __CUDA_ARCH__ >= 1000
+constexpr bool TIGHT = true;  // compilers spill some kernels that must leave room for more blocks than that
+#else
+constexpr bool TIGHT = false;
+#endif
 constexpr int WARP = 32;
 constexpr int WARPS = BLOCK / WARP;
 constexpr u32 ALL_LANES = 0xffffffffu;

@@ -8,9 +8,8 @@
 //   dx = rstd (g weight - m(g weight) - xhat m(g weight xhat))
 //
 // Fewest bytes: x in, out out; back g and x in, dx out. A row belongs to a warp, in blocks of (32, 8), or to a block of
-// (256, 1) when it is long. Forward it stays in registers where they hold it; what does not, and every row back, is walked
-// again out of the cache. The gradients of weight and bias are sums over columns:
-// norm_sums in batch_norm.cu.
+// (256, 1) when it is long. Forward it stays in registers where it fits; else, and back, it is walked again out of the
+// cache. The gradients of weight and bias are sums over columns: norm_sums in batch_norm.cu.
 
 #include "rows.cuh"
 #include "tiles.cuh"
@@ -51,13 +50,13 @@ template <class Part, class T> struct Held {  // in registers; packs are whole a
     __device__ static void put(T* to, const Pack<T, N>& pack, int) { store<N>(to, pack); }
 };
 
-template <bool CENTRED, class Row, class T, class I>
+template <bool CENTRED, class Values, class T, class I>
 __device__ inline void layer_norm_row(
-        const Row& x, I row, I rows, T* out, Acc<T>* means, Acc<T>* rstds, const T* weight, const T* bias, Acc<T> eps) {
+        const Values& x, I row, I rows, T* out, Acc<T>* means, Acc<T>* rstds, const T* weight, const T* bias, Acc<T> eps) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
     using Index = decltype(x.n);
-    constexpr bool FENCED = !CENTRED;  // a mean and then its moments, turn and turn about, stand between each other's calls
+    constexpr bool FENCED = !CENTRED;  // the sum's barrier stands between two rows' moments, and theirs between two sums
     Centre<A> centre = {A(0), A(0)};
     if (CENTRED) {
         A sum = A(0);
@@ -83,8 +82,8 @@ __device__ inline void layer_norm_row(
     const A rstd = A(1) / sqrt((var < A(0) ? A(0) : var) + eps);
     x.each([&](const Pack<T, N>& pack, Index i, int count) {
         Pack<T, N> scale, shift, result;
-        if (weight) scale = Row::get(weight + i, count);
-        if (bias) shift = Row::get(bias + i, count);
+        if (weight) scale = Values::get(weight + i, count);
+        if (bias) shift = Values::get(bias + i, count);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             A y = centre(widen(pack.value[k])) * rstd;
@@ -92,7 +91,7 @@ __device__ inline void layer_norm_row(
             if (bias) y += widen(shift.value[k]);
             result.value[k] = narrow<T>(y);
         }
-        Row::put(out + i, result, count);
+        Values::put(out + i, result, count);
     });
     if (threadIdx.x == 0) {
         rstds[row] = rstd;
@@ -103,17 +102,11 @@ __device__ inline void layer_norm_row(
     }
 }
 
-// Blocks that a multiprocessor must hold: many of short rows; fewer where their registers would spill.
-#if __CUDA_ARCH__ >= 1000
-constexpr int RESIDENT_HALVES = 4;
-#else
-constexpr int RESIDENT_HALVES = 5;
-#endif
+// Blocks that a multiprocessor must hold: 5 of Pairs, and fewer where registers would spill.
 template <class Part, class T, class I>
 constexpr int HOLDERS = sizeof(T) == 8 || sizeof(Part) > sizeof(Pair<T>) ? RESIDENT
-                        : sizeof(T) == 4                                 ? 5
-                        : sizeof(I) == 8                                 ? 4
-                                                                         : RESIDENT_HALVES;
+                        : sizeof(T) == 2 && (TIGHT || sizeof(I) == 8)    ? RESIDENT
+                                                                         : 5;
 
 template <bool CENTRED, template <class> class Part, class T, class I>
 __global__ void __launch_bounds__(BLOCK, HOLDERS<Part<T>, T, I>) layer_norm_rows(

@@ -32,7 +32,9 @@ def lend(
         raise ExchangeError(f"__dlpack__: dl_device={dl_device} for a Tensor on {t.device}; ask for {own} or {HOST}")
     if t.requires_grad:  # a reader's write would go unseen by the tape, and not all heed DLPack's read-only flag
         if copy is False:
-            raise ExchangeError("__dlpack__: copy=False for a Tensor that requires grad; use t.detach()")
+            raise ExchangeError(
+                "__dlpack__: copy=False for a Tensor that requires grad: its reader might write into it; use t.detach()"
+            )
         copy = True
     backwards = any(step < 0 for step in t.array.strides)  # PyTorch ends the process over negative strides
     if backwards and copy is False:

@@ -1,4 +1,4 @@
-"""Functions of functions: grad, vjp, jvp, hvp, checkpoint, gradcheck; and primitives of the user's own.
+"""Functions of functions: grad, jacobian, hessian, vjp, jvp, hvp, checkpoint, gradcheck; and the user's primitives.
 
 All of them are reverse mode. What they return is recorded whenever something that they touched requires grad (an
 argument, or a Tensor that the function closes over), so a loss may contain `gb.grad(f)(x)` of a model.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import elementwise
+from ..ops import elementwise, movement
 from ..ops.primitive import Primitive
 from . import dtypes, tape, tree
 from .errors import DTypeError, ShapeError, TapeError
@@ -194,6 +194,64 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """The Hessian of the scalar function `f` at `primals` times `tangents`, one product for each primal."""
     _, products = jvp(grad(f, tuple(range(len(primals)))), primals, tangents)
     return products
+
+
+def elementwise_grad(f: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
+    """A function that returns the derivative of each element of `f(x)` with respect to its own element of `x`.
+
+    For an f that works element by element: it is the gradient of the sum, in the form of argument number `argnum`.
+    """
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        trace = _Trace("elementwise_grad", f, (argnum,), args, kwargs)
+        out = _one_tensor("elementwise_grad", f, trace.result)
+        return trace.rebuild(trace.pull([out], [ones_like(out)]))[0]
+
+    return run
+
+
+def jacobian(f: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
+    """A function that returns the derivatives of all elements of `f(x)` with respect to all of `x`.
+
+    x is argument number `argnum`, a Tensor or a nest of them; the result has its form, with Tensors of the shape of
+    f(x) followed by that of x. By one vector-Jacobian product an element of f(x).
+    """
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        trace = _Trace("jacobian", f, (argnum,), args, kwargs)
+        out = _one_tensor("jacobian", f, trace.result)
+        rows = [trace.pull([out], [_unit(out, i)]) for i in range(out.size)]
+        made = [
+            movement.concat(*(row.reshape((1, *stem.shape)) for row in column), axis=0).reshape(out.shape + stem.shape)
+            if column
+            else filled(out.shape + stem.shape, stem.dtype, 0, stem.device)
+            for stem, column in zip(trace.stems, zip(*rows) if rows else ((),) * len(trace.stems))
+        ]
+        return trace.rebuild(made)[0]
+
+    return run
+
+
+def hessian(f: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
+    """A function that returns the second derivatives of `f(x)`: the Jacobian of the Jacobian.
+
+    x is argument number `argnum`, one Tensor; the result has the shape of f(x) followed twice by that of x. `hvp` is
+    the product with a vector, without the matrix.
+    """
+    return jacobian(jacobian(f, argnum), argnum)
+
+
+def _unit(like: Tensor, i: int) -> Tensor:
+    """Zeros of the shape of a Tensor, with 1 as element i of all."""
+    host = np.zeros(like.shape, like.dtype)
+    host.flat[i] = 1
+    return tensor(host, device=like.device)
+
+
+def _one_tensor(caller: str, f: Any, result: Any) -> Tensor:
+    if not isinstance(result, Tensor):
+        raise DTypeError(f"{caller}: {_name(f)} returned a {type(result).__name__}; it must return one Tensor")
+    return result
 
 
 # ---------------------------------------------------------------------------------------------------------------------

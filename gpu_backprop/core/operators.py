@@ -2,14 +2,15 @@
 
 What `x + y` and `gb.exp(x)` do beside the arithmetic is Python, and for ten numbers most of the time. `one` and `two`
 make functions for the ordinary case, operands of float32 or float64 alike on one device with nobody watching, without a
-loop over operands; every other case goes through tape.apply, which they equal in all that can be seen.
+loop over operands and without a call; every other case goes through tape.apply, which they equal in all that can be
+seen (tests/core/test_operators.py).
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from . import tape
 from .dtypes import float32, float64
 from .errors import DTypeError, ShapeError
 from .modes import modes
-from .tape import Node
+from .tape import Node, sequence
 from .tensor import Tensor, matmul, operand
 
 _new = object.__new__
@@ -29,13 +30,16 @@ _NO_ATTRS: dict[str, Any] = {}
 def one(primitive: Primitive) -> Callable[[Any], Tensor]:
     """The function of a primitive with one operand."""
     name, no_gradient = primitive.name, primitive.no_gradient
+    if primitive.gives != "out":  # `real` of a real array, say, is a view of it
+        return lambda x, /: primitive(x)
+    keep, keep_out, _ = primitive.plan(1)
 
     def function(x: Any, /) -> Tensor:
-        if x.__class__ is not Tensor:
+        if x.__class__ is not Tensor or modes.watch is not None:
             return primitive(x)
         array = x.array
         dtype = array.dtype
-        if (dtype is not float32 and dtype is not float64) or modes.watch is not None:
+        if dtype is not float32 and dtype is not float64:
             return primitive(x)
         device = x.device
         try:
@@ -49,20 +53,32 @@ def one(primitive: Primitive) -> Callable[[Any], Tensor]:
         out.device = device
         out.node = out._grad = out._version_cell = out._extra = None
         out.requires_grad = False
-        if x.requires_grad and modes.grad:
-            if no_gradient:
-                out._extra = {"made_by": name}
-            else:
-                out.requires_grad = True
-                shape = array.shape
-                keep, keep_out, _ = primitive.saves.get(1) or primitive.plan(1)
-                saved: list[Any] = []
-                if keep:
-                    saved.append((x, 0 if x._version_cell is None else x._version_cell[0]))
-                if keep_out:
-                    out._version_cell = [0]
-                    saved.append(((result, out._version_cell), 0))
-                out.node = _node(primitive, 1, device, result, (x.node or x,), ((shape, dtype),), saved, ())
+        if not x.requires_grad or not modes.grad:
+            return out
+        if no_gradient:
+            out._extra = {"made_by": name}
+            return out
+        out.requires_grad = True
+        saved: list[Any] = []
+        if keep:
+            cell = x._version_cell
+            saved.append((x, 0 if cell is None else cell[0]))
+        if keep_out:
+            out._version_cell = [0]
+            saved.append(((result, out._version_cell), 0))
+        out.node = node = _new(Node)
+        node.primitive = primitive
+        node.attrs = _NO_ATTRS
+        node.mask = 1
+        node.device = device
+        node.sequence = next(sequence)
+        node.scope = modes.scope
+        node.hooks = node.retained = None
+        node.spec = (result.shape, result.dtype)
+        node.edges = (x.node or x,)
+        node.specs = ((array.shape, dtype),)
+        node.saved = saved
+        node.unsaved = ()
         return out
 
     return function
@@ -71,6 +87,7 @@ def one(primitive: Primitive) -> Callable[[Any], Tensor]:
 def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
     """The function of a primitive with two operands."""
     name, no_gradient = primitive.name, primitive.no_gradient
+    plans = [primitive.plan(mask)[:2] for mask in range(4)]
 
     def function(x: Any, y: Any, /) -> Tensor:
         if x.__class__ is not Tensor or modes.watch is not None:
@@ -84,10 +101,10 @@ def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
             second = y.array
             if second.dtype is not dtype or y.device is not device:
                 return primitive(x, y)
-            mask = (1 if x.requires_grad else 0) | (2 if y.requires_grad else 0)
+            mask = 2 if y.requires_grad else 0
         elif y.__class__ is float:
             second = y
-            mask = 1 if x.requires_grad else 0
+            mask = 0
         else:
             return primitive(x, y)
         try:
@@ -101,64 +118,54 @@ def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
         out.device = device
         out.node = out._grad = out._version_cell = out._extra = None
         out.requires_grad = False
-        if mask and modes.grad:
-            if no_gradient:
-                out._extra = {"made_by": name}
+        if x.requires_grad:
+            mask |= 1
+        if not mask or not modes.grad:
+            return out
+        if no_gradient:
+            out._extra = {"made_by": name}
+            return out
+        out.requires_grad = True
+        keep, keep_out = plans[mask]
+        saved: list[Any] = []
+        unsaved: tuple[Any, ...] = ()
+        if 0 in keep:
+            cell = x._version_cell
+            saved.append((x, 0 if cell is None else cell[0]))
+        elif not mask & 1:
+            unsaved = ((0, ref(x)),)
+        if second is y:  # a number
+            spec = None
+            if 1 in keep:
+                saved.append((y, 0))
             else:
-                out.requires_grad = True
-                out.node = _of_two(primitive, mask, x, y, first, second, out)
+                unsaved += ((1, y),)
+        else:
+            spec = (second.shape, dtype)
+            if 1 in keep:
+                cell = y._version_cell
+                saved.append((y, 0 if cell is None else cell[0]))
+            elif not mask & 2:
+                unsaved += ((1, ref(y)),)
+        if keep_out:
+            out._version_cell = [0]
+            saved.append(((result, out._version_cell), 0))
+        out.node = node = _new(Node)
+        node.primitive = primitive
+        node.attrs = _NO_ATTRS
+        node.mask = mask
+        node.device = device
+        node.sequence = next(sequence)
+        node.scope = modes.scope
+        node.hooks = node.retained = None
+        node.spec = (result.shape, result.dtype)
+        node.edges = ((x.node or x) if mask & 1 else None, (y.node or y) if mask & 2 else None)
+        node.specs = ((first.shape, dtype), spec)
+        node.saved = saved
+        node.unsaved = unsaved
         return out
 
     return function
-
-
-def _of_two(primitive: Primitive, mask: int, x: Tensor, y: Any, first: Any, second: Any, out: Tensor) -> Node:
-    """What tape._record makes of two operands."""
-    keep, keep_out, _ = primitive.saves.get(mask) or primitive.plan(mask)
-    saved: list[Any] = []
-    unsaved: tuple[Any, ...] = ()
-    if 0 in keep:
-        saved.append((x, 0 if x._version_cell is None else x._version_cell[0]))
-    elif not mask & 1:
-        unsaved = ((0, weakref.ref(x)),)
-    spec: Any = None
-    edge: Any = None
-    if y.__class__ is Tensor:
-        spec = (second.shape, second.dtype)
-        if 1 in keep:
-            saved.append((y, 0 if y._version_cell is None else y._version_cell[0]))
-        elif not mask & 2:
-            unsaved += ((1, weakref.ref(y)),)
-        if mask & 2:
-            edge = y.node or y
-    elif 1 in keep:
-        saved.append((y, 0))
-    else:
-        unsaved += ((1, y),)
-    if keep_out:
-        out._version_cell = [0]
-        saved.append(((out.array, out._version_cell), 0))
-    edges = ((x.node or x) if mask & 1 else None, edge)
-    return _node(primitive, mask, out.device, out.array, edges, ((first.shape, first.dtype), spec), saved, unsaved)
-
-
-def _node(
-    primitive: Primitive, mask: int, device: Any, result: Any, edges: Any, specs: Any, saved: Any, unsaved: Any
-) -> Node:
-    node = _new(Node)
-    node.primitive = primitive
-    node.attrs = _NO_ATTRS
-    node.mask = mask
-    node.device = device
-    node.sequence = next(tape.sequence)
-    node.scope = modes.scope
-    node.hooks = node.retained = None
-    node.spec = (result.shape, result.dtype)
-    node.edges = edges
-    node.specs = specs
-    node.saved = saved
-    node.unsaved = unsaved
-    return node
 
 
 # ---------------------------------------------------------------------------------------------------------------------

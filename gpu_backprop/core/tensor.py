@@ -96,10 +96,21 @@ class Tensor:
     def __repr__(self) -> str:
         return _representation(self)
 
+    def __str__(self) -> str:
+        return str(self.device.backend.to_host(self.array))
+
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and not self.ndim else format(str(self), spec)
 
     __hash__ = object.__hash__
+
+    def __reduce__(self) -> Any:
+        if self.node is not None:
+            raise TapeError(
+                f"pickle, copy: a Tensor computed by {_maker(self.node)!r} cannot leave the tape that holds its "
+                "gradient; use t.detach(), or t.copy(), which is recorded"
+            )
+        return _restored, (self.device.backend.to_host(self.array), self.device, self.requires_grad, self.grad)
 
     # values in Python ------------------------------------------------------------------------------------------------
 
@@ -665,17 +676,34 @@ def _is_device_name(name: str) -> bool:
 
 
 def _representation(t: Tensor) -> str:
-    values = np.array2string(t.device.backend.to_host(t.array), separator=", ", prefix="tensor(")
-    notes = []
-    if t.dtype not in (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_):
+    host = t.device.backend.to_host(t.array)
+    notes = [np.array2string(host, separator=", ", prefix="tensor(")]
+    summarized = host.size > np.get_printoptions()["threshold"]
+    if summarized or (not host.size and host.shape != (0,)):  # as NumPy's
+        notes.append(f"shape={host.shape}")
+    default = dtypes.get_default_dtype()
+    if t.dtype not in (default, dtypes.complex_of(default), dtypes.int64, dtypes.bool_):
         notes.append(f"dtype={t.dtype}")
     if t.device.name != "cpu":
         notes.append(f"device='{t.device}'")
     if t.node is not None:
-        notes.append(f"from={t.node.primitive.name}")
+        notes.append(f"from={_maker(t.node)}")
     elif t.requires_grad:
         notes.append("requires_grad=True")
-    return f"tensor({', '.join([values, *notes])})"
+    return f"tensor({', '.join(notes)})"
+
+
+def _maker(node: Any) -> str:
+    """The name of the operation that a Node stands for, also where it picks one of several outputs."""
+    return (node.edges[0] if node.primitive.name == "pick" and node.edges else node).primitive.name
+
+
+def _restored(host: np.ndarray, device: devices.Device, requires_grad: bool, grad: Tensor | None) -> Tensor:
+    """A leaf out of a pickle."""
+    t = Tensor(device.backend.from_host(host), device)
+    t.requires_grad = requires_grad
+    t._grad = grad
+    return t
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -703,11 +731,19 @@ def filled(shape: tuple[int, ...], dtype: np.dtype, value: float, device: device
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
     """`obj` as a Tensor; shares memory with an array on the same device unless `copy` is True.
 
-    With `copy=False` it shares, or raises DataError.
+    With `copy=False` it shares, or raises DataError. A Tensor, or nested lists with Tensors among numbers, stay on the
+    tape (gb.tensor makes a leaf of its own).
     """
-    if isinstance(obj, Tensor) and not copy:
+    if isinstance(obj, Tensor):
         out = obj if device is None else obj.to(devices.device(device))
         out = out if dtype is None else out.astype(dtype, copy=False)
+        out = out.copy() if copy and out is obj else out
+    elif modes.grad and isinstance(obj, (list, tuple)) and any(t.requires_grad for t in _tensors_in(obj)):
+        first = next(_tensors_in(obj))
+        leaves: list[Any] = []
+        _lists(obj, leaves)
+        target = dtypes.result_type(*leaves) if dtype is None else dtypes.as_dtype(dtype)
+        out = _stacked(obj, target, first.device if device is None else devices.device(device))
     else:
         out = _make(obj, dtype, device, copy=bool(copy))
     if copy is False and not _shares(out, obj):
@@ -794,7 +830,8 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         exact = np.asarray(data, object)  # NumPy takes integers above 2^63 beside others for floats
         host = exact.astype(target) if all(type(v) is int and v >= 0 for v in exact.flat) else host
     if target is None:
-        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__")
+        # `host` of a buffer (a memoryview, an array.array) is based on it
+        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__") or host.base is not None
         kinds = {} if is_array else {"f": float, "c": complex}  # whose dtype follows the default one
         target = dtypes.as_dtype(kinds.get(host.dtype.kind, host.dtype))
     return host if host.dtype == target and host.dtype.isnative else host.astype(target)
@@ -803,6 +840,26 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
 def _holds_tensors(data: Any) -> bool:
     first = data[0]
     return isinstance(first, Tensor) or (isinstance(first, (list, tuple)) and bool(first) and _holds_tensors(first))
+
+
+def _tensors_in(data: Any) -> Iterator[Tensor]:
+    for part in data:
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, (list, tuple)):
+            yield from _tensors_in(part)
+
+
+def _stacked(data: Any, dtype: np.dtype, device: devices.Device) -> Tensor:
+    """Nested lists of Tensors and numbers as one Tensor, recorded."""
+    if not isinstance(data, (list, tuple)):
+        return asarray(data, dtype=dtype, device=device)
+    parts = [_stacked(part, dtype, device) for part in data]
+    if not parts:
+        return tensor(data, dtype=dtype, device=device)
+    if any(part.shape != parts[0].shape for part in parts):
+        raise ShapeError(f"asarray: parts of shapes {[list(p.shape) for p in parts]}; make all rows equally long")
+    return movement.concat(*(part.reshape((1, *part.shape)) for part in parts), axis=0)
 
 
 def _lists(data: Any, leaves: list[Any]) -> Any:

@@ -30,9 +30,7 @@ def array(obj: Any, dtype: Any = None, *, copy: bool | None = True, ndmin: int =
     copy: None for the memory of an array where that can be, False for an error where it cannot. ndmin: the least number
     of axes, new ones in front. See gb.tensor for dtype and device; and for a leaf of its own, off the tape.
     """
-    out = asarray(obj, dtype=dtype, device=device, copy=None if copy else copy)
-    if copy and (out is obj or not isinstance(obj, (list, tuple, int, float, complex))):
-        out = out.copy()
+    out = asarray(obj, dtype=dtype, device=device, copy=copy)
     return out.reshape((1,) * (ndmin - out.ndim) + out.shape) if out.ndim < ndmin else out
 
 

@@ -76,7 +76,7 @@ radians, degrees = deg2rad, rad2deg
 def angle(z: Any, /, deg: bool = False) -> Tensor:
     """The angle of complex numbers in the plane, from -pi to pi (from -180 to 180 with `deg`)."""
     z = floats(z)
-    turned = ew.atan2(*((ew.imag(z), ew.real(z)) if z.dtype.kind == "c" else (z * 0, z)))
+    turned = ew.atan2(*((ew.imag(z), ew.real(z)) if z.dtype.kind == "c" else (0.0, z)))
     return rad2deg(turned) if deg else turned
 
 

@@ -61,7 +61,8 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> tuple[Tensor, Tensor
     rest = a @ x - b
     squares = ew.real(rest * ew.conjugate(rest)).sum(axis=0)
     full = m > n and int(rank) == n
-    return x, (squares if b.ndim > 1 else squares.reshape(1)) if full else squares.reshape(-1)[:0], rank, svdvals(a)
+    squares = squares.reshape(-1) if full else squares.reshape(-1)[:0]
+    return x, squares, rank, standard.svdvals(a)
 
 
 def multi_dot(arrays: Sequence[Any], /) -> Tensor:
@@ -76,4 +77,6 @@ def multi_dot(arrays: Sequence[Any], /) -> Tensor:
     return einsum(f"{','.join(terms)}->{output}", *made, optimize="optimal" if len(made) < 9 else "greedy")
 
 
-svdvals = standard.svdvals
+def svd(x: Any, /, full_matrices: bool = True, compute_uv: bool = True) -> Any:
+    """The singular value decomposition: U, S and Vh, or S alone without `compute_uv`."""
+    return standard.svd(x, full_matrices=full_matrices) if compute_uv else standard.svdvals(x)

@@ -65,7 +65,6 @@ METHODS = {
     **{name: getattr(shapes, name) for name in ("flatten", "ravel", "swapaxes")},
     **{name: getattr(statistics, name) for name in ("cumprod", "cumsum")},
     **{f.__name__: f for f in (argsort, fill, nonzero, repeat, searchsorted, sort, take)},
-    "conjugate": elementwise.conj,
     "__contains__": lambda self, value: bool((self == value).any()),
     "__divmod__": more.divmod,
     "__rdivmod__": lambda self, other: more.divmod(other, self),
@@ -79,6 +78,8 @@ PROPERTIES = {
     "real": lambda self: ew.real(self),
     "strides": lambda self: self.array.strides,
 }
+
+METHODS["conjugate"] = METHODS["conj"]
 
 for _name, _function in METHODS.items():
     setattr(Tensor, _name, _function)

@@ -33,8 +33,9 @@ def _public(module: str, name: str) -> Callable[..., Any] | None:
 
 def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
     """np.sin(t), np.add.reduce(t), or an operator with a NumPy array on its left."""
-    label = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-    if getattr(np, ufunc.__name__, None) is not ufunc:
+    name = ufunc.__name__
+    label = name if method == "__call__" else f"{name}.{method}"
+    if getattr(np, name, None) is not ufunc:
         raise DTypeError(f"{label}: this ufunc is not NumPy's and does not take Tensors; {_INSTEAD}")
     given = {k: v for k, v in options.items() if not _is_default(k, v)}
     if "out" in given:
@@ -44,18 +45,18 @@ def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: 
         )
     function = None
     if method == "__call__":
-        function = _public("numpy", ufunc.__name__)
+        function = _public("numpy", name)
         dtype = given.pop("dtype", None)
         if dtype is not None:
             inputs = tuple(asarray(x, dtype=dtype) for x in inputs)
     elif method == "reduce":
-        function = _public("numpy", _REDUCTIONS.get(ufunc.__name__, ""))
+        function = _public("numpy", _REDUCTIONS.get(name, ""))
         given = {"axis": 0, **given}
     elif method == "accumulate":
-        function = _public("numpy", _SCANS.get(ufunc.__name__, ""))
+        function = _public("numpy", _SCANS.get(name, ""))
         given = {"axis": 0, **given}
     elif method == "outer":
-        function = _public("numpy", ufunc.__name__)
+        function = _public("numpy", name)
         a, b = map(asarray, inputs)
         inputs = (a.reshape((*a.shape, *(1,) * b.ndim)), b)
     if function is None:

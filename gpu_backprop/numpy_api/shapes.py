@@ -213,7 +213,7 @@ def _split(name: str, ary: Any, where: Any, axis: int, even: bool) -> list[Tenso
     ary = asarray(ary)
     axis = one_axis(name, axis, ary.ndim)
     n = ary.shape[axis]
-    if isinstance(where, (list, tuple)) or getattr(where, "ndim", 0):
+    if isinstance(where, (list, tuple)) or getattr(where, "ndim", False):
         cuts = list(as_integers(name, "index", tuple(where)))
     else:
         (parts,) = as_integers(name, "number of parts", where)

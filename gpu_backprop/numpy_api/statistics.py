@@ -193,7 +193,7 @@ def digitize(x: Any, bins: Any, /, right: bool = False) -> Tensor:
     if bins.ndim != 1:
         raise ShapeError(f"digitize: bins of shape {list(bins.shape)}; give a vector of edges")
     if bins.size > 1 and bool(bins[0] > bins[-1]):
-        return bins.size - searchsorted(bins[::-1], x, side="right" if right else "left")
+        return bins.size - searchsorted(bins[::-1], x, side="left" if right else "right")
     return searchsorted(bins, x, side="left" if right else "right")
 
 
@@ -269,12 +269,12 @@ def cov(
         raise ShapeError(f"cov: weights of shapes {[list(w.shape) for w in given]} for {x.shape[1]} observations")
     if not given:
         centred = x - x.mean(axis=1, keepdims=True)
-        return centred @ ew.conjugate(centred).T / _degrees(x.shape[1], ddof)
+        return (centred @ ew.conjugate(centred).T / _degrees(x.shape[1], ddof)).squeeze()
     weights = floats(given[0] if len(given) == 1 else given[0] * given[1])
     total = weights.sum()
     centred = x - (x * weights).sum(axis=1, keepdims=True) / total
     lost = (weights * given[-1]).sum() / total * ddof if aweights is not None else ddof
-    return (centred * weights) @ ew.conjugate(centred).T / (total - lost)
+    return ((centred * weights) @ ew.conjugate(centred).T / (total - lost)).squeeze()
 
 
 def _degrees(n: int, ddof: int) -> float:
@@ -294,7 +294,7 @@ def corrcoef(x: Any, /, y: Any = None, rowvar: bool = True, *, dtype: Any = None
     """The correlations of variables: their covariances divided by their standard deviations. See `cov`."""
     c = cov(x, y, rowvar, dtype=dtype)
     if c.size == 1:
-        return (c / c).reshape(())
+        return c / c
     deviation = ew.sqrt(ew.real(c[np.arange(len(c)), np.arange(len(c))]))
     return c / deviation[:, None] / deviation
 

@@ -29,7 +29,7 @@ def _binary(name: str, *rules: Rule | None, promotes: str = "same") -> Primitive
 # arithmetic ----------------------------------------------------------------------------------------------------------
 
 add = _binary("add", lambda g: g, lambda g: g)
-divide = _binary("divide", lambda g, y: g / y, lambda g, x, y: -g * x / (y * y), promotes="float")
+divide = _binary("divide", lambda g, y: g / y, lambda g, x, y: -g * (x / y) / y, promotes="float")
 fmod = _binary("fmod", lambda g: g, lambda g, x, y: -g * trunc(x / y))
 floor_divide = _binary("floor_divide", lambda g: g * 0, lambda g: g * 0)
 multiply = _binary("multiply", lambda g, y: g * y, lambda g, x: g * x)

@@ -18,7 +18,7 @@ import gpu_backprop as gb
 from gpu_backprop.backends import generic_linalg
 from gpu_backprop.core import dtypes
 
-linalg = gb.linalg
+linalg = gb.array_api.linalg  # gb.linalg has NumPy's names beside it
 INF = float("inf")
 
 SIGNATURES = """

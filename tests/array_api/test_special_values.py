@@ -163,8 +163,11 @@ def check(name: str, row: str, inputs: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", UNARY)
 def test_unary(name: str, dtype: str, device: str) -> None:
-    values = [number(given) for given, _ in cases(UNARY[name])]
-    check(name, UNARY[name], [np.array(values).astype(as_dtype(dtype))])
+    row = UNARY[name]
+    if dtype == "float16":
+        row = row.replace(" -nan>1", "")  # a GPU's conversion to float32 drops the sign of a NaN
+    values = [number(given) for given, _ in cases(row)]
+    check(name, row, [np.array(values).astype(as_dtype(dtype))])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -40,6 +40,7 @@ class Foreign:
         self.__cuda_array_interface__: dict[str, Any] = {}
         if dlpack:
             self.__dlpack__ = lambda **_: None
+            self.__dlpack_device__ = lambda: (2, 1)
 
 
 @pytest.fixture
@@ -86,12 +87,58 @@ def test_what_cannot_be_lent(asked):
         gb.asarray(Foreign(make(dtype="c32"), True))
 
 
-def test_memory_that_is_not_on_a_gpu_has_no_cuda_array_interface():
+def test_from_dlpack(asked):
+    array = make()
+    assert gb.from_dlpack(Foreign(array, True)).array is array
+    assert asked == ["from_dlpack"]
+    with pytest.raises(gb.ExchangeError, match=r"does not lend its memory \(it requires a gradient\)"):
+        gb.from_dlpack(Foreign(make(dtype="u1"), True))
+    copied = gb.from_dlpack(Foreign(array, True), copy=True).array
+    assert not np.shares_memory(copied, array)
+
+
+class Lent(np.ndarray):
+    """A CuPy array, as far as one lends it; a call gives what it was asked for."""
+
+    def __dlpack__(self, **how: Any) -> Any:  # type: ignore[override]
+        return self, how
+
+
+@pytest.fixture
+def gpu() -> devices.Device:
+    """A device of a backend on a GPU that never was."""
+    backend = devices.device("cpu").backend
+    stand_in = types.SimpleNamespace(
+        xp=types.SimpleNamespace(ndarray=Lent), dlpack_device=(2, 1), native=None, functions={"copy": np.ndarray.copy},
+        run=backend.run, to_host=np.asarray,
+    )  # fmt: skip
+    return devices.Device("cuda:1", stand_in)  # type: ignore[arg-type]
+
+
+def test_a_tensor_on_a_gpu_lends_what_cupy_lends(gpu):
+    t = gb.Tensor(np.ones(3).view(Lent), gpu)
+    assert t.__dlpack_device__() == (2, 1)
+    array, how = t.__dlpack__(stream=7, max_version=(1, 0))
+    assert array is t.array
+    assert how == {"stream": 7, "max_version": (1, 0)}
+    assert t.__dlpack__(dl_device=(2, 1))[1] == {"dl_device": (2, 1)}
+    assert t.__dlpack__(dl_device=(1, 0))[1] == {"dl_device": (1, 0)}  # CuPy copies
+    assert not np.shares_memory(t.__dlpack__(copy=True)[0], t.array)
+    with pytest.raises(BufferError, match="copy=False for a Tensor on cuda:1: the CPU cannot read it"):
+        t.__dlpack__(dl_device=(1, 0), copy=False)
+    with pytest.raises(gb.ExchangeError, match=r"ask for \(2, 1\) or \(1, 0\)"):
+        t.__dlpack__(dl_device=(2, 0))
+
+
+def test_what_requires_grad_on_a_gpu_is_copied(gpu):
+    t = gb.Tensor(np.ones(3).view(Lent), gpu).requires_grad_()
+    assert not np.shares_memory(t.__dlpack__()[0], t.array)
+    with pytest.raises(gb.ExchangeError, match=r"its reader might write into it; use t\.detach\(\)"):
+        t.__dlpack__(copy=False)
+    assert t.detach().__dlpack__(copy=False)[0] is t.array
+
+
+def test_the_cuda_array_interface(gpu):
+    assert gb.Tensor(make(), gpu).__cuda_array_interface__ == {"data": (Array.address, False)}
+    assert not hasattr(gb.Tensor(make(), gpu).requires_grad_(), "__cuda_array_interface__")
     assert not hasattr(gb.ones(3), "__cuda_array_interface__")
-
-
-def test_the_interface_of_memory_on_a_gpu(monkeypatch):
-    cpu = devices.device("cpu")
-    monkeypatch.setattr(cpu.backend, "dlpack_device", (2, 0))
-    assert gb.Tensor(make(), cpu).__cuda_array_interface__ == {"data": (Array.address, False)}
-    assert not hasattr(gb.Tensor(make(), cpu).requires_grad_(), "__cuda_array_interface__")

@@ -211,6 +211,62 @@ def network(params: list[gb.Tensor], x: gb.Tensor) -> gb.Tensor:
     return (gb.tanh(x * w1 + b1) * w2).sum()
 
 
+def test_jacobian_and_hessian_of_every_shape() -> None:
+    import jax
+    import jax.numpy as jnp
+
+    def curve(xp):  # shapes (2, 3), (2,) -> (3, 2)
+        return lambda a, b: xp.stack([xp.sin(a[0]) * b[0], a[1] * a[0] * b[1]], axis=-1)
+
+    def bowl(xp):
+        return lambda a, b: (xp.exp(a[0] * b[0]) * a[1]).sum() + (b * b * b).sum()
+
+    a, b = np.linspace(-1, 1, 6).reshape(2, 3), np.array([0.5, -2.0])
+    with jax.enable_x64(True):
+        for argnum, f in ((0, curve), (1, curve), (0, bowl), (1, bowl)):
+            expected = jax.jacobian(f(jnp), argnum)(jnp.asarray(a), jnp.asarray(b))
+            np.testing.assert_allclose(gb.jacobian(f(gb), argnum)(a, b).numpy(), expected, rtol=1e-12, strict=True)
+            expected = jax.hessian(f(jnp), argnum)(jnp.asarray(a), jnp.asarray(b))
+            found = gb.hessian(f(gb), argnum)(a, b).numpy()
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14, strict=True)
+
+
+def test_jacobian_of_nests_and_of_nothing() -> None:
+    found = gb.jacobian(lambda p: p["w"] @ p["x"][0])({"w": gb.ones((2, 3)), "x": [gb.tensor([1.0, 2.0, 3.0])]})
+    assert found["w"].shape == (2, 2, 3)
+    assert found["w"][1].tolist() == [[0, 0, 0], [1, 2, 3]]
+    assert found["x"][0].tolist() == [[1, 1, 1]] * 2
+    assert gb.jacobian(lambda x: x[:0])(gb.ones(3)).shape == (0, 3)
+    assert gb.jacobian(lambda x: gb.ones(2))(gb.ones(3)).tolist() == [[0] * 3] * 2
+    assert gb.jacobian(lambda x: x * x)(3.0).item() == 6.0
+    w = gb.tensor([2.0, 5.0], requires_grad=True)
+    gb.jacobian(lambda x: w * x * x)(gb.tensor([1.0, 3.0])).sum().backward()  # recorded: it hangs on w
+    assert w.grad.tolist() == [2.0, 6.0]
+
+
+def test_elementwise_grad_again_and_again() -> None:
+    import autograd
+    import autograd.numpy as anp
+
+    ours, theirs = gb.tanh, anp.tanh
+    x = np.linspace(-3, 3, 11)
+    for _ in range(5):
+        ours, theirs = gb.elementwise_grad(ours), autograd.elementwise_grad(theirs)
+        np.testing.assert_allclose(ours(x).numpy(), theirs(x), rtol=1e-10, atol=1e-12, strict=True)
+    assert gb.elementwise_grad(lambda a, b: a * b * b, 1)(gb.ones(2), gb.tensor([1.0, 2.0])).tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("name", ["elementwise_grad", "jacobian", "hessian"])
+def test_what_they_refuse(name: str) -> None:
+    function = getattr(gb, name)
+    with pytest.raises(gb.DTypeError, match=r"returned a (float|tuple); it must return one Tensor"):
+        function(lambda x: 1.0)(gb.ones(2))
+    with pytest.raises(gb.ShapeError, match="argnums 2"):
+        function(lambda x: x, 2)(gb.ones(2))
+    with pytest.raises(gb.DTypeError, match="an argument of int64 has no gradient"):
+        function(lambda x: x)(gb.arange(2))
+
+
 def test_a_physics_informed_loss_has_right_gradients() -> None:
     """u'' + u over some points, differentiated with respect to the network's weights."""
     rng = np.random.default_rng(0)

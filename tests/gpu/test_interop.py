@@ -108,6 +108,43 @@ def test_tensors_of_torch(cupy):
     assert (ours * 2).numpy().tolist() == [0, 2, 4, 6, 8, 10]
 
 
+def test_dlpack(cupy):
+    tensor = gb.arange(6.0).reshape((2, 3)).T
+    assert tensor.__dlpack_device__() == (2, 0)
+    theirs = cupy.from_dlpack(tensor)
+    assert pointer(theirs) == pointer(tensor.array)
+    assert theirs.strides == tensor.array.strides
+    ours = gb.from_dlpack(theirs)
+    assert pointer(ours.array) == pointer(theirs)
+    assert pointer(gb.from_dlpack(theirs, copy=True).array) != pointer(theirs)
+    for host in (np.from_dlpack(tensor, device="cpu"), gb.from_dlpack(theirs, device="cpu").numpy()):
+        np.testing.assert_array_equal(host, np.arange(6.0).reshape(2, 3).T)
+    with pytest.raises(BufferError):
+        tensor.__dlpack__(dl_device=(1, 0), copy=False)
+    leaf = tensor.copy().requires_grad_()
+    assert pointer(cupy.from_dlpack(leaf)) != pointer(leaf.array)  # nobody writes into what needs a gradient
+    host = gb.from_dlpack(np.ones(3), device="cuda")
+    assert host.device == "cuda"
+
+
+def test_to_device_on_a_stream(cupy):
+    tensor = gb.ones(1000)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    for on in (stream, stream.ptr, 1, 2, None):
+        assert tensor.to_device("cpu", stream=on).sum().item() == 1000
+        assert gb.ones(10, device="cpu").to_device("cuda", stream=on).sum().item() == 10
+
+
+def test_complex_numbers(cupy):
+    random = np.random.default_rng(0)
+    z = random.normal(size=(3, 4)) + 1j * random.normal(size=(3, 4))
+    t = gb.asarray(z, device="cuda")
+    for f in (gb.exp, gb.tanh, gb.expm1, gb.sqrt, gb.conj, gb.real, gb.imag, gb.abs, gb.sign, lambda t: t @ t.T):
+        np.testing.assert_allclose(f(t).numpy(), f(gb.asarray(z, device="cpu")).numpy(), rtol=1e-12)
+        assert gb.gradcheck(f, t)
+    assert gb.gradcheck(lambda t: t[gb.asarray([0, 1, 0], device="cuda")], t)
+
+
 def test_a_kernel_of_the_users_own(cupy):
     kernel = cupy.RawKernel(
         """extern "C" __global__ void cube(const float* x, float* y, int n) {

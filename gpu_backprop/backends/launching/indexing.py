@@ -154,6 +154,13 @@ class IndexingLaunches:
         self, name: str, g: Array, indices: Array, shape: tuple[int, ...], padding_idx: int | None
     ) -> Array | None:
         """Zeros of `shape` with the rows of g added at `indices`, or None where the kernel does not fit."""
+        if g.dtype.kind == "c":
+            parts = [self.add_rows(name, part, indices, shape, padding_idx) for part in (g.real, g.imag)]
+            if parts[0] is None:
+                return None
+            whole = self.launch.backend.empty(shape, g.dtype)
+            whole.real, whole.imag = parts
+            return whole
         dtype, width = c_name(g.dtype), math.prod(shape[1:])
         if dtype is None or not (shape[0] and g.size):
             return None

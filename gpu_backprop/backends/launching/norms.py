@@ -98,7 +98,7 @@ class NormLaunches:
         return out, mean, rstd
 
     def part(self, x: Array) -> str:
-        """What is to hold a thread's share of a row: Pair of rows.cuh, or Row where Pair is too short and Row is not."""
+        """What holds a thread's share of a row: Pair of rows.cuh, or Row where Pair is too short and Row is not."""
         n, pack = x.shape[1], 16 // x.dtype.itemsize
         _, (threads, _) = self.launch.row_geometry(*x.shape)
         pair, row = PACKS[x.dtype.itemsize]

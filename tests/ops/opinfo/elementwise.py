@@ -83,6 +83,9 @@ UNARY = [
     unary("tanh", np.tanh, autograd=anp.tanh),
     unary("trunc", np.trunc),
     unary("positive", np.positive),
+    unary("cbrt", np.cbrt, 0.2, 4.0),
+    unary("exp2", np.exp2, autograd=anp.exp2),
+    unary("sinc", np.sinc, -1.5, 1.5, half=False),
 ]
 
 BINARY = [
@@ -90,8 +93,12 @@ BINARY = [
     binary("atan2", np.arctan2, 0.3, 2.0, anp.arctan2),
     binary("copysign", np.copysign),
     binary("divide", np.divide, 0.3, 3.0, anp.divide),
+    binary("fmax", np.fmax, autograd=anp.fmax),
+    binary("fmin", np.fmin, autograd=anp.fmin),
+    binary("heaviside", np.heaviside),
     binary("hypot", np.hypot, 0.3, 3.0, lambda x, y: anp.sqrt(x * x + y * y)),
     binary("logaddexp", np.logaddexp, autograd=anp.logaddexp),
+    binary("logaddexp2", np.logaddexp2, autograd=anp.logaddexp2),
     binary("maximum", np.maximum, autograd=anp.maximum),
     binary("minimum", np.minimum, autograd=anp.minimum),
     binary("nextafter", np.nextafter, half=False),
@@ -109,6 +116,13 @@ BINARY = [
         "remainder",
         gb.remainder,
         np.remainder,
+        [(np.array([5.3, -4.1, 0.6]), np.array([2.0, 1.5, -0.4])), (np.array([[5.3], [-2.2]]), np.array([0.9, 1.7]))],
+        half=False,
+    ),
+    Op(
+        "fmod",
+        gb.fmod,
+        np.fmod,
         [(np.array([5.3, -4.1, 0.6]), np.array([2.0, 1.5, -0.4])), (np.array([[5.3], [-2.2]]), np.array([0.9, 1.7]))],
         half=False,
     ),

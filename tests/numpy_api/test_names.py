@@ -1,0 +1,106 @@
+"""NumPy's names beside the standard: the same call with NumPy, with gpu_backprop, and with NumPy handed Tensors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import autograd
+import autograd.numpy as anp
+import numpy as np
+import pytest
+
+import gpu_backprop as gb
+
+from .cases import SMOOTH, VALUES, Case, arrays
+
+ALL = [*SMOOTH, *VALUES]
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
+    """NumPy's default dtype."""
+    gb.set_default_dtype("float64")
+    yield
+    gb.set_default_dtype("float32")
+
+
+def check(found: Any, expected: Any) -> None:
+    if isinstance(expected, (tuple, list)):
+        assert len(found) == len(expected)
+        for f, e in zip(found, expected):
+            check(f, e)
+        return
+    if not isinstance(found, gb.Tensor):
+        assert isinstance(found, (bool, int)), type(found)
+        assert found == expected
+        return
+    expected = np.asarray(expected)
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-13, strict=True)
+
+
+def tensors(sample: tuple[Any, ...], device: Any = None) -> list[gb.Tensor]:
+    return [gb.tensor(x, device=device) for x in arrays(sample)]
+
+
+@pytest.mark.parametrize("case", ALL, ids=str)
+def test_values(case: Case, device: str) -> None:
+    for sample in case.samples if device == "cpu" else case.samples[:1]:
+        with np.errstate(all="ignore"):
+            check(case.call(gb, *tensors(sample)), case.call(np, *arrays(sample)))
+
+
+@pytest.mark.parametrize("case", [c for c in ALL if not c.alone], ids=str)
+def test_numpy_hands_its_functions_over(case: Case) -> None:
+    sample = case.samples[0]
+    with np.errstate(all="ignore"):
+        check(case.call(np, *tensors(sample)), case.call(np, *arrays(sample)))
+
+
+@pytest.mark.parametrize("case", SMOOTH, ids=str)
+def test_gradients_of_first_and_second_order(case: Case) -> None:
+    """Against central differences; the second of a vector-Jacobian product."""
+    for sample in case.samples[:2]:
+        xs = arrays(sample)
+        assert gb.gradcheck(lambda *ts: case.call(gb, *ts), tuple(map(gb.asarray, xs)))
+        cotangent = np.random.default_rng(3).uniform(0.5, 1.5, case.call(gb, *map(gb.asarray, xs)).shape)
+
+        def pulled(*ts: gb.Tensor, cotangent: Any = cotangent) -> Any:
+            return gb.vjp(lambda *inner: case.call(gb, *inner), *ts)[1](gb.asarray(cotangent))
+
+        assert gb.gradcheck(pulled, tuple(map(gb.asarray, xs)))
+
+
+def test_gradients_against_hips_autograd() -> None:
+    """Wherever autograd has one; it says of many functions and options that it has not."""
+    compared = []
+    for case in SMOOTH:
+        sample = arrays(case.samples[0])
+        weights = np.random.default_rng(5).uniform(0.5, 1.5, np.shape(case.call(np, *sample)))
+        which = tuple(range(len(sample)))
+        try:
+            expected = autograd.grad(lambda *xs: anp.sum(case.call(anp, *xs) * weights), which)(*sample)  # noqa: B023
+        except (NotImplementedError, AttributeError, KeyError, TypeError, ValueError, AssertionError):
+            continue
+        found = gb.grad(lambda *xs: (case.call(gb, *xs) * weights).sum(), which)(*sample)  # noqa: B023
+        for f, e in zip(found, expected):
+            np.testing.assert_allclose(f.numpy(), e, rtol=1e-9, atol=1e-11, strict=True, err_msg=case.name)
+        compared.append(case.name)
+    assert len(compared) > 90, compared
+
+
+def test_aliases() -> None:
+    assert gb.row_stack is gb.vstack
+    assert gb.ndarray is gb.Tensor
+    assert gb.absolute is gb.abs
+
+
+def test_every_name_is_tried() -> None:
+    """No function of numpy_api is left out above."""
+    source = inspect.getsource(inspect.getmodule(Case)) + inspect.getsource(inspect.getmodule(check))
+    modules = [m for n, m in vars(gb.numpy_api).items() if inspect.ismodule(m) and hasattr(m, "__all__")]
+    names = {n for m in modules for n in m.__all__} - set(gb.array_api.linalg.__all__) - set(gb.array_api.fft.__all__)
+    assert len(names) > 130
+    assert {n for n in names if n not in source} == set()
