@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import devices, dtypes
-from .errors import DTypeError, ExchangeError
+from .errors import DTypeError, ExchangeError, MissingError
 from .modes import modes
 from .tensor import Tensor, wrap_cuda
 
@@ -32,7 +32,9 @@ def lend(
         raise ExchangeError(f"__dlpack__: dl_device={dl_device} for a Tensor on {t.device}; ask for {own} or {HOST}")
     if t.requires_grad:  # a reader's write would go unseen by the tape, and not all heed DLPack's read-only flag
         if copy is False:
-            raise ExchangeError("__dlpack__: copy=False for a Tensor that requires grad; use t.detach()")
+            raise ExchangeError(
+                "__dlpack__: copy=False for a Tensor that requires grad: its reader might write into it; use t.detach()"
+            )
         copy = True
     backwards = any(step < 0 for step in t.array.strides)  # PyTorch ends the process over negative strides
     if backwards and copy is False:
@@ -53,6 +55,15 @@ def lend(
     given = {name: value for name, value in more.items() if value is not None}
     # by `run`, behind whatever another stream still does to the array
     return t.device.backend.run(lambda array: array.__dlpack__(**given), [array], {})
+
+
+def cuda_interface(t: Tensor) -> dict[str, Any]:
+    """https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html"""
+    if t.__dlpack_device__() == HOST or t.requires_grad:
+        raise MissingError("__cuda_array_interface__: only of a Tensor on a GPU that does not require grad")
+    if modes.recorder is not None:
+        modes.recorder.needs_value("memory is handed to another library")
+    return t.device.backend.run(lambda array: array.__cuda_array_interface__, [t.array], {})
 
 
 def _lend_host(array: np.ndarray, max_version: tuple[int, int] | None, copy: bool | None) -> Any:

@@ -169,6 +169,17 @@ class Tensor:
 
         return lend(self, stream, max_version, dl_device, copy)
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The memory on the GPU, for cupy.asarray, Numba and others.
+
+        A Tensor elsewhere has no such attribute, nor has one that requires grad: lend t.detach(). (CuPy then leaves
+        `cupy_array * t` to Tensors, and the gradient is not lost.)
+        """
+        from .exchange import cuda_interface
+
+        return cuda_interface(self)
+
     def __dlpack_device__(self, /) -> tuple[int, int]:
         """DLPack's device type (1: CPU, 2: CUDA) and number."""
         return self.device.backend.dlpack_device

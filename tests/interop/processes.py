@@ -1,4 +1,4 @@
-"""Runs a file of this folder in a process of its own: SciPy reads SCIPY_ARRAY_API when it is imported."""
+"""Runs Python in a process of its own: SciPy reads SCIPY_ARRAY_API when it is imported."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str) -> str:
+    """What `python arguments...` prints."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"SCIPY_ARRAY_API": "1", "GPU_BACKPROP_DEVICE": "cpu", "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def report(module: str, *needs: str) -> Any:
-    """What `module` prints as JSON; skipped where a package that it needs is not installed."""
+    """What a file of this folder prints as JSON; skipped where a package that it needs is not installed."""
     for name in needs:
         pytest.importorskip(name)
-    root = str(HERE.parents[1])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"SCIPY_ARRAY_API": "1", "GPU_BACKPROP_DEVICE": "cpu", "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, str(HERE / f"{module}.py")], capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(run(str(ROOT / "tests" / "interop" / f"{module}.py")))
