@@ -517,7 +517,9 @@ class Tensor:
 
     def var(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
         """The variance over `axis`: squared deviations from the mean, over n - correction (NumPy's word is ddof)."""
-        freedom = float(correction if ddof is None else ddof)
+        if ddof is not None and correction:
+            raise DataError(f"var: correction={correction} and ddof={ddof} are one thing; give one of them")
+        freedom = reduction.as_real("var", "correction", correction if ddof is None else ddof)
         return reduction.reduce(reduction.var, self, axis, keepdims, correction=freedom)
 
     def std(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
@@ -779,10 +781,17 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         exact = np.asarray(data, object)  # NumPy takes integers above 2^63 beside others for floats
         host = exact.astype(target) if all(type(v) is int and v >= 0 for v in exact.flat) else host
     if target is None:
-        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__")
-        kinds = {} if is_array else {"f": float, "c": complex}  # whose dtype follows the default one
+        kinds = {} if _is_array(data) else {"f": float, "c": complex}  # whose dtype follows the default one
         target = dtypes.as_dtype(kinds.get(host.dtype.kind, host.dtype))
+    if host.dtype.kind == "c" and target.kind not in "cb":
+        raise DTypeError(f"tensor: {host.dtype} to {target} would drop the imaginary part; give data.real")
+    if target.kind in "iu" and host.dtype.kind == "f" and not _is_array(data) and not np.isfinite(host).all():
+        raise DataError(f"tensor: NaN and infinity are no {target}; use a float dtype")
     return host if host.dtype == target and host.dtype.isnative else host.astype(target)
+
+
+def _is_array(data: Any) -> bool:
+    return isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__")
 
 
 def _holds_tensors(data: Any) -> bool:
