@@ -94,6 +94,7 @@ from .core.capture import capture
 from .core.devices import Device, default_device, device, devices, set_default_device, synchronize
 from .core.dtypes import get_default_dtype, set_default_dtype
 from .core.errors import (
+    AllocationError,
     CaptureError,
     CheckpointError,
     DataError,

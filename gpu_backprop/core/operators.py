@@ -89,24 +89,29 @@ def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
     name, no_gradient = primitive.name, primitive.no_gradient
     plans = [primitive.plan(mask)[:2] for mask in range(4)]
 
+    def general(x: Any, y: Any) -> Tensor:
+        if x is None or y is None:  # which the tape takes for an operand left out
+            raise DTypeError(f"{name}: None is no operand; give an array or a number")
+        return primitive(x, y)
+
     def function(x: Any, y: Any, /) -> Tensor:
         if x.__class__ is not Tensor or modes.watch is not None:
-            return primitive(x, y)
+            return general(x, y)
         first = x.array
         dtype = first.dtype
         if dtype is not float32 and dtype is not float64:
-            return primitive(x, y)
+            return general(x, y)
         device = x.device
         if y.__class__ is Tensor:
             second = y.array
             if second.dtype is not dtype or y.device is not device:
-                return primitive(x, y)
+                return general(x, y)
             mask = 2 if y.requires_grad else 0
         elif y.__class__ is float:
             second = y
             mask = 0
         else:
-            return primitive(x, y)
+            return general(x, y)
         try:
             result = device.native[name](first, second)
         except (ValueError, TypeError, OverflowError):
@@ -239,7 +244,7 @@ for _name, _primitive in _COMPARISONS.items():
     _define(_name, _compared(two(_primitive)) if _name in ("eq", "ne") else two(_primitive))
 for _name, _primitive in _ARITHMETIC.items():
     _define(_name, _power if _name == "pow" else two(_primitive))
-    _define(f"r{_name}", _reflected(_primitive))
+    _define(f"r{_name}", _reflected(two(_primitive)))
     _define(f"i{_name}", _in_place(_primitive))
 _define("matmul", lambda x, other, /: matmul(x, other))
 _define("rmatmul", _reflected(matmul))

@@ -539,7 +539,9 @@ class Tensor:
 
     def var(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
         """The variance over `axis`: squared deviations from the mean, over n - correction (NumPy's word is ddof)."""
-        freedom = float(correction if ddof is None else ddof)
+        if ddof is not None and correction:
+            raise DataError(f"var: correction={correction} and ddof={ddof} are one thing; give one of them")
+        freedom = reduction.as_real("var", "correction", correction if ddof is None else ddof)
         return reduction.reduce(reduction.var, self, axis, keepdims, correction=freedom)
 
     def std(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
@@ -830,11 +832,22 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         exact = np.asarray(data, object)  # NumPy takes integers above 2^63 beside others for floats
         host = exact.astype(target) if all(type(v) is int and v >= 0 for v in exact.flat) else host
     if target is None:
-        # `host` of a buffer (a memoryview, an array.array) is based on it
-        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__") or host.base is not None
+        is_array = _is_array(data) or host.base is not None  # a buffer's: a memoryview's, an array.array's
         kinds = {} if is_array else {"f": float, "c": complex}  # whose dtype follows the default one
         target = dtypes.as_dtype(kinds.get(host.dtype.kind, host.dtype))
-    return host if host.dtype == target and host.dtype.isnative else host.astype(target)
+    if host.dtype.kind == "c" and target.kind not in "cb":
+        raise DTypeError(f"tensor: {host.dtype} to {target} would drop the imaginary part; give data.real")
+    if target.kind in "iu" and host.dtype.kind == "f" and not _is_array(data) and not np.isfinite(host).all():
+        raise DataError(f"tensor: NaN and infinity are no {target}; use a float dtype")
+    made = host if host.dtype == target and host.dtype.isnative else host.astype(target)
+    whole = target.kind in "iu" and host.dtype.kind in "iu"
+    if whole and made is not host and not _is_array(data) and not (made == host).all():
+        raise DataError(f"tensor: an integer does not fit into {target}; use a wider dtype")
+    return made
+
+
+def _is_array(data: Any) -> bool:
+    return isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__")
 
 
 def _holds_tensors(data: Any) -> bool:

@@ -13,6 +13,7 @@ from ..array_api.creation_functions import ones_like, zeros
 from ..array_api.searching_functions import searchsorted
 from ..array_api.sorting_functions import sort
 from ..core import dtypes
+from ..core.devices import check_size
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
@@ -60,16 +61,16 @@ def average(a: Any, /, axis: Any = None, weights: Any = None, returned: bool = F
         return (out, ones_like(out) * (a.size // max(out.size, 1))) if returned else out
     a, weights = tensors("average", a, weights)
     if weights.shape != a.shape:
+        axis = axis if axis is None or isinstance(axis, tuple) else reduction.one_axis("average", axis, a.ndim)
         if not isinstance(axis, int) or weights.shape != (a.shape[axis],):
             raise ShapeError(
                 f"average: weights of shape {list(weights.shape)} for an array of shape {list(a.shape)}; give its "
                 "shape, or one weight for each element along an axis"
             )
-        at = reduction.one_axis("average", axis, a.ndim)
-        weights = weights.reshape((-1, *(1,) * (a.ndim - at - 1))).broadcast_to(a.shape)
+        weights = weights.reshape((-1, *(1,) * (a.ndim - axis - 1))).broadcast_to(a.shape)
     total = weights.sum(axis=axis, keepdims=keepdims)
     out = (a * weights).sum(axis=axis, keepdims=keepdims) / total
-    return (out, total) if returned else out
+    return (out, total.astype(out.dtype)) if returned else out
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -92,14 +93,14 @@ def quantile(
     "interpolated_inverted_cdf" are here. NaN where there is a NaN. The gradient goes to the elements between which a
     quantile lies.
     """
-    return _quantile("quantile", a, np.asarray(_host(q), np.float64), axis, method, keepdims, unused)
+    return _quantile("quantile", a, _shares("quantile", q, 1), axis, method, keepdims, unused)
 
 
 def percentile(
     a: Any, q: Any, /, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
 ) -> Tensor:
     """`quantile` of the percentages `q` (0 to 100)."""
-    return _quantile("percentile", a, np.asarray(_host(q), np.float64) / 100, axis, method, keepdims, unused)
+    return _quantile("percentile", a, _shares("percentile", q, 100), axis, method, keepdims, unused)
 
 
 def median(a: Any, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
@@ -107,8 +108,13 @@ def median(a: Any, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     return _quantile("median", a, np.asarray(0.5), axis, "linear", keepdims, {})
 
 
-def _host(q: Any) -> Any:
-    return q.numpy() if isinstance(q, Tensor) else q
+def _shares(name: str, q: Any, whole: int) -> np.ndarray:
+    """`q` of `whole` as shares of 1."""
+    q = asarray(q, device=None if isinstance(q, Tensor) else "cpu").numpy()
+    if q.dtype.kind == "c":
+        raise DTypeError(f"{name}: shares of {q.dtype}; give real numbers")
+    shares: np.ndarray = q.astype(np.float64) / whole
+    return shares
 
 
 def _quantile(name: str, a: Any, q: np.ndarray, axis: Any, method: str, keepdims: bool, unused: Any) -> Tensor:
@@ -117,6 +123,8 @@ def _quantile(name: str, a: Any, q: np.ndarray, axis: Any, method: str, keepdims
     if not ((q >= 0) & (q <= 1)).all():
         raise DataError(f"{name}: the share {q.ravel()[0] if q.size == 1 else q.tolist()} is not between 0 and all")
     a = floats(a)
+    if a.dtype.kind == "c":
+        raise DTypeError(f"{name}: {a.dtype} has no order; use gb.real, gb.imag or gb.abs")
     axes = reduction.normalize_axis(name, axis, a.ndim)
     rest = tuple(i for i in range(a.ndim) if i not in axes)
     n = math.prod(a.shape[i] for i in axes)
@@ -136,6 +144,7 @@ def _quantile(name: str, a: Any, q: np.ndarray, axis: Any, method: str, keepdims
 
 def _places(name: str, q: np.ndarray, n: int, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each quantile the sorted elements that it lies between, and how far behind the first."""
+    reduction.as_choice(name, "method", method, sorted([*_PLOTTING, *_CHOOSING, "midpoint"]))
     if method in _CHOOSING:
         low = high = _CHOOSING[method](q * (n - 1)).astype(np.int64)
         return low, high, np.zeros(len(q))
@@ -143,9 +152,6 @@ def _places(name: str, q: np.ndarray, n: int, method: str) -> tuple[np.ndarray, 
         place = q * (n - 1)
         low, high = np.floor(place).astype(np.int64), np.ceil(place).astype(np.int64)
         return low, high, np.where(low == high, 0.0, 0.5)
-    if method not in _PLOTTING:
-        known = ", ".join(map(repr, sorted([*_PLOTTING, *_CHOOSING, "midpoint"])))
-        raise DataError(f"{name}: method={method!r}; use one of {known}")
     alpha, beta = _PLOTTING[method]
     place = np.clip(n * q + (alpha + q * (1 - alpha - beta)) - 1, 0, n - 1)
     low = np.floor(place).astype(np.int64)
@@ -171,6 +177,9 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Tensor:
     x = asarray(x)
     if x.ndim != 1 or (x.size and x.dtype.kind not in "biu"):
         raise DTypeError(f"bincount: {x.dtype}{list(x.shape)}; give a vector of integers")
+    minlength = reduction.as_integer("bincount", "minlength", minlength)
+    if minlength < 0:
+        raise DataError(f"bincount: minlength={minlength} is negative; use 0 or more")
     if not x.size:
         return zeros(minlength, dtype=dtypes.int64 if weights is None else None, device=x.device)
     least, most = int(x.min()), int(x.max())
@@ -181,7 +190,9 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Tensor:
         if weights.shape != x.shape:
             raise ShapeError(f"bincount: weights of shape {list(weights.shape)} for {x.size} integers; give one each")
         weights = floats(weights)
-    return _binned(x.astype(dtypes.int64, copy=False), weights, max(most + 1, minlength))
+    n = max(most + 1, minlength)
+    check_size("bincount", (n,), 8, x.device)
+    return _binned(x.astype(dtypes.int64, copy=False), weights, n)
 
 
 def digitize(x: Any, bins: Any, /, right: bool = False) -> Tensor:
@@ -203,6 +214,8 @@ def histogram_bin_edges(a: Any, /, bins: Any = 10, range: Any = None, weights: A
     The elements have to be looked at, for which a GPU is waited for, and which gb.capture refuses.
     """
     a = asarray(a)
+    if weights is not None and asarray(weights).shape != a.shape:
+        raise ShapeError(f"histogram: weights of another shape than {list(a.shape)}; give one for each element")
     if isinstance(bins, str):
         raise DataError(f"histogram: bins={bins!r}; give a number of bins, or their edges")
     if isinstance(bins, (Tensor, np.ndarray, list, tuple)):
@@ -213,7 +226,13 @@ def histogram_bin_edges(a: Any, /, bins: Any = 10, range: Any = None, weights: A
     (n,) = reduction.as_integers("histogram", "bins", bins)
     if n < 1:
         raise DataError(f"histogram: bins={n}; use at least 1")
+    if a.dtype.kind == "c":
+        raise DTypeError(f"histogram: {a.dtype} has no order; use gb.real, gb.imag or gb.abs")
+    check_size("histogram", (n,), 8, a.device)
+    if range is not None and not (isinstance(range, (tuple, list)) and len(range) == 2):
+        raise DTypeError(f"histogram: range {range!r} is no pair; give (low, high)")
     first, last = range if range is not None else (a.min().item(), a.max().item()) if a.size else (0.0, 1.0)
+    first, last = (reduction.as_real("histogram", "range", v) for v in (first, last))
     if not (math.isfinite(first) and math.isfinite(last)) or first > last:
         raise DataError(f"histogram: a range from {first} to {last}; give range=(low, high), finite and ascending")
     if first == last:
@@ -229,8 +248,8 @@ def histogram(
 
     See `histogram_bin_edges`. The last bin has its right edge too. density: divided by the whole and by the widths.
     """
+    edges = histogram_bin_edges(a, bins, range, weights)
     a = asarray(a).reshape(-1)
-    edges = histogram_bin_edges(a, bins, range)
     n = edges.size - 1
     if weights is not None:
         weights = asarray(weights, device=a.device).reshape(-1)
@@ -263,22 +282,22 @@ def cov(
     x = _variables("cov", m, rowvar, dtype)
     if y is not None:
         x = concatenate(tensors("cov", x, _variables("cov", y, rowvar, dtype)), axis=0)
-    ddof = ddof if ddof is not None else 0 if bias else 1
+    lost = reduction.as_real("cov", "ddof", ddof) if ddof is not None else 0.0 if bias else 1.0
     given = [asarray(w, device=x.device) for w in (fweights, aweights) if w is not None]
     if any(w.shape != x.shape[1:] for w in given):
         raise ShapeError(f"cov: weights of shapes {[list(w.shape) for w in given]} for {x.shape[1]} observations")
     if not given:
         centred = x - x.mean(axis=1, keepdims=True)
-        return (centred @ ew.conjugate(centred).T / _degrees(x.shape[1], ddof)).squeeze()
+        return (centred @ ew.conjugate(centred).T / _degrees(x.shape[1], lost)).squeeze()
     weights = floats(given[0] if len(given) == 1 else given[0] * given[1])
     total = weights.sum()
     centred = x - (x * weights).sum(axis=1, keepdims=True) / total
-    lost = (weights * given[-1]).sum() / total * ddof if aweights is not None else ddof
-    return ((centred * weights) @ ew.conjugate(centred).T / (total - lost)).squeeze()
+    less = (weights * given[-1]).sum() / total * lost if aweights is not None else lost
+    return ((centred * weights) @ ew.conjugate(centred).T / (total - less)).squeeze()
 
 
-def _degrees(n: int, ddof: int) -> float:
-    return n - ddof if n > ddof else math.nan
+def _degrees(n: int, ddof: float) -> float:
+    return max(n - ddof, 0.0)
 
 
 def _variables(name: str, m: Any, rowvar: bool, dtype: Any) -> Tensor:
@@ -367,7 +386,7 @@ def nanargmin(a: Any, /, axis: int | None = None, *, keepdims: bool = False) -> 
 
 def nanmean(a: Any, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
     """The mean over `axis` of what is not NaN; NaN where nothing is."""
-    filled, missing = _without(floats(asarray(a, dtype=dtype)), 0)
+    filled, missing = _without(floats(standard.in_floats("nanmean", a, dtype)), 0)
     return filled.sum(axis, keepdims=keepdims) / _count(missing, axis, keepdims, filled.dtype)
 
 
