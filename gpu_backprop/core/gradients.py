@@ -35,7 +35,7 @@ class _Trace:
                 raise ShapeError(
                     f"{caller}: argnums {i}, but {_name(f)} was called with {len(args)} positional arguments"
                 )
-            chosen.append(_to_tensors(args[i]))
+            chosen.append(tree.as_tensors(args[i]))
         leaves, self.rebuild = tree.flatten(chosen)
         for leaf in leaves:
             if not dtypes.is_inexact(leaf.dtype):
@@ -63,20 +63,6 @@ class _Trace:
         return any(
             isinstance(edge, Tensor) and id(edge) not in own for node in tape.nodes(outputs) for edge in node.edges
         )
-
-
-def _to_tensors(argument: Any) -> Any:
-    """An argument with its numbers and NumPy arrays made Tensors."""
-    if isinstance(argument, (dict, Tensor)):
-        return {k: _to_tensors(v) for k, v in argument.items()} if isinstance(argument, dict) else argument
-    if isinstance(argument, (list, tuple)):
-        values = [_to_tensors(v) for v in argument]
-        return type(argument)(*values) if hasattr(argument, "_fields") else type(argument)(values)
-    if isinstance(argument, (int, float, complex, np.ndarray, np.generic)) or hasattr(
-        argument, "__cuda_array_interface__"
-    ):
-        return asarray(float(argument) if isinstance(argument, int) else argument)
-    return argument
 
 
 def zeros_like(t: Tensor) -> Tensor:
@@ -156,7 +142,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
         tape.has_gradient("vjp", outputs)
-        seeds, _ = tree.flatten(_to_tensors(cotangent))
+        seeds, _ = tree.flatten(tree.as_tensors(cotangent))
         if [s.shape for s in seeds] != [o.shape for o in outputs]:
             raise ShapeError(
                 f"vjp: cotangent of shapes {[list(s.shape) for s in seeds]} for results of shapes "
@@ -175,7 +161,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     trace = _Trace("jvp", f, range(len(primals)), primals, {})
     outputs, rebuild = tree.flatten(trace.result)
     tape.has_gradient("jvp", outputs)
-    directions, _ = tree.flatten(_to_tensors(list(tangents)))
+    directions, _ = tree.flatten(tree.as_tensors(list(tangents)))
     if [d.shape for d in directions] != [s.shape for s in trace.stems]:
         raise ShapeError(
             f"jvp: tangents of shapes {[list(d.shape) for d in directions]} for primals of shapes "

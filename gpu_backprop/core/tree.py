@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .tensor import Tensor
+import numpy as np
+
+from .tensor import Tensor, asarray
 
 Form = Callable[[list[Any]], Any]
 
@@ -35,3 +37,17 @@ def _form(branch: Any, leaves: list[Tensor]) -> Form:
             return lambda values: kind(*(row(values) for row in rows))
         return lambda values: kind(row(values) for row in rows)
     return lambda values: branch
+
+
+def as_tensors(argument: Any) -> Any:
+    """An argument with its numbers and NumPy arrays made Tensors."""
+    if isinstance(argument, (dict, Tensor)):
+        return {k: as_tensors(v) for k, v in argument.items()} if isinstance(argument, dict) else argument
+    if isinstance(argument, (list, tuple)):
+        values = [as_tensors(v) for v in argument]
+        return type(argument)(*values) if hasattr(argument, "_fields") else type(argument)(values)
+    if isinstance(argument, (int, float, complex, np.ndarray, np.generic)) or hasattr(
+        argument, "__cuda_array_interface__"
+    ):
+        return asarray(float(argument) if isinstance(argument, int) else argument)
+    return argument
