@@ -47,15 +47,19 @@ def broadcast_to(x: Tensor, /, shape: tuple[int, ...]) -> Tensor:
     return asarray(x).broadcast_to(as_integers("broadcast_to", "shape", shape))
 
 
-def _sequence(name: str, arrays: Any) -> tuple[Any, ...]:
+def _sequence(name: str, arrays: Any) -> tuple[Tensor, ...]:
     if not hasattr(arrays, "__iter__") or isinstance(arrays, (set, frozenset, dict)):
         raise DTypeError(f"{name}: {arrays!r} is not a sequence of arrays; give a list of them")
-    return tuple(arrays)
+    made = as_operands(name, tuple(arrays))
+    if any(x is None for x in made):
+        raise DTypeError(f"{name}: None is no array; leave it out")
+    device = next((x.device for x in made if isinstance(x, Tensor)), None)
+    return tuple(x if isinstance(x, Tensor) else asarray(x, device=device) for x in made)
 
 
 def concat(arrays: Sequence[Tensor], /, axis: int | None = 0) -> Tensor:
     """The arrays one after the other along an axis that exists (all flattened first when axis is None)."""
-    tensors = as_operands("concat", _sequence("concat", arrays))
+    tensors = _sequence("concat", arrays)
     if not tensors:
         raise ShapeError("concat: no arrays given; give at least one")
     if axis is None:
@@ -167,7 +171,7 @@ def squeeze(x: Tensor, /, axis: int | tuple[int, ...] | None = None) -> Tensor:
 
 def stack(arrays: Sequence[Tensor], /, axis: int = 0) -> Tensor:
     """The arrays, all of one shape, along a new axis."""
-    tensors = as_operands("stack", _sequence("stack", arrays))
+    tensors = _sequence("stack", arrays)
     if not tensors:
         raise ShapeError("stack: no arrays given; give at least one")
     if any(t.shape != tensors[0].shape for t in tensors):

@@ -138,6 +138,11 @@ class Tensor:
                 f"numpy.asarray: this Tensor is on {self.device}; call t.numpy() to copy it to the CPU, "
                 "or run with GPU_BACKPROP_DEVICE=cpu"
             )
+        if self.requires_grad and modes.grad:
+            raise TapeError(
+                "numpy.asarray: this Tensor requires grad, which its values in a NumPy array would lose unseen; "
+                "call t.detach().numpy(), or convert it inside `with gb.no_grad():`"
+            )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:

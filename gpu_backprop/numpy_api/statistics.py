@@ -286,6 +286,8 @@ def cov(
     given = [asarray(w, device=x.device) for w in (fweights, aweights) if w is not None]
     if any(w.shape != x.shape[1:] for w in given):
         raise ShapeError(f"cov: weights of shapes {[list(w.shape) for w in given]} for {x.shape[1]} observations")
+    if any(bool((w < 0).any()) for w in given):
+        raise DataError("cov: weights are negative; use 0 or more")
     if not given:
         centred = x - x.mean(axis=1, keepdims=True)
         return (centred @ ew.conjugate(centred).T / _degrees(x.shape[1], lost)).squeeze()

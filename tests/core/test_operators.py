@@ -29,7 +29,7 @@ def seen(x: Any) -> Any:
         return id(x) if x.is_leaf and x.requires_grad else (x.numpy().tobytes(), x.dtype, seen(x.node))
     if isinstance(x, (list, tuple)):
         return [seen(part) for part in x]
-    return x.tobytes() if isinstance(x, np.ndarray) else x
+    return x.tobytes() if hasattr(x, "tobytes") else x  # an array, NumPy's or CuPy's
 
 
 def look(out: Tensor) -> dict[str, Any]:

@@ -133,6 +133,20 @@ def test_no_copy_from_a_gpu_in_passing(monkeypatch) -> None:
         np.asarray(t)
 
 
+def test_values_that_would_leave_the_tape_unseen() -> None:
+    """As when SciPy makes NumPy arrays of its arguments: part of a gradient would be missing, and nobody would know."""
+    t = gb.ones(2, dtype="float64")
+    t.requires_grad_()
+    for call in (np.asarray, np.array, lambda t: np.asarray(t * 2)):
+        with pytest.raises(gb.TapeError, match=r"requires grad, .* call t.detach\(\).numpy\(\)"):
+            call(t)
+    assert np.asarray(t.detach()).tolist() == [1, 1]
+    assert np.shares_memory(np.asarray(t.detach()), t.numpy())
+    with gb.no_grad():
+        assert np.asarray(t).tolist() == [1, 1]
+        assert not np.asarray(t).flags.writeable
+
+
 def test_names_mean_what_they_mean_in_numpy() -> None:
     """Names that NumPy and we both have, beyond the standard and numpy_api: none is handed over by chance."""
     rooms = (*vars(gb.array_api).values(), *vars(gb.numpy_api).values())
