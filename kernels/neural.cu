@@ -56,11 +56,9 @@ template <class I, class State> __device__ inline State row_logsum(State own) {
 template <bool LOG, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_rows(I rows, I n, T* out, const T* x) {
     using A = Acc<T>;
-    const bool full = Row<T>::is_full(x, n);
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
         Row<T> chunk;
-        const auto state = row_logsum<I>(
-                full ? own_logsum<true>(x + row * n, n, chunk) : own_logsum<false>(x + row * n, n, chunk));
+        const auto state = row_logsum<I>(own_logsum<false>(x + row * n, n, chunk));  // with both, fewer blocks fit
         const A top = state.maximum, scale = LOG ? log(state.sum) : A(1) / state.sum;
         Row<T>::each(n, [&](I i) {
             if (!chunk.is_whole(n)) chunk.read(x + row * n, i, n, T(0.0f));
@@ -158,10 +156,13 @@ template <class T, class I> __device__ inline RowSums<Acc<T>> row_sums(const T* 
     return row_reduce<AddRowSums<A>>(sums);
 }
 
+// Blocks that a multiprocessor must hold: 4, and fewer where registers would spill.
+template <class T, class I> constexpr int HOLDERS = sizeof(T) == 8 || sizeof(I) == 8 || TIGHT ? RESIDENT : 4;
+
 // launcher: grid rows or fewer, a function of the shape alone; partial (2 * blocks) sums and one ticket. out is loss (n,)
 // for NONE, else one number.
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK, sizeof(T) == 8 || sizeof(I) == 8 || TIGHT ? RESIDENT : 4) cross_entropy_rows(
+__global__ void __launch_bounds__(BLOCK, HOLDERS<T, I>) cross_entropy_rows(
         I rows, I n, const T* x, const long long* labels, const T* weight, T* out, Acc<T>* tops, Acc<T>* sums, Acc<T>* total,
         long long ignored, Smoothing smoothing, int reduction, Acc<T>* partial, u32* ticket, u64* fault) {
     using A = Acc<T>;
