@@ -126,13 +126,9 @@ from .core.profiling import profile
 from .core.tape import enable_grad, is_grad_enabled, no_grad
 from .core.tensor import Tensor, tensor
 from .core.tensor import Tensor as ndarray
-from .numpy_api import fft, linalg
 from .numpy_api import methods as _methods
-from .numpy_api.calculus import *  # noqa: F403
 from .numpy_api.creation import *  # noqa: F403
-from .numpy_api.einsum import *  # noqa: F403
 from .numpy_api.elementwise import *  # noqa: F403
-from .numpy_api.padding import *  # noqa: F403
 from .numpy_api.products import *  # noqa: F403
 from .numpy_api.searching import *  # noqa: F403
 from .numpy_api.shapes import *  # noqa: F403
@@ -143,15 +139,25 @@ if _TYPE_CHECKING:
     from . import data, interop, nn, optim, train, viz
     from .backends import emulated
     from .nn.serialization import load, save
+    from .numpy_api import fft, linalg
+    from .numpy_api.calculus import convolve, correlate, gradient, interp, polyval, trapezoid
+    from .numpy_api.einsum import einsum, einsum_path
+    from .numpy_api.padding import pad
 
 __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
 
 _LAZY_MODULES = {
     **{name: f".{name}" for name in ("data", "interop", "nn", "optim", "train", "viz")},
+    **{name: f".numpy_api.{name}" for name in ("fft", "linalg")},
     "emulated": ".backends.emulated",
 }
-_LAZY_NAMES = {"load": ".nn.serialization", "save": ".nn.serialization"}
+_LAZY_NAMES = {
+    **dict.fromkeys(("load", "save"), ".nn.serialization"),
+    **dict.fromkeys(("convolve", "correlate", "gradient", "interp", "polyval", "trapezoid"), ".numpy_api.calculus"),
+    **dict.fromkeys(("einsum", "einsum_path"), ".numpy_api.einsum"),
+    "pad": ".numpy_api.padding",
+}
 
 
 def __getattr__(name: str) -> _Any:
