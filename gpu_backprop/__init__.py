@@ -13,6 +13,8 @@ import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
+from numpy import errstate, get_printoptions, printoptions, set_printoptions
+
 from . import random
 from .array_api.constants import e, inf, nan, newaxis, pi
 from .array_api.creation_functions import (
