@@ -175,7 +175,7 @@ def block(arrays: Any, /) -> Tensor:
     """One array of nested lists of blocks: the innermost lists are joined along the last axis, and so on outwards."""
 
     def depth(part: Any) -> int:
-        return 1 + max(map(depth, part)) if isinstance(part, list) else 0
+        return 1 + max(map(depth, part), default=0) if isinstance(part, list) else 0
 
     def leaves(part: Any) -> list[Any]:
         return [leaf for p in part for leaf in leaves(p)] if isinstance(part, list) else [part]

@@ -26,7 +26,7 @@ def test_every_block_runs(device, tmp_path, monkeypatch, capsys) -> None:
     for block in found:
         exec(block.replace("range(5)", "range(1)").replace("epochs=5", "epochs=1"), names)
     printed = capsys.readouterr().out
-    assert "[ 3., 12., 27.]" in printed  # the gradient of the kernel of one's own
+    assert "[ 3. 12. 27.]" in printed  # the gradient of the kernel of one's own
     accuracy = float(re.search(r"^0 \S+ (\S+)$", printed, re.MULTILINE)[1])  # type: ignore[index]
     assert accuracy > 0.8
     assert {p.name for p in tmp_path.iterdir()} == {"loss.png", "model.safetensors", "trace.json"}
