@@ -26,7 +26,7 @@ CE = {"reduction": "mean", "ignore_index": -100, "label_smoothing": 0.0}
 STREAM = {"key": (1, 2), "offset": 0}
 ADD_RELU = Chain(2, (("add", 0, 1), ("relu", 2)))
 
-# Elementwise operations of one cost: the one that has a row, and those that it stands for.
+# Operations of one cost: the one that has a row, and those that it stands for.
 LIKE = {
     "add": ("subtract", "multiply", "maximum", "minimum", "copysign", "nextafter"),
     "abs": ("negative", "sign", "square", "ceil", "floor", "round", "trunc"),
@@ -46,6 +46,7 @@ LIKE = {
     "relu_backward": ("leaky_relu_backward", "tanh_backward", "sigmoid_backward"),
     "gelu_backward_none": ("gelu_backward_tanh", "silu_backward", "elu_backward", "softplus_backward"),
 }
+LIKE["getitem"] = ("take_along_axis",)  # one kernel looks at the indices of both
 LIKE |= {f"{row} and sum": tuple(f"{name} and sum" for name in LIKE[row]) for row in LIKE if "_backward" in row}
 
 

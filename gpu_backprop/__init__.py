@@ -96,6 +96,7 @@ from .core.capture import capture
 from .core.devices import Device, default_device, device, devices, set_default_device, synchronize
 from .core.dtypes import get_default_dtype, set_default_dtype
 from .core.errors import (
+    AllocationError,
     CaptureError,
     CheckpointError,
     DataError,
@@ -131,18 +132,15 @@ from .numpy_api.calculus import *  # noqa: F403
 from .numpy_api.creation import *  # noqa: F403
 from .numpy_api.einsum import *  # noqa: F403
 from .numpy_api.elementwise import *  # noqa: F403
-from .numpy_api.histograms import *  # noqa: F403
 from .numpy_api.padding import *  # noqa: F403
 from .numpy_api.products import *  # noqa: F403
-from .numpy_api.quantiles import *  # noqa: F403
 from .numpy_api.searching import *  # noqa: F403
 from .numpy_api.shapes import *  # noqa: F403
 from .numpy_api.statistics import *  # noqa: F403
-from .numpy_api.without_nan import *  # noqa: F403
 from .random import manual_seed
 
 if _TYPE_CHECKING:
-    from . import data, nn, optim, train, viz
+    from . import data, interop, nn, optim, train, viz
     from .backends import emulated
     from .nn.serialization import load, save
 
@@ -150,7 +148,7 @@ __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
 
 _LAZY_MODULES = {
-    **{name: f".{name}" for name in ("data", "nn", "optim", "train", "viz")},
+    **{name: f".{name}" for name in ("data", "interop", "nn", "optim", "train", "viz")},
     "emulated": ".backends.emulated",
 }
 _LAZY_NAMES = {"load": ".nn.serialization", "save": ".nn.serialization"}

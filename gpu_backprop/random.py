@@ -18,7 +18,7 @@ from .core import devices, dtypes
 from .core.errors import DataError, DTypeError, ShapeError
 from .core.modes import modes
 from .core.tensor import Tensor
-from .ops.reduction import as_integers
+from .ops.reduction import as_integer, as_integers
 
 __all__ = ["Generator", "default_generator", "integers", "manual_seed", "normal", "permutation", "uniform"]
 
@@ -93,7 +93,7 @@ class Generator:
 
     def permutation(self, n: int, device: Any = None) -> Tensor:
         """0 ... n - 1 in random order: the order that sorts n raw words (stably)."""
-        (n,) = as_integers("permutation", "n", n)
+        n = as_integer("permutation", "n", n)
         if n < 0:
             raise DataError(f"permutation: n={n} is negative; use at least 0")
         key, offset = self.reserve(n)

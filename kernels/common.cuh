@@ -16,6 +16,11 @@ typedef unsigned long long u64;
 
 constexpr int BLOCK = 256;  // threads in every block of every kernel, as (256, 1) or (32, 8)
 constexpr int RESIDENT = 3;  // blocks a multiprocessor must be able to hold: at most 80 registers a thread
+#if __CUDA_ARCH__ >= 1000
+constexpr bool TIGHT = true;  // compilers spill some kernels that must leave room for more blocks than that
+#else
+constexpr bool TIGHT = false;
+#endif
 constexpr int WARP = 32;
 constexpr int WARPS = BLOCK / WARP;
 constexpr u32 ALL_LANES = 0xffffffffu;
@@ -83,11 +88,19 @@ template <class T, int N> __device__ inline bool aligned(const T* pointer) {
     return reinterpret_cast<u64>(pointer) % alignof(Pack<T, N>) == 0;
 }
 
+// A pack that is known to be full and aligned.
+template <int N, class T> __device__ inline Pack<T, N> load(const T* pointer) {
+    return *reinterpret_cast<const Pack<T, N>*>(pointer);
+}
+template <int N, class T> __device__ inline void store(T* pointer, const Pack<T, N>& pack) {
+    *reinterpret_cast<Pack<T, N>*>(pointer) = pack;
+}
+
 // The first `count` (<= N) elements at `pointer`. Full and aligned: one vector access; otherwise element by element,
 // which serves tails and views that start anywhere, with `rest` beyond. All threads of a warp nearly always agree on the
 // branch.
 template <int N, class T> __device__ inline Pack<T, N> load(const T* pointer, int count, T rest = T(0.0f)) {
-    if (count == N && aligned<T, N>(pointer)) return *reinterpret_cast<const Pack<T, N>*>(pointer);
+    if (count == N && aligned<T, N>(pointer)) return load<N>(pointer);
     Pack<T, N> pack;
 #pragma unroll
     for (int k = 0; k < N; ++k) pack.value[k] = k < count ? pointer[k] : rest;
@@ -95,10 +108,7 @@ template <int N, class T> __device__ inline Pack<T, N> load(const T* pointer, in
 }
 
 template <int N, class T> __device__ inline void store(T* pointer, const Pack<T, N>& pack, int count) {
-    if (count == N && aligned<T, N>(pointer)) {
-        *reinterpret_cast<Pack<T, N>*>(pointer) = pack;
-        return;
-    }
+    if (count == N && aligned<T, N>(pointer)) return store<N>(pointer, pack);
 #pragma unroll
     for (int k = 0; k < N; ++k)
         if (k < count) pointer[k] = pack.value[k];
@@ -140,11 +150,12 @@ template <class Op> __device__ inline typename Op::State warp_reduce(typename Op
     return shuffle(state, 0, false);
 }
 
-// Every thread of a (256, 1) block gets the block's result.
-template <class Op> __device__ inline typename Op::State block_reduce(typename Op::State state) {
+// Every thread of a (256, 1) block gets the block's result. Not FENCED: one barrier less, where all threads pass another
+// barrier between two calls with the same Op.
+template <class Op, bool FENCED = true> __device__ inline typename Op::State block_reduce(typename Op::State state) {
     __shared__ typename Op::State warps[WARPS];
     state = warp_reduce<Op>(state);
-    __syncthreads();  // somebody may still be reading `warps` from the call before
+    if (FENCED) __syncthreads();  // somebody may still be reading `warps` from the call before
     if (threadIdx.x % WARP == 0) warps[threadIdx.x / WARP] = state;
     __syncthreads();
     state = warps[0];
@@ -154,8 +165,8 @@ template <class Op> __device__ inline typename Op::State block_reduce(typename O
 }
 
 // A row belongs to blockDim.x threads: a warp, in blocks of (32, 8), or a whole block of (256, 1).
-template <class Op> __device__ inline typename Op::State row_reduce(typename Op::State state) {
-    return blockDim.x == WARP ? warp_reduce<Op>(state) : block_reduce<Op>(state);
+template <class Op, bool FENCED = true> __device__ inline typename Op::State row_reduce(typename Op::State state) {
+    return blockDim.x == WARP ? warp_reduce<Op>(state) : block_reduce<Op, FENCED>(state);
 }
 
 template <class A> struct Plus {

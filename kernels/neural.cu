@@ -21,21 +21,21 @@ template <> __device__ inline float term(float x) { return __expf(x); }
 // give NaN, as it will in the end, but for a maximum of -inf: other threads may have more.
 template <class A> __device__ inline A level(A top) { return top == -infinity<A>() ? A(0) : top; }
 
-template <class T, class I>
+template <bool FULL, class T, class I>
 __device__ inline typename LogSum<Acc<T>>::State own_logsum(const T* x, I n, Row<T>& chunk) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
     A top = -infinity<A>(), sum = A(0);
     Row<T>::each(n, [&](I i) {
-        chunk.read(x, i, n, narrow<T>(-infinity<A>()));
+        chunk.template read<FULL>(x, i, n, narrow<T>(-infinity<A>()));
         const A before = top;
-        chunk.packs_of(i, n, [&](int u) {
+        chunk.template packs_of<FULL>(i, n, [&](int u) {
 #pragma unroll
             for (int k = 0; k < N; ++k) top = fmax(top, widen(chunk.packs[u].value[k]));
         });
         const A from = level(top);
         sum *= exp(before - from);
-        chunk.packs_of(i, n, [&](int u) {
+        chunk.template packs_of<FULL>(i, n, [&](int u) {
             A part = term(widen(chunk.packs[u].value[0]) - from);  // N exponentials that wait for nothing
 #pragma unroll
             for (int k = 1; k < N; ++k) part += term(widen(chunk.packs[u].value[k]) - from);
@@ -56,9 +56,11 @@ template <class I, class State> __device__ inline State row_logsum(State own) {
 template <bool LOG, class T, class I>
 __global__ void __launch_bounds__(BLOCK, RESIDENT) softmax_rows(I rows, I n, T* out, const T* x) {
     using A = Acc<T>;
+    const bool full = Row<T>::is_full(x, n);
     for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
         Row<T> chunk;
-        const auto state = row_logsum<I>(own_logsum(x + row * n, n, chunk));
+        const auto state = row_logsum<I>(
+                full ? own_logsum<true>(x + row * n, n, chunk) : own_logsum<false>(x + row * n, n, chunk));
         const A top = state.maximum, scale = LOG ? log(state.sum) : A(1) / state.sum;
         Row<T>::each(n, [&](I i) {
             if (!chunk.is_whole(n)) chunk.read(x + row * n, i, n, T(0.0f));
@@ -159,17 +161,14 @@ template <class T, class I> __device__ inline RowSums<Acc<T>> row_sums(const T* 
 // launcher: grid rows or fewer, a function of the shape alone; partial (2 * blocks) sums and one ticket. out is loss (n,)
 // for NONE, else one number.
 template <class T, class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
+__global__ void __launch_bounds__(BLOCK, sizeof(T) == 8 || sizeof(I) == 8 || TIGHT ? RESIDENT : 4) cross_entropy_rows(
         I rows, I n, const T* x, const long long* labels, const T* weight, T* out, Acc<T>* tops, Acc<T>* sums, Acc<T>* total,
         long long ignored, Smoothing smoothing, int reduction, Acc<T>* partial, u32* ticket, u64* fault) {
     using A = Acc<T>;
     __shared__ A losses[WARPS], weights[WARPS];
     A loss_sum = A(0), weight_sum = A(0);
-    for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
+    auto finish = [&](I row, long long label, typename LogSum<A>::State own) {
         const T* logits = x + row * n;
-        const long long label = labels[row];  // on its way while the row is read
-        Row<T> chunk;
-        const auto own = own_logsum(logits, n, chunk);
         const bool counts = usable(label, n, ignored, row, fault);  // the same for all threads of the row
         const A picked = counts ? widen(logits[label]) : A(0), w = counts && weight ? widen(weight[label]) : A(1);
         const auto state = row_logsum<I>(own);
@@ -189,7 +188,19 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
             sums[row] = sum;
             if (reduction == NONE) out[row] = narrow<T>(loss);
         }
-    }
+    };
+    Row<T> chunk;
+    if (sizeof(T) < 8 && Row<T>::is_full(x, n))  // two loops, and of doubles one, for registers would spill
+        for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
+            const long long label = labels[row];  // on its way while the row is read
+            finish(row, label, own_logsum<true>(x + row * n, n, chunk));
+        }
+    else
+        for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
+            const auto own = own_logsum<false>(x + row * n, n, chunk);
+            const long long label = (__syncwarp(), labels[row]);  // not before: registers are scarce here
+            finish(row, label, own);
+        }
     // rows -> the block's sums -> partial -> the last block adds all partials, every step in a fixed order
     if (threadIdx.x == 0) {
         losses[threadIdx.y] = loss_sum;
@@ -207,7 +218,8 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) cross_entropy_rows(
     }
     if (!last_block(ticket, gridDim.x)) return;
     loss_sum = weight_sum = A(0);
-    for (u32 block = thread; block < gridDim.x; block += BLOCK) {
+#pragma unroll 4
+    for (u32 block = thread; block < gridDim.x; block += BLOCK) {  // four loads at once
         loss_sum += partial[2 * block];
         weight_sum += partial[2 * block + 1];
     }

@@ -8,69 +8,120 @@
 //   dx = rstd (g weight - m(g weight) - xhat m(g weight xhat))
 //
 // Fewest bytes: x in, out out; back g and x in, dx out. A row belongs to a warp, in blocks of (32, 8), or to a block of
-// (256, 1) when it is long; it is walked again out of the cache. The gradients of weight and bias are sums over columns:
-// norm_sums in batch_norm.cu.
+// (256, 1) when it is long. Forward it stays in registers where it fits; else, and back, it is walked again out of the
+// cache. The gradients of weight and bias are sums over columns: norm_sums in batch_norm.cu.
 
+#include "rows.cuh"
 #include "tiles.cuh"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // layer_norm (CENTRED), rms_norm: x (rows, n), weight (n,), bias (n,) in; out (rows, n), means (2, rows), rstds (rows,) out.
-// Walked for the mean, for the deviations, and to write.
+// A row of whole, aligned packs that fits into Part of each thread (Pair, or Row where Pair is too short) is read once; any
+// other is walked for the mean, for the deviations, and to write.
 // launcher: grid rows or fewer; weight and bias may be null
 
-template <bool CENTRED, class T, class I>
-__global__ void __launch_bounds__(BLOCK, RESIDENT) layer_norm_rows(
-        I rows, I n, T* out, Acc<T>* means, Acc<T>* rstds, const T* x, const T* weight, const T* bias, Acc<T> eps) {
+// How the threads of a row come by its packs, three times: each(f) calls f(pack, i, count) for those of this thread.
+template <class T, class I> struct Walked {  // out of the cache again, from anywhere
+    static constexpr int N = VECTOR<T>;
+    const T* x;
+    I n;
+
+    template <class F> __device__ void each(F f) const {
+        each_pack<N>(n, [&](I i, int count) { f(load<N>(x + i, count), i, count); });
+    }
+    __device__ static Pack<T, N> get(const T* from, int count) { return load<N>(from, count); }
+    __device__ static void put(T* to, const Pack<T, N>& pack, int count) { store<N>(to, pack, count); }
+};
+
+template <class Part, class T> struct Held {  // in registers; packs are whole and aligned, of all operands
+    static constexpr int N = VECTOR<T>;
+    Part chunk;
+    int n;
+
+    __device__ Held(const T* x, int n) : n(n) {
+        const int i = N * threadIdx.x;
+        chunk.packs_of(i, n, [&](int u) { chunk.packs[u] = load<N>(x + i + u * chunk.template step<int>()); });
+    }
+    template <class F> __device__ void each(F f) const {
+        const int i = N * threadIdx.x;
+        chunk.packs_of(i, n, [&](int u) { f(chunk.packs[u], i + u * chunk.template step<int>(), N); });
+    }
+    __device__ static Pack<T, N> get(const T* from, int) { return load<N>(from); }
+    __device__ static void put(T* to, const Pack<T, N>& pack, int) { store<N>(to, pack); }
+};
+
+template <bool CENTRED, class Values, class T, class I>
+__device__ inline void layer_norm_row(
+        const Values& x, I row, I rows, T* out, Acc<T>* means, Acc<T>* rstds, const T* weight, const T* bias, Acc<T> eps) {
     using A = Acc<T>;
     constexpr int N = VECTOR<T>;
-    for (I row = first_row<I>(); row < rows; row += row_step<I>()) {
-        const T* from = x + row * n;
-        Centre<A> centre = {A(0), A(0)};
-        if (CENTRED) {
-            A sum = A(0);
-            each_pack<N>(n, [&](I i, int count) {
-                const Pack<T, N> pack = load<N>(from + i, count);
-#pragma unroll
-                for (int k = 0; k < N; ++k)
-                    if (k < count) sum += widen(pack.value[k]);
-            });
-            centre.high = row_reduce<Plus<A>>(sum) / A(n);
-        }
-        Two<A> moments = {A(0), A(0)};
-        each_pack<N>(n, [&](I i, int count) {
-            const Pack<T, N> pack = load<N>(from + i, count);
+    using Index = decltype(x.n);
+    constexpr bool FENCED = !CENTRED;  // the sum's barrier stands between two rows' moments, and theirs between two sums
+    Centre<A> centre = {A(0), A(0)};
+    if (CENTRED) {
+        A sum = A(0);
+        x.each([&](const Pack<T, N>& pack, Index, int count) {
 #pragma unroll
             for (int k = 0; k < N; ++k)
-                if (k < count) {
-                    const A d = widen(pack.value[k]) - centre.high;
-                    moments = {moments.first + d, fma(d, d, moments.second)};
-                }
+                if (k < count) sum += widen(pack.value[k]);
         });
-        moments = row_reduce<AddTwo<A>>(moments);
-        if (CENTRED) centre.low = moments.first / A(n);
-        const A var = moments.second / A(n) - centre.low * centre.low;  // low is tiny beside the deviations: no cancellation
-        const A rstd = A(1) / sqrt((var < A(0) ? A(0) : var) + eps);
-        each_pack<N>(n, [&](I i, int count) {
-            Pack<T, N> pack = load<N>(from + i, count), scale, shift;
-            if (weight) scale = load<N>(weight + i, count);
-            if (bias) shift = load<N>(bias + i, count);
+        centre.high = row_reduce<Plus<A>, FENCED>(sum) / A(x.n);
+    }
+    Two<A> moments = {A(0), A(0)};
+    x.each([&](const Pack<T, N>& pack, Index, int count) {
 #pragma unroll
-            for (int k = 0; k < N; ++k) {
-                A y = centre(widen(pack.value[k])) * rstd;
-                if (weight) y *= widen(scale.value[k]);
-                if (bias) y += widen(shift.value[k]);
-                pack.value[k] = narrow<T>(y);
+        for (int k = 0; k < N; ++k)
+            if (k < count) {
+                const A d = widen(pack.value[k]) - centre.high;
+                moments = {moments.first + d, fma(d, d, moments.second)};
             }
-            store<N>(out + row * n + i, pack, count);
-        });
-        if (threadIdx.x == 0) {
-            rstds[row] = rstd;
-            if (CENTRED) {
-                means[row] = centre.high;
-                means[rows + row] = centre.low;
-            }
+    });
+    moments = row_reduce<AddTwo<A>, FENCED>(moments);
+    if (CENTRED) centre.low = moments.first / A(x.n);
+    const A var = moments.second / A(x.n) - centre.low * centre.low;  // low is tiny beside the deviations: no cancellation
+    const A rstd = A(1) / sqrt((var < A(0) ? A(0) : var) + eps);
+    x.each([&](const Pack<T, N>& pack, Index i, int count) {
+        Pack<T, N> scale, shift, result;
+        if (weight) scale = Values::get(weight + i, count);
+        if (bias) shift = Values::get(bias + i, count);
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            A y = centre(widen(pack.value[k])) * rstd;
+            if (weight) y *= widen(scale.value[k]);
+            if (bias) y += widen(shift.value[k]);
+            result.value[k] = narrow<T>(y);
+        }
+        Values::put(out + i, result, count);
+    });
+    if (threadIdx.x == 0) {
+        rstds[row] = rstd;
+        if (CENTRED) {
+            means[row] = centre.high;
+            means[rows + row] = centre.low;
         }
     }
+}
+
+// Blocks that a multiprocessor must hold: 5 of Pairs, and fewer where registers would spill.
+template <class Part, class T, class I>
+constexpr int HOLDERS = sizeof(T) == 8 || sizeof(Part) > sizeof(Pair<T>) ? RESIDENT
+                        : sizeof(T) == 2 && (TIGHT || sizeof(I) == 8)    ? RESIDENT
+                                                                         : 5;
+
+template <bool CENTRED, template <class> class Part, class T, class I>
+__global__ void __launch_bounds__(BLOCK, HOLDERS<Part<T>, T, I>) layer_norm_rows(
+        I rows, I n, T* out, Acc<T>* means, Acc<T>* rstds, const T* x, const T* weight, const T* bias, Acc<T> eps) {
+    constexpr int N = VECTOR<T>;
+    const bool held = n % N == 0 && Part<T>::is_whole(n) && aligned<T, N>(x) && aligned<T, N>(out) &&
+                      aligned<T, N>(weight) && aligned<T, N>(bias);
+    if (held)  // two loops: in one, what both take out of it would not fit into registers
+        for (I row = first_row<I>(); row < rows; row += row_step<I>())
+            layer_norm_row<CENTRED>(
+                    Held<Part<T>, T>(x + row * n, int(n)), row, rows, out + row * n, means, rstds, weight, bias, eps);
+    else
+        for (I row = first_row<I>(); row < rows; row += row_step<I>())
+            layer_norm_row<CENTRED>(
+                    Walked<T, I>{x + row * n, n}, row, rows, out + row * n, means, rstds, weight, bias, eps);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

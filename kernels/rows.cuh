@@ -16,16 +16,21 @@ template <class T, int PACKS> struct Chunk {
     template <class I, class F> __device__ static void each(I n, F f) {
         for (I i = N * I(threadIdx.x); i < n; i += PACKS * step<I>()) f(i);
     }
-    // f(u) for the packs that there are. To ask once a pack, not once an element, keeps exponentials free of branches: the
-    // last pack is filled up with numbers that change nothing.
-    template <class I, class F> __device__ static void packs_of(I i, I n, F f) {
+    // whether a row is full: all chunks have all packs, which are whole and aligned
+    template <class I> __device__ static bool is_full(const T* x, I n) {
+        return n % (PACKS * step<I>()) == 0 && aligned<T, N>(x);
+    }
+    // f(u) for the packs that there are, of a FULL row all. To ask once a pack, not once an element, keeps exponentials free
+    // of branches: the last pack is filled up with numbers that change nothing.
+    template <bool FULL = false, class I, class F> __device__ static void packs_of(I i, I n, F f) {
 #pragma unroll
         for (int u = 0; u < PACKS; ++u)
-            if (n - i > u * step<I>()) f(u);
+            if (FULL || n - i > u * step<I>()) f(u);
     }
-    template <class I> __device__ void read(const T* x, I i, I n, T rest) {
-        packs_of(i, n, [&](int u) {
-            packs[u] = load<N>(x + i + u * step<I>(), left<N>(i + u * step<I>(), n), rest);
+    template <bool FULL = false, class I> __device__ void read(const T* x, I i, I n, T rest) {
+        packs_of<FULL>(i, n, [&](int u) {
+            const I at = i + u * step<I>();
+            packs[u] = FULL ? load<N>(x + at) : load<N>(x + at, left<N>(at, n), rest);
         });
     }
     // f(x, u, k): what takes the place of element k of pack u

@@ -8,12 +8,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ..core import devices, dtypes
-from ..core.errors import DataError, DTypeError, ShapeError
+from ..core.devices import check_size
+from ..core.errors import DataError, DTypeError, ShapeError, TapeError
 from ..core.exchange import borrow
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import movement
 from ..ops.primitive import Primitive
-from ..ops.reduction import as_integers
+from ..ops.reduction import as_choice, as_integer, as_integers, as_real
 
 __all__ = [
     *("arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like"),
@@ -31,7 +32,9 @@ def _shape(name: str, shape: Any) -> tuple[int, ...]:
 def _make(name: str, shape: Any, value: Any, dtype: Any, device: Any) -> Tensor:
     place = devices.resolve(device)
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    array = place.backend.empty(_shape(name, shape), target)
+    lengths = _shape(name, shape)
+    check_size(name, lengths, target.itemsize, place)
+    array = place.backend.empty(lengths, target)
     if value is not None:
         try:
             place.backend.write(array, ..., value)
@@ -47,23 +50,39 @@ def _like(name: str, x: Tensor, value: Any, dtype: Any, device: Any) -> Tensor:
     return _make(name, x.shape, value, x.dtype if dtype is None else dtype, x.device if device is None else device)
 
 
+def _number(name: str, value: Any) -> Any:
+    """A Tensor of no axes as the number that it holds."""
+    if not isinstance(value, Tensor) or value.ndim:
+        return value
+    if value.requires_grad:
+        raise TapeError(f"{name}: a Tensor that requires grad would lose its gradient as a limit; use t.detach()")
+    return value.item()
+
+
 def arange(start: Any, /, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None) -> Tensor:
     """Values start, start + step, ... below stop; integers give int64, floats the default float dtype."""
     if stop is None:
         start, stop = 0, start
+    start, stop, step = (_number("arange", v) for v in (start, stop, step))
     if not all(isinstance(v, (int, float, np.number)) for v in (start, stop, step)):
         raise DTypeError(
             f"arange: start={start!r}, stop={stop!r}, step={step!r} must be numbers; use t.item() of a Tensor"
         )
     if step == 0:
         raise DataError("arange: step=0 never reaches the end; use another step")
-    if not all(map(math.isfinite, (start, stop, step))):
+    if not all(math.isfinite(as_real("arange", "bound", v)) for v in (start, stop, step)):
         raise DataError(f"arange: start={start}, stop={stop}, step={step} must be finite; use gb.full for a constant")
+    place = devices.resolve(device)
+    check_size("arange", (max(0, int((stop - start) / step)),), 8, place)
     values = np.arange(start, stop, step)
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"arange: start={start}, stop={stop}, step={step} exceed 64 bits; use floats")
     if dtype is None:
         dtype = dtypes.get_default_dtype() if values.dtype.kind == "f" else dtypes.int64
-    place = devices.resolve(device)
-    return Tensor(place.backend.from_host(values.astype(dtypes.as_dtype(dtype)), copy=False), place)
+    target = dtypes.as_dtype(dtype)
+    if target == dtypes.bool_:
+        raise DTypeError("arange: bool is not a dtype of numbers; compare the array with one")
+    return Tensor(place.backend.from_host(values.astype(target), copy=False), place)
 
 
 def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
@@ -79,8 +98,9 @@ def empty_like(x: Tensor, /, dtype: Any = None, *, device: Any = None) -> Tensor
 def eye(n_rows: int, n_cols: int | None = None, /, k: int = 0, dtype: Any = None, *, device: Any = None) -> Tensor:
     """Ones on diagonal `k` of an (n_rows, n_cols) matrix, zeros elsewhere."""
     rows, cols = _shape("eye", (n_rows, n_rows if n_cols is None else n_cols))
-    values = np.eye(rows, cols, k=k)
     place = devices.resolve(device)
+    check_size("eye", (rows, cols), 8, place)
+    values = np.eye(rows, cols, k=max(-rows, min(as_integer("eye", "k", k), cols)))
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     return Tensor(place.backend.from_host(values.astype(target), copy=False), place)
 
@@ -117,16 +137,21 @@ def linspace(
     start: float, stop: float, /, num: int = 50, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Tensor:
     """`num` evenly spaced values from start to stop."""
+    start, stop = _number("linspace", start), _number("linspace", stop)
     if not isinstance(start, (int, float, np.number)) or not isinstance(stop, (int, float, np.number)):
         raise DTypeError(f"linspace: start={start!r} and stop={stop!r} must be numbers; use t.item() of a Tensor")
-    (num,) = as_integers("linspace", "num", num)
+    num = as_integer("linspace", "num", num)
     if num < 0:
         raise DataError(f"linspace: num={num} is negative; use at least 0")
+    start, stop = (as_real("linspace", "bound", v) for v in (start, stop))
     if not (math.isfinite(start) and math.isfinite(stop)):
         raise DataError(f"linspace: start={start} and stop={stop} must be finite")
-    values = np.linspace(start, stop, num, endpoint=endpoint)
     place = devices.resolve(device)
+    check_size("linspace", (num,), 8, place)
+    values = np.linspace(start, stop, num, endpoint=endpoint)
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    if target.kind in "iu":
+        values = np.floor(values)  # as NumPy has it
     return Tensor(place.backend.from_host(values.astype(target), copy=False), place)
 
 
@@ -135,8 +160,7 @@ def meshgrid(*arrays: Any, indexing: Literal["xy", "ij"] = "xy") -> tuple[Tensor
 
     indexing: axis i goes along array i ("ij"), or the first two are exchanged, as in a picture ("xy").
     """
-    if indexing not in ("xy", "ij"):
-        raise DataError(f"meshgrid: indexing={indexing!r}; use 'xy' or 'ij'")
+    as_choice("meshgrid", "indexing", indexing, ("xy", "ij"))
     if not arrays:
         return ()
     tensors = [asarray(x) for x in as_operands("meshgrid", arrays)]
@@ -161,7 +185,7 @@ def ones_like(x: Tensor, /, dtype: Any = None, *, device: Any = None) -> Tensor:
 
 
 def _triangle(primitive: Primitive, x: Tensor, k: int) -> Tensor:
-    x, (k,) = asarray(x), as_integers(primitive.name, "k", k)
+    x, k = asarray(x), as_integer(primitive.name, "k", k)
     if x.ndim < 2:
         raise ShapeError(f"{primitive.name}: shape {list(x.shape)} is not a matrix; give two axes or more")
     return primitive(x, k=k)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..core import dtypes
-from ..core.errors import DTypeError
+from ..core.errors import DataError, DTypeError
+from ..core.operators import one, two
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import elementwise as ew
 from ..ops.primitive import Primitive
-from ..ops.reduction import as_integers
+from ..ops.reduction import as_integer
 
 _UNARY = (
     *("abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "conj", "cos", "cosh"),
@@ -30,17 +31,13 @@ __all__ = [*_UNARY, *_BINARY, "clip", "positive", "round"]
 
 
 def unary(primitive: Primitive) -> Any:
-    def function(x: Any, /) -> Tensor:
-        return primitive(x)
-
-    return _named(function, primitive)
+    """The public function of a primitive with one operand."""
+    return _named(one(primitive), primitive)
 
 
 def binary(primitive: Primitive) -> Any:
-    def function(x1: Any, x2: Any, /) -> Tensor:
-        return primitive(x1, x2)
-
-    return _named(function, primitive)
+    """The public function of a primitive with two operands."""
+    return _named(two(primitive), primitive)
 
 
 def _named(function: Any, primitive: Primitive) -> Any:
@@ -78,7 +75,9 @@ def positive(x: Any, /) -> Tensor:
 
 def round(x: Any, /, decimals: int = 0) -> Tensor:
     """The nearest integers (of halves the even one), or the nearest multiples of 10^-decimals."""
-    (decimals,) = as_integers("round", "decimals", decimals)
+    decimals = as_integer("round", "decimals", decimals)
+    if abs(decimals) > 308:
+        raise DataError(f"round: decimals={decimals}; floats have no digits there, use -308 to 308")
     if not decimals:
         return ew.round(x)
     x = asarray(x)

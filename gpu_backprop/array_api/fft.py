@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..core import devices, dtypes
+from ..core.devices import check_size
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import fft as transforms
 from ..ops import indexing
 from ..ops.elementwise import conjugate
-from ..ops.reduction import as_integers, normalize_axis
+from ..ops.reduction import as_choice, as_integer, as_integers, as_real, normalize_axis
 from .manipulation_functions import roll
 
 __all__ = [
@@ -31,10 +32,7 @@ __all__ = [
 
 
 def _norm(name: str, norm: str | None) -> str:
-    norm = "backward" if norm is None else norm  # as NumPy has it
-    if norm not in transforms.INVERSE_NORM:
-        raise DataError(f'{name}: norm {norm!r} is unknown; use "backward", "ortho" or "forward"')
-    return norm
+    return as_choice(name, "norm", "backward" if norm is None else norm, transforms.INVERSE_NORM)  # None as in NumPy
 
 
 def _real(name: str, x: Any) -> Tensor:
@@ -54,10 +52,10 @@ def _complex(x: Any) -> Tensor:
 
 def _axes(name: str, x: Tensor, s: Any, axes: Any) -> tuple[tuple[int, ...], list[int | None]]:
     """Distinct axes from the front, and the length that each is to have (None: its own)."""
-    lengths = None if s is None else as_integers(name, "s", tuple(s))
+    lengths = None if s is None else as_integers(name, "s", s)
     if axes is None:
         axes = range(x.ndim) if lengths is None else range(x.ndim - len(lengths), x.ndim)
-    axes = as_integers(name, "axes", tuple(axes))
+    axes = as_integers(name, "axes", axes)
     normalize_axis(name, axes, x.ndim)
     if lengths is not None and len(lengths) != len(axes):
         raise ShapeError(f"{name}: s {s} and axes {axes} are not equally many; give one length for each axis")
@@ -74,6 +72,7 @@ def _resized(name: str, x: Tensor, axis: int, n: int | None) -> Tensor:
         raise ShapeError(f"{name}: a transform of {n} elements along axis {axis}; use at least 1")
     if n == length:
         return x
+    check_size(name, (*x.shape[:axis], n, *x.shape[axis + 1 :]), x.dtype.itemsize, x.device)
     part = (slice(None),) * axis + (slice(0, min(n, length)),)
     if n < length:
         return x[part]
@@ -183,13 +182,15 @@ def ihfft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None =
 
 
 def _frequencies(name: str, numbers: Callable[[int], Any], n: Any, d: float, dtype: Any, device: Any) -> Tensor:
-    (n,) = as_integers(name, "n", n)
+    n = as_integer(name, "n", n)
+    d = as_real(name, "d", d)
     if n < 1 or not d:
         raise DataError(f"{name}: n={n} samples, {d} apart; use at least one, and a distance other than 0")
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     if not dtypes.is_floating(target):
         raise DTypeError(f"{name}: {target} is not a float dtype; use float32 or float64")
     place = devices.resolve(device)
+    check_size(name, (n,), 8, place)
     return Tensor(place.backend.from_host((numbers(n) * (1.0 / (n * d))).astype(target), copy=False), place)
 
 

@@ -19,7 +19,7 @@ from ..core.errors import LinAlgError as LinAlgError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import decompositions, elementwise
 from ..ops.movement import concat
-from ..ops.reduction import as_integers, normalize_axis
+from ..ops.reduction import as_integer, normalize_axis
 from .linear_algebra_functions import *  # noqa: F403  (the standard has them in both namespaces)
 
 __all__ = [
@@ -116,7 +116,7 @@ def _square(name: str, x: Tensor) -> Tensor:
 def cross(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
     """The cross products of vectors of 3 coordinates, which lie along `axis`, counted from the back."""
     x1, x2 = _tensors("cross", x1, x2)
-    (axis,) = as_integers("cross", "axis", axis)
+    axis = as_integer("cross", "axis", axis)
     n = min(x1.ndim, x2.ndim)
     if not -n <= axis < 0 or x1.shape[axis] != 3 or x2.shape[axis] != 3:
         raise ShapeError(
@@ -137,7 +137,7 @@ def diagonal(x: Tensor, /, *, offset: int = 0) -> Tensor:
     """The diagonal `offset` places above the main one (below it when negative), of each matrix; empty if outside."""
     x = _matrices("diagonal", asarray(x))
     m, n = x.shape[-2:]
-    (offset,) = as_integers("diagonal", "offset", offset)
+    offset = as_integer("diagonal", "offset", offset)
     length = max(0, min(m, n - offset) if offset >= 0 else min(m + offset, n))
     start = offset if offset >= 0 else -offset * n
     # one step down and one to the right are n + 1 elements
@@ -160,7 +160,7 @@ def outer(x1: Tensor, x2: Tensor, /) -> Tensor:
 
 def matrix_power(x: Tensor, n: int, /) -> Tensor:
     """Square matrices to an integer power; a negative one is that of the inverse."""
-    (n,) = as_integers("matrix_power", "n", n)
+    n = as_integer("matrix_power", "n", n)
     return _power(x, n)
 
 

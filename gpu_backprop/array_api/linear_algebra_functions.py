@@ -9,7 +9,7 @@ from ..core import tensor
 from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops.elementwise import conjugate
-from ..ops.reduction import as_integers, one_axis
+from ..ops.reduction import as_integer, as_integers, one_axis
 
 __all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]
 
@@ -63,7 +63,7 @@ def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
     Complex numbers of x1 are conjugated.
     """
     x1, x2 = (asarray(x) for x in as_operands("vecdot", (x1, x2)))
-    n = min(x1.ndim, x2.ndim)
+    n, axis = min(x1.ndim, x2.ndim), as_integer("vecdot", "axis", axis)
     if not -n <= axis < 0:
         raise ShapeError(
             f"vecdot: axis {axis} for shapes {list(x1.shape)} and {list(x2.shape)}; "

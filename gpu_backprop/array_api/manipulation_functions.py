@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.devices import check_size
 from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import indexing, movement
-from ..ops.reduction import as_integers, normalize_axis, one_axis
+from ..ops.reduction import as_integer, as_integers, normalize_axis, one_axis
 
 __all__ = [
     *("broadcast_arrays", "broadcast_shapes", "broadcast_to", "concat", "expand_dims", "flip", "moveaxis"),
@@ -28,12 +29,13 @@ def broadcast_arrays(*arrays: Any) -> tuple[Tensor, ...]:
 def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
     """The shape that arrays of these shapes broadcast to. Raises ShapeError when there is none."""
     found: list[int] = []
-    for shape in (as_integers("broadcast_shapes", "shape", s) for s in shapes):
+    given = [as_integers("broadcast_shapes", "shape", s) for s in shapes]
+    for shape in given:
         found = [1] * (len(shape) - len(found)) + found
         for i, n in enumerate(shape, len(found) - len(shape)):
             if n < 0 or 1 != n != found[i] != 1:
                 raise ShapeError(
-                    f"broadcast_shapes: {', '.join(str(list(s)) for s in shapes)} do not broadcast; "
+                    f"broadcast_shapes: {', '.join(str(list(s)) for s in given)} do not broadcast; "
                     "make them equal, or 1 where they differ"
                 )
             found[i] = n if found[i] == 1 else found[i]
@@ -45,15 +47,19 @@ def broadcast_to(x: Tensor, /, shape: tuple[int, ...]) -> Tensor:
     return asarray(x).broadcast_to(as_integers("broadcast_to", "shape", shape))
 
 
-def _sequence(name: str, arrays: Any) -> tuple[Any, ...]:
-    if not hasattr(arrays, "__iter__"):
+def _sequence(name: str, arrays: Any) -> tuple[Tensor, ...]:
+    if not hasattr(arrays, "__iter__") or isinstance(arrays, (set, frozenset, dict)):
         raise DTypeError(f"{name}: {arrays!r} is not a sequence of arrays; give a list of them")
-    return tuple(arrays)
+    made = as_operands(name, tuple(arrays))
+    if any(x is None for x in made):
+        raise DTypeError(f"{name}: None is no array; leave it out")
+    device = next((x.device for x in made if isinstance(x, Tensor)), None)
+    return tuple(x if isinstance(x, Tensor) else asarray(x, device=device) for x in made)
 
 
 def concat(arrays: Sequence[Tensor], /, axis: int | None = 0) -> Tensor:
     """The arrays one after the other along an axis that exists (all flattened first when axis is None)."""
-    tensors = as_operands("concat", _sequence("concat", arrays))
+    tensors = _sequence("concat", arrays)
     if not tensors:
         raise ShapeError("concat: no arrays given; give at least one")
     if axis is None:
@@ -64,8 +70,9 @@ def concat(arrays: Sequence[Tensor], /, axis: int | None = 0) -> Tensor:
 def expand_dims(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
     """`x` with a new axis of length 1 at each position in `axis`, counted in the result."""
     x = asarray(x)
-    n = x.ndim + (len(axis) if isinstance(axis, tuple) else 1)
-    new = normalize_axis("expand_dims", axis, n)
+    axes = as_integers("expand_dims", "axis", axis)
+    n = x.ndim + len(axes)
+    new = normalize_axis("expand_dims", axes, n)
     rest = iter(x.shape)
     return x.reshape(tuple(1 if i in new else next(rest) for i in range(n)))
 
@@ -100,6 +107,7 @@ def _spread(x: Tensor, times: tuple[int, ...], after: bool) -> Tensor:
     """A copy with each axis repeated, each element `after` itself or all of them after all."""
     pairs = [(n, r) if after else (r, n) for n, r in zip(x.shape, times)]
     ones = [(n, 1) if after else (1, n) for n in x.shape]
+    check_size("repeat" if after else "tile", tuple(n * r for n, r in zip(x.shape, times)), x.dtype.itemsize, x.device)
     wide = x.reshape(sum(ones, ())).broadcast_to(sum(pairs, ()))
     return movement.copy(wide).reshape(tuple(n * r for n, r in pairs))
 
@@ -115,7 +123,7 @@ def repeat(x: Tensor, /, repeats: Any, axis: int | None = None) -> Tensor:
         x, axis = x.reshape(-1), 0
     axis = one_axis("repeat", axis, x.ndim)
     if not (isinstance(repeats, (list, tuple)) or getattr(repeats, "ndim", False)):
-        (times,) = as_integers("repeat", "repeats", repeats)
+        times = as_integer("repeat", "repeats", repeats)
         if times < 0:
             raise ShapeError(f"repeat: repeats={times} is negative; use 0 or more")
         return _spread(x, tuple(times if i == axis else 1 for i in range(x.ndim)), after=True)
@@ -163,7 +171,7 @@ def squeeze(x: Tensor, /, axis: int | tuple[int, ...] | None = None) -> Tensor:
 
 def stack(arrays: Sequence[Tensor], /, axis: int = 0) -> Tensor:
     """The arrays, all of one shape, along a new axis."""
-    tensors = as_operands("stack", _sequence("stack", arrays))
+    tensors = _sequence("stack", arrays)
     if not tensors:
         raise ShapeError("stack: no arrays given; give at least one")
     if any(t.shape != tensors[0].shape for t in tensors):

@@ -9,6 +9,7 @@ from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import elementwise as ew
 from ..ops import reduction, sorting
+from ..ops.reduction import as_choice
 from .creation_functions import full
 
 __all__ = ["argmax", "argmin", "count_nonzero", "nonzero", "searchsorted", "where"]
@@ -65,8 +66,7 @@ def searchsorted(
     x1: one axis, ascending, or put in ascending order by the positions in `sorter`. side: "left" of equal values or
     "right". NaNs are larger than any number.
     """
-    if side not in ("left", "right"):
-        raise DataError(f"searchsorted: side={side!r}; use 'left' or 'right'")
+    as_choice("searchsorted", "side", side, ("left", "right"))
     x1, x2 = as_comparable("searchsorted", x1, x2)
     if x1.ndim != 1:
         raise ShapeError(f"searchsorted: x1 of shape {list(x1.shape)} must have one axis; use x1.reshape(-1)")
@@ -86,6 +86,8 @@ def where(condition: Any, x1: Any = _ABSENT, x2: Any = _ABSENT, /) -> Any:
         if x1 is not x2:
             raise DTypeError("where: a condition and one array; give both x1 and x2, or neither")
         return nonzero(condition)
+    if condition is None or x1 is None or x2 is None:
+        raise DTypeError("where: None is no operand; give an array or a number")
     condition, x1, x2 = as_operands("where", (condition, x1, x2))
     if not isinstance(x1, Tensor) and not isinstance(x2, Tensor):
         x1 = asarray(x1, device=condition.device)

@@ -7,13 +7,15 @@ from typing import Any
 from ..core.tensor import Tensor, asarray
 from ..ops import sorting
 from ..ops.primitive import Primitive
-from ..ops.reduction import one_axis
+from ..ops.reduction import as_choice, one_axis
 
 __all__ = ["argsort", "sort"]
 
 
-def _sorted(primitive: Primitive, x: Any, axis: int | None, descending: bool, stable: bool) -> Tensor:
+def _sorted(primitive: Primitive, x: Any, axis: int | None, kind: Any, descending: bool, stable: bool) -> Tensor:
     x = asarray(x)
+    if kind is not None:
+        as_choice(primitive.name, "kind", kind, ("stable", "quicksort", "mergesort", "heapsort"))
     if axis is None:  # as NumPy has it
         x, axis = x.reshape(-1), 0
     axis = one_axis(primitive.name, axis, x.ndim)
@@ -27,7 +29,7 @@ def argsort(
 
     NaNs are larger than any number, as in NumPy. kind: NumPy's word for an algorithm; the order is the stable one's.
     """
-    return _sorted(sorting.argsort, x, axis, descending, stable)
+    return _sorted(sorting.argsort, x, axis, kind, descending, stable)
 
 
 def sort(
@@ -37,4 +39,4 @@ def sort(
 
     NaNs are larger than any number, as in NumPy. kind: NumPy's word for an algorithm; the order is the stable one's.
     """
-    return _sorted(sorting.sort, x, axis, descending, stable)
+    return _sorted(sorting.sort, x, axis, kind, descending, stable)

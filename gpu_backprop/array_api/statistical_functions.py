@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.errors import ShapeError
+from ..core import dtypes
+from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor, accumulating, asarray
 from ..ops import movement, reduction, scans
 from ..ops.primitive import Primitive
@@ -48,6 +49,13 @@ def cumulative_sum(
     return _scan(scans.cumulative_sum, x, axis, dtype, 0 if include_initial else None)
 
 
+def in_floats(name: str, x: Any, dtype: Any) -> Tensor:
+    """`x` in a float or complex dtype, if one is given."""
+    if dtype is not None and not dtypes.is_inexact(dtypes.as_dtype(dtype)):
+        raise DTypeError(f"{name}: dtype {dtypes.as_dtype(dtype)} is neither float nor complex; cast the result")
+    return asarray(x, dtype=dtype)
+
+
 def logsumexp(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over `axis`, without overflow. (Not in the standard; SciPy's name.)"""
     return reduction.reduce(reduction.logsumexp, asarray(x), axis, keepdims)
@@ -60,7 +68,7 @@ def max(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 def mean(x: Tensor, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
     """The arithmetic mean over `axis`, computed in `dtype` if one is given."""
-    return asarray(x, dtype=dtype).mean(axis, keepdims)
+    return in_floats("mean", x, dtype).mean(axis, keepdims)
 
 
 def min(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
@@ -84,7 +92,7 @@ def std(
     ddof: Any = None,
 ) -> Tensor:
     """The standard deviation over `axis`, with n - correction in the denominator. ddof: NumPy's word for correction."""
-    return asarray(x, dtype=dtype).std(axis, correction if ddof is None else ddof, keepdims)
+    return in_floats("std", x, dtype).std(axis, correction, keepdims, ddof=ddof)
 
 
 def sum(x: Tensor, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
@@ -103,4 +111,4 @@ def var(
     ddof: Any = None,
 ) -> Tensor:
     """The variance over `axis`, with n - correction in the denominator. ddof: NumPy's word for correction."""
-    return asarray(x, dtype=dtype).var(axis, correction if ddof is None else ddof, keepdims)
+    return in_floats("var", x, dtype).var(axis, correction, keepdims, ddof=ddof)

@@ -7,7 +7,7 @@ from typing import Any
 from ..core.errors import DataError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import elementwise as ew
-from ..ops.reduction import as_integers, one_axis
+from ..ops.reduction import as_integer, one_axis
 from .manipulation_functions import concat
 
 __all__ = ["all", "any", "diff"]
@@ -30,14 +30,14 @@ def diff(x: Tensor, /, n: int = 1, axis: int = -1, *, prepend: Any = None, appen
     """
     x = asarray(x)
     axis = one_axis("diff", axis, x.ndim)
-    (n,) = as_integers("diff", "n", n)
+    n = as_integer("diff", "n", n)
     if n < 0:
         raise DataError(f"diff: n={n}; differences can be taken 0 or more times")
     ends = [None if end is None else _at_end(x, end, axis) for end in as_operands("diff", (x, prepend, append))[1:]]
     if prepend is not None or append is not None:
         x = concat([part for part in (ends[0], x, ends[1]) if part is not None], axis=axis)
     lead = (slice(None),) * axis
-    for _ in range(n):
+    for _ in range(min(n, x.shape[axis])):
         later, earlier = x[(*lead, slice(1, None))], x[(*lead, slice(None, -1))]
         x = ew.not_equal(later, earlier) if x.dtype.kind == "b" else ew.subtract(later, earlier)
     return x if n else x.copy()

@@ -11,6 +11,7 @@ backend has nothing better for is the array module's function of that name.
 from __future__ import annotations
 
 import functools
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -34,6 +35,12 @@ class Functions(dict[str, Callable[..., Any]]):
     def __missing__(self, name: str) -> Callable[..., Any]:
         function = self[name] = self._default(name)
         return function
+
+
+def host_memory() -> int:
+    """Bytes of this computer's memory; 2^47, more than any has, where the system does not tell."""
+    known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 1 << 47
 
 
 def in_turn(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
@@ -124,6 +131,11 @@ class Backend(ABC):
     def fuses(self, first: Any, second: Any, out: Any, epilogue: str, address: Any, **more: Any) -> bool:
         """Would first @ second and this epilogue (of gemm.EPILOGUES) be one product here? See products.plan_of."""
         return False
+
+    @functools.cached_property
+    def memory(self) -> int:
+        """Bytes of memory that the device has."""
+        return host_memory()
 
     @abstractmethod
     def synchronize(self) -> None:

@@ -9,6 +9,7 @@ they are copied from and to the host, what synchronising means (CudaMachine: cud
 
 from __future__ import annotations
 
+import functools
 import platform
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 
 from ..core import precision
 from . import generic
-from .base import Array, Backend, Functions
+from .base import Array, Backend, Functions, host_memory
 from .cuda_graph import GraphRun
 from .cuda_machine import CudaMachine, cuda_status
 from .faults import FAULTS, fault
@@ -38,6 +39,9 @@ class HostMachine:
 
     def __init__(self, launcher: Any):
         self.empty = launcher.empty  # between guard zones
+
+    def memory(self) -> tuple[int, ...]:
+        return (host_memory(),)
 
     def stream(self) -> int:
         return threading.get_ident()  # threads are to the emulator what streams are to a GPU
@@ -91,6 +95,10 @@ class KernelBackend(Backend):
         result = self.machine.to_host(array)
         self.check_faults()
         return result
+
+    @functools.cached_property
+    def memory(self) -> int:
+        return self.machine.memory()[-1]
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         return self.machine.empty(shape, dtype)  # __init__ puts the machine's own function in this place

@@ -353,7 +353,7 @@ class CudaLauncher:
         if function is None:
             self.compile([kernel])
             function = self._functions[key]
-        if shared > 48 * 1024:
+        if shared > 32 * 1024:  # with the kernel's static shared memory it may pass the 48 KiB that need no leave
             function.max_dynamic_shared_size_bytes = shared
         function(grid, block, tuple(map(self._argument, args)), shared_mem=shared)
 

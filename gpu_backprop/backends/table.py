@@ -168,8 +168,11 @@ INDEXING = {  # primitive -> kernel of indexing.cu
 INDEX_CHECKS = ("getitem", "take", "take_along_axis")
 
 NORMS = {  # what is launched -> file and kernel, without its types
-    "layer_norm": ("norms.cu", "layer_norm_rows<true, "),
-    "rms_norm": ("norms.cu", "layer_norm_rows<false, "),
+    **{  # of short rows, and of longer ones
+        f"{name} {part}": ("norms.cu", f"layer_norm_rows<{centred}, {part}, ")
+        for name, centred in (("layer_norm", "true"), ("rms_norm", "false"))
+        for part in ("Pair", "Row")
+    },
     "layer_norm_backward": ("norms.cu", "layer_norm_backward_rows<true, "),
     "rms_norm_backward": ("norms.cu", "layer_norm_backward_rows<false, "),
     "layer_norm_sums columns": ("batch_norm.cu", "norm_sums<true, true, "),

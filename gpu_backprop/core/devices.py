@@ -9,7 +9,22 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ..backends.base import Backend, Functions
-from .errors import DeviceError
+from .errors import AllocationError, DeviceError
+
+
+def check_size(name: str, shape: tuple[int, ...], itemsize: int, device: Device) -> None:
+    """Raise AllocationError where an operation is asked for an array larger than its device's memory.
+
+    Before anything is allocated: a system that promises more memory than it has ends the process that uses it.
+    """
+    size = itemsize
+    for n in shape:
+        size *= n or 1  # array modules refuse such shapes of empty arrays too
+    if size > device.backend.memory and (size >= 1 << 63 or 0 not in shape):
+        raise AllocationError(
+            f"{name}: an array of shape {list(shape)} takes {size / 2**30:.3g} GiB, {device} has "
+            f"{device.backend.memory / 2**30:.3g}; make it smaller, or work in parts"
+        )
 
 
 class Tables(NamedTuple):

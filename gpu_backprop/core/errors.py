@@ -32,6 +32,10 @@ class DeviceError(GpuBackpropError, RuntimeError):
     """A device that is unknown, missing or mixed with another."""
 
 
+class AllocationError(DeviceError, MemoryError):
+    """An array that does not fit into its device's memory."""
+
+
 class TapeError(GpuBackpropError, RuntimeError):
     """A gradient that cannot be computed: nothing recorded, already freed, or overwritten."""
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import devices, dtypes
-from .errors import DTypeError, ExchangeError
+from .errors import DTypeError, ExchangeError, MissingError
 from .modes import modes
 from .tensor import Tensor, wrap_cuda
 
@@ -30,22 +30,40 @@ def lend(
     asked = own if dl_device is None else _numbers(dl_device)
     if asked not in (own, HOST):
         raise ExchangeError(f"__dlpack__: dl_device={dl_device} for a Tensor on {t.device}; ask for {own} or {HOST}")
+    if t.requires_grad:  # a reader's write would go unseen by the tape, and not all heed DLPack's read-only flag
+        if copy is False:
+            raise ExchangeError(
+                "__dlpack__: copy=False for a Tensor that requires grad: its reader might write into it; use t.detach()"
+            )
+        copy = True
+    backwards = any(step < 0 for step in t.array.strides)  # PyTorch ends the process over negative strides
+    if backwards and copy is False:
+        raise ExchangeError("__dlpack__: copy=False for negative strides, which not every reader takes; use t.copy()")
+    copy = True if backwards else copy
     if own == HOST:
         if stream is not None:
             raise ExchangeError(f"__dlpack__: stream={stream!r} on {t.device}, which has no streams; pass None")
-        return _lend_host(t.numpy(), max_version, copy)
+        return _lend_host(t.detach().numpy(), max_version, copy)
     if modes.recorder is not None:
         modes.recorder.needs_value("memory is handed to another library")
-    if copy is False and (asked == HOST or t.requires_grad):
-        reason = "the CPU cannot read it" if asked == HOST else "its reader might write into it; use t.detach()"
-        raise ExchangeError(f"__dlpack__: copy=False for a Tensor on {t.device}: {reason}")
+    if copy is False and asked == HOST:
+        raise ExchangeError(f"__dlpack__: copy=False for a Tensor on {t.device}: the CPU cannot read it")
     array = t.array
-    if asked != HOST and (copy or t.requires_grad):
+    if asked != HOST and copy:
         array = t.device.functions["copy"](array)
     more = {"stream": stream, "max_version": max_version, "dl_device": dl_device and asked}
     given = {name: value for name, value in more.items() if value is not None}
     # by `run`, behind whatever another stream still does to the array
     return t.device.backend.run(lambda array: array.__dlpack__(**given), [array], {})
+
+
+def cuda_interface(t: Tensor) -> dict[str, Any]:
+    """https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html"""
+    if t.__dlpack_device__() == HOST or t.requires_grad:
+        raise MissingError("__cuda_array_interface__: only of a Tensor on a GPU that does not require grad")
+    if modes.recorder is not None:
+        modes.recorder.needs_value("memory is handed to another library")
+    return t.device.backend.run(lambda array: array.__cuda_array_interface__, [t.array], {})
 
 
 def _lend_host(array: np.ndarray, max_version: tuple[int, int] | None, copy: bool | None) -> Any:
@@ -59,7 +77,7 @@ def _lend_host(array: np.ndarray, max_version: tuple[int, int] | None, copy: boo
     try:
         return array.__dlpack__(max_version=max_version, copy=copy)
     except BufferError as error:
-        raise ExchangeError(f"__dlpack__: {array.dtype}{list(array.shape)}: {error}") from None
+        raise ExchangeError(f"__dlpack__: {array.dtype}{list(array.shape)}: {error}; use t.astype first") from None
 
 
 def borrow(x: Any, device: Any = None, copy: bool | None = None) -> Tensor:
@@ -93,7 +111,8 @@ def _borrow_host(x: Any, move: Literal["cpu"] | None, copy: bool | None) -> np.n
             array = array.copy() if copy else array
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise ExchangeError(
-            f"from_dlpack: the {type(x).__name__} does not lend its memory ({error}); give a copy, or its NumPy array"
+            f"from_dlpack: the {type(x).__name__} does not lend its memory ({error}); give a copy, another "
+            "dtype (float32 for bfloat16), or its NumPy array"
         ) from None
     dtypes.as_dtype(array.dtype)
     return array

@@ -278,7 +278,7 @@ def checkpoint(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     generator = modes.generator
     state = generator.get_state() if generator is not None else None
     stems = [x._stem() if x.requires_grad else x for x in arguments]
-    start = next(tape._sequence)
+    start = next(tape.sequence)
     outputs, form = tree.flatten(f(*rebuild(stems), **kwargs))
     if not outputs:
         raise DTypeError(f"checkpoint: {_name(f)} returned no Tensor; return at least one")

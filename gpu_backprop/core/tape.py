@@ -23,6 +23,7 @@ from ..ops import elementwise, movement
 from ..ops.primitive import Primitive, Spec, Tail
 from . import dtypes
 from .errors import (
+    AllocationError,
     DataError,
     DeviceError,
     DTypeError,
@@ -36,7 +37,7 @@ from .modes import modes
 from .tensor import Tensor, as_operands, filled
 
 _new = object.__new__
-_sequence = count()
+sequence = count()
 
 
 class Node:
@@ -122,7 +123,7 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
             result = functions[primitive.name](*arrays, **attrs)
         else:
             result = device.backend.run(primitive.forward, arrays, attrs)
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError, MemoryError) as error:
         raise _explain(primitive, inputs, error) from error
     residuals: tuple[Any, ...] = ()
     for i in primitive.writes:
@@ -196,7 +197,7 @@ def _record(
     node.attrs = attrs
     node.mask = mask
     node.device = out.device
-    node.sequence = next(_sequence)
+    node.sequence = next(sequence)
     node.scope = modes.scope
     node.hooks = node.retained = None
     node.spec = (out.array.shape, out.array.dtype)
@@ -290,6 +291,8 @@ def _explain(primitive: Primitive, inputs: Sequence[Any], error: Exception) -> E
         return error
     reason = str(error).strip().splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     message = f"{primitive.name}({_describe(inputs)}): {reason}"
+    if isinstance(error, MemoryError):
+        return AllocationError(f"{message}; make the arrays smaller, or work in parts")
     if isinstance(error, OverflowError):
         return DataError(f"{message}; cast the array to a wider dtype first")
     message += next((f"; {remedy}" for sign, remedy in _REMEDIES if sign in reason), "")

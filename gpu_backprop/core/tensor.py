@@ -6,7 +6,7 @@ import importlib
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -167,12 +167,23 @@ class Tensor:
 
         stream: the reader's stream on CUDA, which will wait for the work under way. max_version: the version of DLPack
         that the reader knows. dl_device: (1, 0) for a copy on the CPU. copy: True for a copy in any case, False for an
-        error where one is needed. What requires grad is lent read-only, or copied where DLPack cannot say so. Raises
-        ExchangeError (a BufferError).
+        error where one is needed: of what requires grad, so that no write goes unseen by the tape (lend t.detach() to
+        share), and of negative strides, which not every reader takes. Raises ExchangeError (a BufferError).
         """
         from .exchange import lend
 
         return lend(self, stream, max_version, dl_device, copy)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The memory on the GPU, for cupy.asarray, Numba and others.
+
+        A Tensor elsewhere has no such attribute, nor has one that requires grad: lend t.detach(). (CuPy then leaves
+        `cupy_array * t` to Tensors, and the gradient is not lost.)
+        """
+        from .exchange import cuda_interface
+
+        return cuda_interface(self)
 
     def __dlpack_device__(self, /) -> tuple[int, int]:
         """DLPack's device type (1: CPU, 2: CUDA) and number."""
@@ -414,7 +425,7 @@ class Tensor:
                 "use gb.where(mask, new, t), or write inside `with gb.no_grad():`"
             )
         template, arrays = split_index(self, index)
-        raw = _operand(value, self.device) if not isinstance(value, (int, float, complex)) else value
+        raw = operand(value, self.device) if not isinstance(value, (int, float, complex)) else value
         if isinstance(raw, Tensor):
             raw = raw.detach()
             if raw.device is not self.device:
@@ -533,7 +544,9 @@ class Tensor:
 
     def var(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
         """The variance over `axis`: squared deviations from the mean, over n - correction (NumPy's word is ddof)."""
-        freedom = float(correction if ddof is None else ddof)
+        if ddof is not None and correction:
+            raise DataError(f"var: correction={correction} and ddof={ddof} are one thing; give one of them")
+        freedom = reduction.as_real("var", "correction", correction if ddof is None else ddof)
         return reduction.reduce(reduction.var, self, axis, keepdims, correction=freedom)
 
     def std(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
@@ -542,152 +555,22 @@ class Tensor:
 
     # operators -------------------------------------------------------------------------------------------------------
 
-    def __pos__(self) -> Tensor:
-        return self.copy()
+    __pos__ = copy
+    if TYPE_CHECKING:  # core/operators.py makes them
 
-    def __neg__(self) -> Tensor:
-        return ew.negative(self)
+        def _unary(self) -> Tensor: ...
+        def _binary(self, other: Any) -> Tensor: ...
 
-    def __abs__(self) -> Tensor:
-        return ew.abs(self)
+        __abs__ = __neg__ = __invert__ = _unary
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = _binary
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rmatmul__ = _binary
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _binary
+        __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = __rand__ = __ror__ = __rxor__ = __rlshift__ = _binary
+        __rrshift__ = __iand__ = __ior__ = __ixor__ = __ilshift__ = __irshift__ = _binary
+        __lt__ = __le__ = __gt__ = __ge__ = _binary
 
-    def __invert__(self) -> Tensor:
-        return ew.bitwise_invert(self)
-
-    def __add__(self, other: Any) -> Tensor:
-        return ew.add(self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return ew.add(other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return ew.subtract(self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return ew.subtract(other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return ew.multiply(self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return ew.multiply(other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return ew.divide(self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return ew.divide(other, self)
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return ew.floor_divide(self, other)
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return ew.floor_divide(other, self)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return ew.remainder(self, other)
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return ew.remainder(other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return ew.square(self) if other.__class__ is int and other == 2 else ew.pow(self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return ew.pow(other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return matmul(other, self)
-
-    def __eq__(self, other: Any) -> Any:
-        return NotImplemented if other is None or isinstance(other, str) else ew.equal(self, other)
-
-    def __ne__(self, other: Any) -> Any:
-        return NotImplemented if other is None or isinstance(other, str) else ew.not_equal(self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return ew.less(self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return ew.less_equal(self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return ew.greater(self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return ew.greater_equal(self, other)
-
-    def __and__(self, other: Any) -> Tensor:
-        return ew.bitwise_and(self, other)
-
-    def __rand__(self, other: Any) -> Tensor:
-        return ew.bitwise_and(other, self)
-
-    def __or__(self, other: Any) -> Tensor:
-        return ew.bitwise_or(self, other)
-
-    def __ror__(self, other: Any) -> Tensor:
-        return ew.bitwise_or(other, self)
-
-    def __xor__(self, other: Any) -> Tensor:
-        return ew.bitwise_xor(self, other)
-
-    def __rxor__(self, other: Any) -> Tensor:
-        return ew.bitwise_xor(other, self)
-
-    def __lshift__(self, other: Any) -> Tensor:
-        return ew.bitwise_left_shift(self, other)
-
-    def __rlshift__(self, other: Any) -> Tensor:
-        return ew.bitwise_left_shift(other, self)
-
-    def __rshift__(self, other: Any) -> Tensor:
-        return ew.bitwise_right_shift(self, other)
-
-    def __rrshift__(self, other: Any) -> Tensor:
-        return ew.bitwise_right_shift(other, self)
-
-    def __iadd__(self, other: Any) -> Tensor:
-        return _in_place(ew.add, self, other)
-
-    def __isub__(self, other: Any) -> Tensor:
-        return _in_place(ew.subtract, self, other)
-
-    def __imul__(self, other: Any) -> Tensor:
-        return _in_place(ew.multiply, self, other)
-
-    def __itruediv__(self, other: Any) -> Tensor:
-        return _in_place(ew.divide, self, other)
-
-    def __ifloordiv__(self, other: Any) -> Tensor:
-        return _in_place(ew.floor_divide, self, other)
-
-    def __imod__(self, other: Any) -> Tensor:
-        return _in_place(ew.remainder, self, other)
-
-    def __ipow__(self, other: Any) -> Tensor:
-        return _in_place(ew.pow, self, other)
-
-    def __imatmul__(self, other: Any) -> Tensor:
-        return _in_place(matmul, self, other)
-
-    def __iand__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_and, self, other)
-
-    def __ior__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_or, self, other)
-
-    def __ixor__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_xor, self, other)
-
-    def __ilshift__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_left_shift, self, other)
-
-    def __irshift__(self, other: Any) -> Tensor:
-        return _in_place(ew.bitwise_right_shift, self, other)
+        def __eq__(self, other: object) -> Any: ...
+        def __ne__(self, other: object) -> Any: ...
 
 
 class GradBuffer(Tensor):
@@ -724,28 +607,6 @@ class GradBuffer(Tensor):
         self._bump_version()
         if modes.recorder is not None:
             modes.recorder.renewed.append(self)
-
-
-def _in_place(primitive: Any, x: Tensor, other: Any) -> Tensor:
-    """`x op= other`: written in place when nothing is being recorded, else the functional result.
-
-    Inside `no_grad` a leaf is written in place too, as training loops written by hand expect.
-    """
-    from . import tape
-
-    name = getattr(primitive, "name", "matmul")
-    y = other if isinstance(other, (int, float, complex)) else _operand(other, x.device)
-    if modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
-        return primitive(x, y)
-    with tape.no_grad():
-        result = primitive(x, y)
-    if result.shape != x.shape or result.dtype != x.dtype:
-        raise (DTypeError if result.dtype != x.dtype else ShapeError)(
-            f"in-place {name}: a result of {result.dtype}{list(result.shape)} does not fit into "
-            f"{x.dtype}{list(x.shape)}; write t = gb.{name}(t, other), or cast first"
-        )
-    x._write(f"in-place {name}", ..., result.array)
-    return x
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -966,17 +827,32 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         raise ShapeError(f"tensor: the nested lists are ragged ({error}); make all rows equally long") from None
     except OverflowError:
         raise DataError("tensor: an integer does not fit into 64 bits; use floats") from None
+    except (TypeError, RuntimeError) as error:  # of an array of another library
+        raise ExchangeError(
+            f"tensor: a {type(data).__name__} gives no NumPy array ({error}); convert it with its own library first"
+        ) from None
     if host.dtype.kind not in "biufc" and not dtypes.is_bfloat16(host.dtype):
         raise DTypeError(f"tensor: data of dtype {host.dtype} cannot be a Tensor; give numbers or bools")
     if target == dtypes.uint64 and host.dtype.kind == "f" and isinstance(data, (list, tuple)):
         exact = np.asarray(data, object)  # NumPy takes integers above 2^63 beside others for floats
         host = exact.astype(target) if all(type(v) is int and v >= 0 for v in exact.flat) else host
     if target is None:
-        # `host` of a buffer (a memoryview, an array.array) is based on it
-        is_array = isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__") or host.base is not None
+        is_array = _is_array(data) or host.base is not None  # a buffer's: a memoryview's, an array.array's
         kinds = {} if is_array else {"f": float, "c": complex}  # whose dtype follows the default one
         target = dtypes.as_dtype(kinds.get(host.dtype.kind, host.dtype))
-    return host if host.dtype == target and host.dtype.isnative else host.astype(target)
+    if host.dtype.kind == "c" and target.kind not in "cb":
+        raise DTypeError(f"tensor: {host.dtype} to {target} would drop the imaginary part; give data.real")
+    if target.kind in "iu" and host.dtype.kind == "f" and not _is_array(data) and not np.isfinite(host).all():
+        raise DataError(f"tensor: NaN and infinity are no {target}; use a float dtype")
+    made = host if host.dtype == target and host.dtype.isnative else host.astype(target)
+    whole = target.kind in "iu" and host.dtype.kind in "iu"
+    if whole and made is not host and not _is_array(data) and not (made == host).all():
+        raise DataError(f"tensor: an integer does not fit into {target}; use a wider dtype")
+    return made
+
+
+def _is_array(data: Any) -> bool:
+    return isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__")
 
 
 def _holds_tensors(data: Any) -> bool:
@@ -1012,7 +888,7 @@ def _lists(data: Any, leaves: list[Any]) -> Any:
     return data.tolist() if isinstance(data, Tensor) else data
 
 
-def _operand(x: Any, device: devices.Device) -> Tensor:
+def operand(x: Any, device: devices.Device) -> Tensor:
     """A foreign operand as a Tensor: a NumPy scalar goes where the others are, an array stays where it is."""
     if isinstance(x, Tensor):
         return x
@@ -1035,11 +911,11 @@ def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         made = tuple(
             x
             if isinstance(x, (Tensor, type(None))) or (type(x) in (bool, int, float, complex))
-            else (_operand(x, place) if device is not None else _make(x, None, place, copy=False))
+            else (operand(x, place) if device is not None else _make(x, None, place, copy=False))
             for x in inputs
         )
         if not any(isinstance(x, Tensor) for x in made):
-            made = tuple(x if x is None else _operand(x, place) for x in made)
+            made = tuple(x if x is None else operand(x, place) for x in made)
             if made and all(x is None for x in made):
                 raise DTypeError("None is no operand; give an array or a number")
     except DTypeError as error:

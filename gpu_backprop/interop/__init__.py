@@ -1,4 +1,5 @@
-"""Helpers beside other libraries, one file each: gpu_backprop.interop.einops, gpu_backprop.interop.scipy.
+"""Bridges to libraries that do not take Tensors by themselves; none of them is imported here."""
 
-Most libraries need none: they find the array API, DLPack or NumPy's protocols on a Tensor (docs/neighbours.md).
-"""
+from . import scipy
+
+__all__ = ["scipy"]

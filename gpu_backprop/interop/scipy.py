@@ -1,93 +1,87 @@
-"""A loss in the form that SciPy's optimisers take: of one float64 vector, with its gradient.
-
-objective = Objective(loss, x0)
-result = scipy.optimize.minimize(objective, objective.x0, jac=True, method="L-BFGS-B")
-fitted = objective.at(result.x)
-"""
+"""Functions of Tensors for scipy.optimize, which wants values and gradients as float64 NumPy arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from ..core import dtypes, tree
+from ..core import dtypes
 from ..core.errors import DTypeError, ShapeError
-from ..core.gradients import hvp, ones_like, value_and_grad
-from ..core.tape import no_grad, walk
+from ..core.gradients import value_and_grad
+from ..core.tape import enable_grad, no_grad
 from ..core.tensor import Tensor, asarray
-from ..nn.module import Module
+
+__all__ = ["Objective"]
 
 
 class Objective:
-    """`loss` over all that it is fitted by, laid out as one vector of float64 on the CPU.
+    """What `scipy.optimize.minimize(objective, x0, jac=True)` calls: `objective(x)` gives f(x) and its gradient.
 
-    loss: a function of one argument that returns a scalar Tensor.
-    start: that argument as it begins: a Tensor or array, nested lists, tuples and dicts of them, or a Module, whose
-        parameters are fitted. Each keeps its shape, dtype and device.
+    f: a function of one float64 Tensor of the shape of x, and of SciPy's `args`, that returns a scalar. With
+    `parameters` (leaf Tensors that require grad, as of a Module) f takes only `args`, and x is all parameters one
+    behind the other: each call writes x into them before it calls f, and leaves their `.grad` None.
 
-    Called with such a vector it returns the value (a float) and the gradient (such a vector): what `jac=True` wants.
+        objective = Objective(lambda: loss(model(X), y), model.parameters())
+        result = scipy.optimize.minimize(objective, objective.x0, jac=True, method="L-BFGS-B")
+        objective.write(result.x)  # the last x that was tried need not be the best
+
+    device: where the Tensor is made that f gets. Raises ShapeError when x does not fit the parameters or f does not
+    return a scalar, DTypeError when f returns no Tensor or a complex one.
     """
 
-    def __init__(self, loss: Callable[[Any], Tensor], start: Any):
-        self._loss = loss
-        self._module = start if isinstance(start, Module) else None
-        parameters = list(start.parameters()) if isinstance(start, Module) else start
-        self._leaves, self._form = tree.flatten(tree.as_tensors(parameters))
-        if not self._leaves:
-            raise ShapeError("Objective: nothing to fit; start must hold at least one array")
-        for leaf in self._leaves:
-            if not dtypes.is_floating(leaf.dtype):
-                raise DTypeError(f"Objective: an array of {leaf.dtype} cannot be fitted; make it float")
-        self.x0 = self.vector(self._form(self._leaves))
+    def __init__(
+        self, f: Callable[..., Tensor], parameters: Iterable[Tensor] | None = None, *, device: Any = None
+    ) -> None:
+        self.f = f
+        self.device = device
+        self.parameters = None if parameters is None else list(parameters)
+        for p in self.parameters or ():
+            if not p.requires_grad or p.node is not None or not dtypes.is_floating(p.dtype):
+                raise DTypeError(
+                    f"Objective: a parameter of {p.dtype}{list(p.shape)} must be a real leaf that requires grad; "
+                    "use gb.tensor(data, requires_grad=True)"
+                )
 
-    def __call__(self, x: Any) -> tuple[float, np.ndarray]:
-        if self._module is None:
-            value, gradient = value_and_grad(self._loss)(self._split(x))
-            return float(value), self.vector(gradient)
-        out = self._loss(self.at(x))
-        gradients = walk([out], [ones_like(out)], targets=self._leaves)
-        return float(out), _joined(g if g is not None else np.zeros(p.shape) for g, p in zip(gradients, self._leaves))
+    @property
+    def x0(self) -> np.ndarray:
+        """The parameters as they are now, one behind the other."""
+        return _flat([p.numpy() for p in self._given("x0")])
 
-    def hessp(self, x: Any, v: Any) -> np.ndarray:
-        """The product of the Hessian at `x` with a vector, as the argument `hessp` of SciPy's Newton methods."""
-        if self._module is not None:
-            raise DTypeError("Objective.hessp: not of a Module; give its parameters as start, and a function of them")
-        points, _ = tree.flatten(self._split(x))
-        directions, _ = tree.flatten(self._split(v))
-        products = hvp(lambda *leaves: self._loss(self._form(list(leaves))), points, directions)
-        return _joined(products)
-
-    def at(self, x: Any) -> Any:
-        """A vector in the form of `start`; of a Module, the Module itself, its parameters overwritten."""
-        if self._module is None:
-            return self._split(x)
-        leaves, _ = tree.flatten(self._split(x))
+    def write(self, x: np.ndarray) -> None:
+        """Write x into the parameters."""
+        parameters = self._given("write")
+        size = sum(p.size for p in parameters)
+        if np.shape(x) != (size,):
+            raise ShapeError(f"Objective: x of shape {list(np.shape(x))} for parameters of {size} elements in all")
+        ends = np.cumsum([p.size for p in parameters])
         with no_grad():
-            for parameter, leaf in zip(self._leaves, leaves):
-                parameter.copy_(leaf)
-        return self._module
+            for p, part in zip(parameters, np.split(np.asarray(x), ends[:-1])):
+                p[...] = asarray(part.reshape(p.shape).astype(p.dtype), device=p.device)
 
-    def vector(self, parts: Any) -> np.ndarray:
-        """Something of the form of `start` as a vector."""
-        return _joined(tree.flatten(tree.as_tensors(parts))[0])
+    def __call__(self, x: np.ndarray, *args: Any) -> tuple[float, np.ndarray]:
+        if self.parameters is None:
+            value, gradient = value_and_grad(self.f)(asarray(np.array(x, np.float64), device=self.device), *args)
+            return float(value), gradient.numpy().astype(np.float64, copy=False)
+        self.write(x)
+        for p in self.parameters:
+            p.grad = None
+        with enable_grad():
+            value = self.f(*args)
+            if not isinstance(value, Tensor):
+                raise DTypeError(f"Objective: f returned a {type(value).__name__}; it must return a scalar Tensor")
+            value.backward()
+        gradients = [np.zeros(p.shape) if p.grad is None else p.grad.numpy() for p in self.parameters]
+        for p in self.parameters:
+            p.grad = None
+        return float(value), _flat(gradients)
 
-    def _split(self, x: Any) -> Any:
-        x = np.asarray(x, np.float64)
-        sizes = [leaf.size for leaf in self._leaves]
-        if x.shape != (sum(sizes),):
-            raise ShapeError(f"Objective: a vector of shape {list(x.shape)} for {sum(sizes)} numbers to fit")
-        parts = np.split(x, np.cumsum(sizes)[:-1])
-        return self._form(
-            [
-                asarray(part.reshape(leaf.shape).astype(leaf.dtype), device=leaf.device)
-                for part, leaf in zip(parts, self._leaves)
-            ]
-        )
+    def _given(self, name: str) -> list[Tensor]:
+        if self.parameters is None:
+            raise DTypeError(f"Objective: {name} needs parameters; this one has a function of x alone")
+        return self.parameters
 
 
-def _joined(parts: Any) -> np.ndarray:
-    return np.concatenate(
-        [np.asarray(p.numpy() if isinstance(p, Tensor) else p, dtype=np.float64).ravel() for p in parts]
-    )
+def _flat(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.ravel(a).astype(np.float64) for a in arrays]) if arrays else np.zeros(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..array_api.creation_functions import zeros_like
 from ..array_api.manipulation_functions import concat
 from ..array_api.searching_functions import searchsorted
 from ..array_api.sorting_functions import argsort
@@ -28,6 +29,7 @@ def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, per
             f"interp: points of shapes {list(xp.shape)} and {list(fp.shape)}; give two equally long vectors"
         )
     if period is not None:
+        period = reduction.as_real("interp", "period", period)
         if not period:
             raise DataError("interp: period=0; use another, or None")
         x, xp = x % abs(period), xp % abs(period)
@@ -36,7 +38,7 @@ def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, per
         xp = concat([xp[-1:] - abs(period), xp, xp[:1] + abs(period)])
         fp = concat([fp[-1:], fp, fp[:1]])
     if xp.size == 1:
-        out = x * 0 + fp[0]
+        out = zeros_like(x) + fp[0]
     else:
         place = searchsorted(xp, x.detach(), side="right") - 1
         place = ew.clip(place, 0, xp.size - 2)
@@ -79,7 +81,7 @@ def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) ->
         if axis is None
         else tuple(reduction.one_axis("gradient", a, f.ndim) for a in reduction.as_integers("gradient", "axis", axis))
     )
-    if edge_order not in (1, 2):
+    if reduction.as_integer("gradient", "edge_order", edge_order) not in (1, 2):
         raise DataError(f"gradient: edge_order={edge_order}; use 1 or 2")
     if len(varargs) not in (0, 1, len(axes)):
         raise DataError(f"gradient: {len(varargs)} distances for {len(axes)} axes; give one for all, or one each")
@@ -97,12 +99,10 @@ def _slopes(f: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
     def part(start: int | None, stop: int | None) -> Tensor:
         return f[(slice(None),) * axis + (slice(start, stop),)]
 
-    if isinstance(spacing, (int, float)) or not getattr(
-        spacing, "ndim", len(spacing) if hasattr(spacing, "__len__") else 0
-    ):
+    f, coordinates = tensors("gradient", f, spacing)
+    if not coordinates.ndim:
         steps = None
     else:
-        f, coordinates = tensors("gradient", f, spacing)
         if coordinates.shape != (n,):
             raise ShapeError(f"gradient: {list(coordinates.shape)} coordinates for {n} samples along axis {axis}")
         steps = (coordinates[1:] - coordinates[:-1]).reshape((-1, *after))
@@ -140,7 +140,7 @@ def _slopes(f: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
 def polyval(p: Any, x: Any, /) -> Tensor:
     """The polynomial of coefficients `p`, the highest power's first, at `x` (Horner's scheme)."""
     p, x = tensors("polyval", p, x)
-    out = x * 0
+    out = zeros_like(x)
     for coefficient in p:
         out = out * x + coefficient
     return out
@@ -157,8 +157,7 @@ def correlate(a: Any, v: Any, /, mode: str = "valid") -> Tensor:
     a, v = tensors("correlate", a, v)
     if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:
         raise ShapeError(f"correlate: shapes {list(a.shape)} and {list(v.shape)}; give two vectors")
-    if mode not in ("full", "same", "valid"):
-        raise DataError(f"correlate: mode={mode!r}; use 'full', 'same' or 'valid'")
+    reduction.as_choice("correlate", "mode", mode, ("full", "same", "valid"))
     if len(v) > len(a):
         return ew.conjugate(correlate(v, a, mode))[::-1]
     n, m = len(a), len(v)

@@ -10,12 +10,13 @@ import numpy as np
 
 from ..array_api import linalg
 from ..array_api.creation_functions import arange, eye, linspace
-from ..core import dtypes
+from ..core import devices, dtypes
+from ..core.devices import check_size
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import indexing
 from ..ops.elementwise import greater_equal
-from ..ops.reduction import as_integers
+from ..ops.reduction import as_integer, as_integers, as_real
 from .shapes import ravel
 
 __all__ = [
@@ -31,6 +32,9 @@ def array(obj: Any, dtype: Any = None, *, copy: bool | None = True, ndmin: int =
     of axes, new ones in front. See gb.tensor for dtype and device; and for a leaf of its own, off the tape.
     """
     out = asarray(obj, dtype=dtype, device=device, copy=copy)
+    ndmin = as_integer("array", "ndmin", ndmin)
+    if ndmin > 64:
+        raise ShapeError(f"array: ndmin={ndmin}; arrays have at most 64 axes")
     return out.reshape((1,) * (ndmin - out.ndim) + out.shape) if out.ndim < ndmin else out
 
 
@@ -54,18 +58,22 @@ def identity(n: int, dtype: Any = None, *, device: Any = None) -> Tensor:
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None, *, device: Any = None) -> Tensor:
     """An (N, M) matrix of ones at and below the diagonal `k`, zeros above."""
-    rows, columns = arange(N, device=device), arange(N if M is None else M, device=device)
+    N, M, k = (as_integer("tri", "argument", n) for n in (N, N if M is None else M, k))
+    check_size("tri", (max(N, 0), max(M, 0)), 8, devices.resolve(device))
+    k = max(-N, min(k, M))
+    rows, columns = arange(N, device=device), arange(M, device=device)
     return greater_equal(rows[:, None] + k, columns).astype(dtypes.get_default_dtype() if dtype is None else dtype)
 
 
 def diag(v: Any, /, k: int = 0) -> Tensor:
     """A matrix with the vector `v` on its diagonal `k`; of a matrix, a view of its diagonal `k`."""
-    v, (k,) = asarray(v), as_integers("diag", "k", k)
+    v, k = asarray(v), as_integer("diag", "k", k)
     if v.ndim == 2:
         return linalg.diagonal(v, offset=k)
     if v.ndim != 1:
         raise ShapeError(f"diag: shape {list(v.shape)}; give a vector or a matrix (gb.linalg.diagonal takes more axes)")
     n = v.size + abs(k)
+    check_size("diag", (n, n), v.dtype.itemsize, v.device)
     first = k if k >= 0 else -k * n
     places = slice(first, first + (v.size - 1) * (n + 1) + 1, n + 1) if v.size else slice(0)
     return indexing.scatter_view(v, index=(places,), shape=(n * n,)).reshape((n, n))
@@ -81,6 +89,8 @@ def vander(x: Any, /, N: int | None = None, increasing: bool = False) -> Tensor:
     x = asarray(x)
     if x.ndim != 1:
         raise ShapeError(f"vander: shape {list(x.shape)} is not a vector; use x.reshape(-1)")
+    N = None if N is None else as_integer("vander", "N", N)
+    check_size("vander", (x.size, max(N or 0, 0)), x.dtype.itemsize, x.device)
     powers = arange(x.size if N is None else N, device=x.device)
     return x[:, None] ** (powers if increasing else powers[::-1])
 
@@ -90,6 +100,7 @@ def logspace(
     *, device: Any = None,
 ) -> Tensor:  # fmt: skip
     """`num` values from base^start to base^stop, each a constant times the one before."""
+    base = as_real("logspace", "base", base)
     exponents = linspace(start, stop, num, dtype=dtypes.float64, device="cpu", endpoint=endpoint)
     return _from_host(np.power(base, exponents.numpy()), dtype, device)
 
@@ -100,6 +111,11 @@ def geomspace(
     """`num` values from start to stop, each a constant times the one before."""
     if not all(isinstance(v, (int, float, np.number)) for v in (start, stop)):
         raise DTypeError(f"geomspace: start={start!r} and stop={stop!r} must be numbers; use t.item() of a Tensor")
+    num = as_integer("geomspace", "num", num)
+    if num < 0:
+        raise DataError(f"geomspace: num={num} is negative; use at least 0")
+    check_size("geomspace", (num,), 8, devices.resolve(device))
+    start, stop = (as_real("geomspace", "bound", v) for v in (start, stop))
     if not start * stop > 0 or not math.isfinite(start * stop):
         raise DataError(f"geomspace: start={start} and stop={stop} must be finite, of one sign and not 0")
     return _from_host(np.geomspace(start, stop, num, endpoint=endpoint), dtype, device)
@@ -111,7 +127,11 @@ def _from_host(values: np.ndarray, dtype: Any, device: Any) -> Tensor:
 
 def indices(dimensions: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     """For each axis of an array of these lengths the index of every element, stacked along a new first axis."""
-    lengths = as_integers("indices", "dimensions", tuple(dimensions))
+    lengths = as_integers("indices", "dimensions", dimensions)
+    if any(n < 0 for n in lengths):
+        raise ShapeError(f"indices: dimensions {lengths} are negative; use lengths of at least 0")
+    check_size("indices", (max(lengths, default=0),), 8, devices.resolve(device))
+    check_size("indices", (len(lengths), *lengths), 8, devices.resolve(device))
     return asarray(np.indices(lengths), dtype=dtype, device=device)
 
 

@@ -12,9 +12,10 @@ from ..array_api import elementwise_functions as standard
 from ..array_api.creation_functions import ones_like
 from ..array_api.manipulation_functions import broadcast_shapes
 from ..core import dtypes
-from ..core.errors import ShapeError
+from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
+from ..ops.reduction import as_real
 from .operands import floats, tensors
 
 ALIASES = {
@@ -156,20 +157,27 @@ def isrealobj(x: Any, /) -> bool:
 
 
 def isscalar(element: Any, /) -> bool:
-    """Is it a number (and not an array, of no axes or more)?"""
+    """Is it a number or a text (and not an array, of no axes or more)?"""
     import numbers
 
-    return isinstance(element, numbers.Number)
+    return isinstance(element, (numbers.Number, str, bytes, np.generic))
 
 
 def isposinf(x: Any, /) -> Tensor:
     """True where x is +infinity."""
-    return ew.equal(x, math.inf)
+    return ew.equal(_ordered("isposinf", x), math.inf)
 
 
 def isneginf(x: Any, /) -> Tensor:
     """True where x is -infinity."""
-    return ew.equal(x, -math.inf)
+    return ew.equal(_ordered("isneginf", x), -math.inf)
+
+
+def _ordered(name: str, x: Any) -> Tensor:
+    x = asarray(x)
+    if x.dtype.kind == "c":
+        raise DTypeError(f"{name}: {x.dtype} has no order; use gb.isinf, or gb.real and gb.imag")
+    return x
 
 
 def real_if_close(a: Any, tol: float = 100) -> Tensor:
@@ -177,5 +185,6 @@ def real_if_close(a: Any, tol: float = 100) -> Tensor:
     a = asarray(a)
     if a.dtype.kind != "c":
         return a
+    tol = as_real("real_if_close", "tol", tol)
     bound = tol * types.finfo(a.dtype).eps if tol > 1 else tol
     return ew.real(a) if bool((ew.abs(ew.imag(a)) < bound).all()) else a

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..array_api import linalg as standard
 from ..array_api.linalg import *  # noqa: F403
-from ..core.errors import ShapeError
+from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor
 from ..ops import elementwise as ew
 from ..ops.reduction import as_integers, normalize_axis, one_axis
@@ -56,6 +57,10 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> tuple[Tensor, Tensor
     rcond: singular values below this share of the largest one count as 0; see pinv.
     """
     a, b = tensors("lstsq", floats(a), floats(b))
+    if a.ndim != 2 or b.ndim not in (1, 2) or a.shape[0] != b.shape[0]:
+        raise ShapeError(
+            f"lstsq: shapes {list(a.shape)} and {list(b.shape)}; give a matrix, and a vector or matrix of as many rows"
+        )
     x = standard.pinv(a, rtol=rcond) @ b
     rank, (m, n) = standard.matrix_rank(a, rtol=rcond), a.shape
     rest = a @ x - b
@@ -67,9 +72,13 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> tuple[Tensor, Tensor
 
 def multi_dot(arrays: Sequence[Any], /) -> Tensor:
     """The product of two or more matrices in the cheapest order; the first and the last may be vectors."""
+    if not hasattr(arrays, "__iter__"):
+        raise DTypeError(f"multi_dot: {arrays!r} is not a sequence of arrays; give a list of them")
     made = tensors("multi_dot", *arrays)
     if len(made) < 2 or any(x.ndim != 2 for x in made[1:-1]) or any(x.ndim not in (1, 2) for x in made):
         raise ShapeError(f"multi_dot: shapes {[list(x.shape) for x in made]}; give two or more matrices")
+    if any(a.shape[-1] != b.shape[0] for a, b in pairwise(made)):
+        raise ShapeError(f"multi_dot: shapes {[list(x.shape) for x in made]}; make inner lengths equal")
     letters = string.ascii_letters
     terms = [letters[i : i + 2] for i in range(len(made))]
     terms[0], terms[-1] = terms[0][-made[0].ndim :], terms[-1][: made[-1].ndim]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..core import dtypes
+from ..core.errors import DTypeError
 from ..core.tensor import Tensor, as_operands, asarray
 
 
 def tensors(name: str, *inputs: Any) -> list[Tensor]:
     """All inputs as Tensors: a Python number takes the dtype that it gives the others, and goes where they are."""
+    if not inputs or any(x is None for x in inputs):
+        raise DTypeError(f"{name}: None is no operand; give an array or a number")
     made = as_operands(name, inputs)
     device = next(x.device for x in made if isinstance(x, Tensor))
     dtype = dtypes.result_type(*made)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..array_api.creation_functions import full
+from ..core.devices import check_size
 from ..core.errors import DataError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import indexing, movement
-from ..ops.reduction import as_integers
+from ..ops.reduction import as_choice, as_integers, one_axis
 
 __all__ = ["pad"]
 
@@ -25,16 +26,17 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", **options: Any) -> T
     "reflect" and "symmetric" (the array mirrored at its last element, or behind it) or "wrap" (the array again).
     """
     x = asarray(array)
+    constant = as_choice("pad", "mode", mode, ("constant", *_MODES)) == "constant"
     widths = _pairs("pad_width", pad_width, x.ndim)
     if any(w < 0 for pair in widths for w in pair):
         raise DataError(f"pad: pad_width {pad_width} is negative; cut with a slice instead")
-    values = _pairs("constant_values", options.pop("constant_values", 0), x.ndim) if mode == "constant" else None
+    values = _pairs("constant_values", options.pop("constant_values", 0), x.ndim) if constant else None
     if options and options != {"reflect_type": "even"}:
         raise DataError(f"pad: {', '.join(map(repr, options))} is not available with mode={mode!r}")
+    shape = tuple(before + n + after for n, (before, after) in zip(x.shape, widths))
+    check_size("pad", shape, x.dtype.itemsize, x.device)
     if values is not None:
         return _constant(x, widths, values)
-    if mode not in _MODES:
-        raise DataError(f"pad: mode={mode!r}; use one of {', '.join(map(repr, ('constant', *_MODES)))}")
     for axis, (before, after) in enumerate(widths):
         if before or after:
             n = x.shape[axis]
@@ -64,9 +66,13 @@ def _pairs(what: str, given: Any, ndim: int) -> list[tuple[Any, Any]]:
     if isinstance(given, dict):
         found = [(0, 0)] * ndim
         for axis, pair in given.items():
-            found[axis] = tuple(np.broadcast_to(pair, 2).tolist())
+            pairs = _pairs(what, pair, 1)
+            found[one_axis("pad", axis, ndim)] = pairs[0]
         return found
-    host = given.numpy() if isinstance(given, Tensor) else np.asarray(given)
+    try:
+        host = given.numpy() if isinstance(given, Tensor) else np.asarray(given)
+    except ValueError:
+        raise ShapeError(f"pad: {what} {given} is ragged; give one value, a pair, or a pair for each axis") from None
     if what == "pad_width" and host.size and host.dtype.kind not in "iu":
         as_integers("pad", what, given)
     try:

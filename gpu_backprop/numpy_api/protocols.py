@@ -66,7 +66,7 @@ def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: 
 
 def _is_default(name: str, value: Any) -> bool:
     if name == "out" and isinstance(value, tuple):
-        return all(v is None for v in value)
+        return all(place is None for place in value)
     return any(value is default for default in _DEFAULTS.get(name, ()))
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..array_api.manipulation_functions import concat, expand_dims, flip
-from ..core.errors import DataError, ShapeError
+from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
-from ..ops.reduction import as_integers, one_axis
+from ..ops.reduction import as_choice, as_integer, as_integers, one_axis
 from .operands import tensors
 
 __all__ = [
@@ -61,8 +61,7 @@ def flatten(a: Any, /, order: str = "C") -> Tensor:
 
 
 def _in_order(name: str, a: Tensor, order: str) -> Tensor:
-    if order not in ("C", "F"):
-        raise DataError(f"{name}: order={order!r}; use 'C' (the last axis fastest) or 'F' (the first)")
+    as_choice(name, "order", order, ("C", "F"))
     return a if order == "C" else a.T
 
 
@@ -117,8 +116,11 @@ def fliplr(m: Any, /) -> Tensor:
 
 def rot90(m: Any, /, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
     """Turned by `k` times 90 degrees, from the first towards the second of two axes."""
-    m, (k,) = asarray(m), as_integers("rot90", "k", k)
-    first, second = (one_axis("rot90", a, m.ndim) for a in axes)
+    m, k = asarray(m), as_integer("rot90", "k", k)
+    pair = as_integers("rot90", "axes", axes)
+    if len(pair) != 2:
+        raise ShapeError(f"rot90: axes {axes} are not two; name two")
+    first, second = (one_axis("rot90", a, m.ndim) for a in pair)
     if first == second:
         raise ShapeError(f"rot90: axes {axes} are one; name two")
     match k % 4:
@@ -136,6 +138,8 @@ def rot90(m: Any, /, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
 
 
 def _sequence(name: str, arrays: Any) -> list[Tensor]:
+    if not hasattr(arrays, "__iter__") or isinstance(arrays, (set, frozenset, dict)):
+        raise DTypeError(f"{name}: {arrays!r} is not a sequence of arrays; give a list of them")
     made = list(arrays)
     if not made:
         raise ShapeError(f"{name}: no arrays given; give at least one")
@@ -175,7 +179,12 @@ def block(arrays: Any, /) -> Tensor:
     """One array of nested lists of blocks: the innermost lists are joined along the last axis, and so on outwards."""
 
     def depth(part: Any) -> int:
-        return 1 + max(map(depth, part), default=0) if isinstance(part, list) else 0
+        if not isinstance(part, list):
+            return 0
+        depths = {depth(p) for p in part}
+        if len(depths) != 1:
+            raise ShapeError("block: lists that are empty or unequally deep; nest all blocks equally")
+        return 1 + depths.pop()
 
     def leaves(part: Any) -> list[Any]:
         return [leaf for p in part for leaf in leaves(p)] if isinstance(part, list) else [part]
@@ -209,6 +218,9 @@ def split(ary: Any, /, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     return _split("split", ary, indices_or_sections, axis, even=True)
 
 
+_MOST_PARTS = 1_000_000  # each is a Tensor, be it empty
+
+
 def _split(name: str, ary: Any, where: Any, axis: int, even: bool) -> list[Tensor]:
     ary = asarray(ary)
     axis = one_axis(name, axis, ary.ndim)
@@ -216,9 +228,9 @@ def _split(name: str, ary: Any, where: Any, axis: int, even: bool) -> list[Tenso
     if isinstance(where, (list, tuple)) or getattr(where, "ndim", False):
         cuts = list(as_integers(name, "index", tuple(where)))
     else:
-        (parts,) = as_integers(name, "number of parts", where)
-        if parts < 1:
-            raise DataError(f"{name}: {parts} parts; use at least 1")
+        parts = as_integer(name, "number of parts", where)
+        if not 1 <= parts <= max(n, _MOST_PARTS):
+            raise DataError(f"{name}: {parts} parts; use 1 to {max(n, _MOST_PARTS)}")
         each, more = divmod(n, parts)
         if even and more:
             raise ShapeError(f"{name}: {n} elements do not divide into {parts} equal parts; use gb.array_split")

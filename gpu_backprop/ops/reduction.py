@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import index
 from typing import Any
 
-from ..core.errors import DTypeError, ShapeError, ShapeIndexError
+from ..core.errors import DataError, DTypeError, ShapeError, ShapeIndexError
 from .elementwise import conjugate, equal, exp
 from .primitive import Primitive
 
@@ -112,19 +113,49 @@ def as_integers(name: str, what: str, values: Any) -> tuple[int, ...]:
     """`values` (an integer, or a tuple or list of them) as a tuple of Python integers."""
     if type(values) is int:
         return (values,)
+    several = isinstance(values, (tuple, list, range)) or getattr(values, "ndim", False)
     try:
-        return tuple(map(index, values)) if isinstance(values, (tuple, list)) else (index(values),)
+        return tuple(map(index, values)) if several else (index(values),)
     except TypeError:
         raise DTypeError(f"{name}: {what} {values!r} is not made of integers; use integers") from None
+
+
+def as_integer(name: str, what: str, value: Any) -> int:
+    """`value`, one integer, as Python's."""
+    if isinstance(value, (tuple, list)):
+        raise DTypeError(f"{name}: {what} {value!r} is not made of integers; use one integer")
+    return as_integers(name, what, value)[0]
+
+
+def as_real(name: str, what: str, value: Any) -> float:
+    """`value`, one real number, as Python's float."""
+    try:
+        if isinstance(value, (str, bytes)) or getattr(value, "ndim", False):
+            raise TypeError
+        return float(value)
+    except TypeError:
+        raise DTypeError(f"{name}: {what} {value!r} is not a real number; use one") from None
+    except OverflowError:
+        raise DataError(f"{name}: {what} {value} is too large for a float; use a smaller one") from None
+
+
+def as_choice(name: str, what: str, value: Any, choices: Iterable[str]) -> str:
+    """`value`, one of the words that an operation knows."""
+    if not isinstance(value, str) or value not in choices:
+        *first, last = map(repr, choices)
+        raise DataError(f"{name}: {what}={value!r}; use {', '.join(first)} or {last}")
+    return value
 
 
 def normalize_axis(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     """`axis` (None, an int or a tuple of ints, negative from the back) as a sorted tuple of axes from the front."""
     if axis is None:
         return tuple(range(ndim))
-    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = as_integers(name, "axis", axis)
     result = set()
-    for a in as_integers(name, "axis", axes):
+    for a in axes:
+        if a.__class__ is bool:
+            raise DTypeError(f"{name}: axis {a} is a bool; use the number of an axis")
         if not -ndim <= a < ndim:
             remedy = f"use {-ndim} to {ndim - 1}" if ndim else "leave axis out"
             raise ShapeIndexError(f"{name}: axis {a} of an array with {ndim} axes; {remedy}")
@@ -136,7 +167,7 @@ def normalize_axis(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
 
 def one_axis(name: str, axis: Any, ndim: int) -> int:
     """`axis`, one integer, counted from the front."""
-    return normalize_axis(name, (axis,), ndim)[0]
+    return normalize_axis(name, as_integer(name, "axis", axis), ndim)[0]
 
 
 def reduce(primitive: Primitive, x: Any, axis: Any = None, keepdims: bool = False, **attrs: Any) -> Any:
@@ -149,7 +180,7 @@ def reduce(primitive: Primitive, x: Any, axis: Any = None, keepdims: bool = Fals
 def arg_reduce(primitive: Primitive, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """argmax or argmin over one axis, or over all elements in C order when axis is None."""
     if axis is not None:
-        (axis,) = normalize_axis(primitive.name, axis, x.ndim)
+        axis = one_axis(primitive.name, axis, x.ndim)
     if (x.size if axis is None else x.shape[axis]) == 0:
         raise ShapeError(f"{primitive.name}: no element to choose from in shape {list(x.shape)}; give at least one")
     return primitive(x, axis=axis, keepdims=bool(keepdims))

@@ -56,6 +56,18 @@ template <class F> static int by_type(const Array& x, F f) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // activations and their gradients:  out = f(x),  dx = f(g, y)
+//
+// Every loop over numbers is in a function of its own, which is given the pointers: those that a lambda has captured may
+// lie in what the loop writes, as far as the compiler knows, and the loop would not become vector code.
+
+template <class Op, class A> static void map(const A* x, A* out, intptr_t n) {
+#pragma GCC ivdep
+    for (intptr_t i = 0; i < n; ++i) out[i] = Op::apply(x[i]);
+}
+template <class Op, class A> static void map(const A* x, const A* y, A* out, intptr_t n) {
+#pragma GCC ivdep
+    for (intptr_t i = 0; i < n; ++i) out[i] = Op::apply(x[i], y[i]);
+}
 
 template <class Op> static int unary(Object input, Object output) {
     const Array x(input), out(output);
@@ -64,10 +76,7 @@ template <class Op> static int unary(Object input, Object output) {
         using A = decltype(zero);
         const A* from = x.data<A>();
         A* to = out.data<A>();
-        in_parts(x.size, GRAIN, [=](intptr_t i, intptr_t end) {
-#pragma GCC ivdep
-            for (; i < end; ++i) to[i] = Op::apply(from[i]);
-        });
+        in_parts(x.size, GRAIN, [=](intptr_t i, intptr_t end) { map<Op>(from + i, to + i, end - i); });
         return int(DONE);
     });
 }
@@ -81,10 +90,7 @@ template <class Op> static int binary(Object first, Object second, Object output
         using A = decltype(zero);
         const A *a = x.data<A>(), *b = y.data<A>();
         A* to = out.data<A>();
-        in_parts(x.size, GRAIN, [=](intptr_t i, intptr_t end) {
-#pragma GCC ivdep
-            for (; i < end; ++i) to[i] = Op::apply(a[i], b[i]);
-        });
+        in_parts(x.size, GRAIN, [=](intptr_t i, intptr_t end) { map<Op>(a + i, b + i, to + i, end - i); });
         return int(DONE);
     });
 }
@@ -97,6 +103,11 @@ PASS gb_tanh_backward(Object g, Object y, Object out) { return binary<cuda::Tanh
 // ---------------------------------------------------------------------------------------------------------------------
 // behind a product:  x = f(x + bias)      x (..., columns) in place, bias (columns,)
 
+template <class Op, class A> static void add_bias(A* row, const A* bias, intptr_t n) {
+#pragma GCC ivdep
+    for (intptr_t i = 0; i < n; ++i) row[i] = Op::apply(row[i] + bias[i]);
+}
+
 template <class Op> static int with_bias(Object values, Object biases) {
     const Array x(values), bias(biases);
     if (!x.writeable() || !bias.is(x.dtype, x.columns()) || !apart(x, bias)) return REFUSED;
@@ -107,9 +118,7 @@ template <class Op> static int with_bias(Object values, Object biases) {
         const A* b = bias.data<A>();
         if (columns)
             in_parts(x.size / columns, GRAIN / columns + 1, [=](intptr_t i, intptr_t end) {
-                for (A* row = values + i * columns; i < end; ++i, row += columns)
-#pragma GCC ivdep
-                    for (intptr_t j = 0; j < columns; ++j) row[j] = Op::apply(row[j] + b[j]);
+                for (; i < end; ++i) add_bias<Op>(values + i * columns, b, columns);
             });
         return int(DONE);
     });
@@ -580,13 +589,23 @@ PASS gb_matmul(Object first, Object second, Object output) {
     const Matrix x(first), y(second);
     const Array out(output);
     if (!multiplies(x, y, out)) return REFUSED;
-    multiply(x, y, out);
+    multiply(x, y, out, [](auto*, intptr_t, intptr_t) {});
     return DONE;
 }
 
-// x @ y, and the bias behind it; what was written before a REFUSED is written again by NumPy
-PASS gb_linear(Object x, Object y, Object bias, Object out) { return gb_matmul(x, y, out) || gb_bias(out, bias); }
-PASS gb_linear_relu(Object x, Object y, Object bias, Object out) { return gb_matmul(x, y, out) || gb_bias_relu(out, bias); }
+// f(x @ y + bias)      bias (m,)
+template <class Op> static int multiply_with_bias(Object first, Object second, Object biases, Object output) {
+    const Matrix x(first), y(second);
+    const Array bias(biases), out(output);
+    if (!multiplies(x, y, out) || !bias.is(out.dtype, out.columns()) || !apart(out, bias)) return REFUSED;
+    multiply(x, y, out, [&](auto* row, intptr_t column, intptr_t count) {
+        add_bias<Op>(row, reinterpret_cast<decltype(row)>(bias.begin) + column, count);
+    });
+    return DONE;
+}
+
+PASS gb_linear(Object x, Object y, Object bias, Object out) { return multiply_with_bias<cuda::Copy>(x, y, bias, out); }
+PASS gb_linear_relu(Object x, Object y, Object bias, Object out) { return multiply_with_bias<cuda::Relu>(x, y, bias, out); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Many passes in a row: the calls of a captured program, their arguments bound beforehand

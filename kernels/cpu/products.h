@@ -122,26 +122,31 @@ inline Tiles tiles(intptr_t n, intptr_t k, intptr_t m, intptr_t threads) {
 constexpr int ROWS_FIRST = 101, AS_IT_IS = 111, TRANSPOSED = 112;  // CBLAS's numbers
 
 // One row: every thread takes some columns of y, or rows of what y is the transposed of
-template <class T, class I> void multiply_row(const void* gemv, const Matrix& x, const Matrix& y, T* out) {
+template <class T, class I, class F>
+void multiply_row(const void* gemv, const Matrix& x, const Matrix& y, T* out, const F& then) {
     const intptr_t k = y.rows, m = y.columns;
     in_parts(m, (1 << 15) / k + 1, [&](intptr_t begin, intptr_t end) {
         const I count = I(end - begin);
         reinterpret_cast<Gemv<T, I>>(const_cast<void*>(gemv))(
                 ROWS_FIRST, y.transposed ? AS_IT_IS : TRANSPOSED, y.transposed ? count : I(k), y.transposed ? I(k) : count,
                 T(1), y.at<T>(0, begin), I(y.pitch()), x.at<T>(0, 0), I(1), T(0), out + begin, I(1));
+        then(out + begin, begin, end - begin);
     });
 }
 
-template <class T, class I> void multiply(const void* gemm, const void* gemv, const Matrix& x, const Matrix& y, T* out) {
-    if (x.rows == 1) return multiply_row<T, I>(gemv, x, y, out);
+template <class T, class I, class F>
+void multiply(const void* gemm, const void* gemv, const Matrix& x, const Matrix& y, T* out, const F& then) {
+    if (x.rows == 1) return multiply_row<T, I>(gemv, x, y, out, then);
     const intptr_t n = x.rows, k = x.columns, m = y.columns;
     const Tiles t = tiles(n, k, m, OwnThreads::count());
     Pool::the().run(int(t.down * t.across), OwnThreads::count(), [&](int i) {
         const intptr_t row = i / t.across * t.rows, column = i % t.across * t.columns;
+        const intptr_t rows = row + t.rows < n ? t.rows : n - row, columns = column + t.columns < m ? t.columns : m - column;
         reinterpret_cast<Gemm<T, I>>(const_cast<void*>(gemm))(
                 ROWS_FIRST, x.transposed ? TRANSPOSED : AS_IT_IS, y.transposed ? TRANSPOSED : AS_IT_IS,
-                I(row + t.rows < n ? t.rows : n - row), I(column + t.columns < m ? t.columns : m - column), I(k), T(1),
-                x.at<T>(row, 0), I(x.pitch()), y.at<T>(0, column), I(y.pitch()), T(0), out + row * m + column, I(m));
+                I(rows), I(columns), I(k), T(1), x.at<T>(row, 0), I(x.pitch()), y.at<T>(0, column), I(y.pitch()), T(0),
+                out + row * m + column, I(m));
+        for (intptr_t j = row; j < row + rows; ++j) then(out + j * m + column, column, columns);
     });
 }
 
@@ -154,14 +159,16 @@ inline bool multiplies(const Matrix& x, const Matrix& y, const Array& out) {
            (blas.wide || (x.end - x.begin <= INT32_MAX && y.end - y.begin <= INT32_MAX && out.size <= INT32_MAX));
 }
 
-inline void multiply(const Matrix& x, const Matrix& y, const Array& out) {
+// out = x @ y, and then(row, column, count) over what each thread has just written: `count` numbers of a row from a column
+// on, while they are in its cache
+template <class F> void multiply(const Matrix& x, const Matrix& y, const Array& out, const F& then) {
     const OwnThreads ours;
     if (x.dtype == FLOAT32)
-        blas.wide ? multiply<float, int64_t>(blas.single_gemm, blas.single_gemv, x, y, out.data<float>())
-                  : multiply<float, int32_t>(blas.single_gemm, blas.single_gemv, x, y, out.data<float>());
+        blas.wide ? multiply<float, int64_t>(blas.single_gemm, blas.single_gemv, x, y, out.data<float>(), then)
+                  : multiply<float, int32_t>(blas.single_gemm, blas.single_gemv, x, y, out.data<float>(), then);
     else
-        blas.wide ? multiply<double, int64_t>(blas.double_gemm, blas.double_gemv, x, y, out.data<double>())
-                  : multiply<double, int32_t>(blas.double_gemm, blas.double_gemv, x, y, out.data<double>());
+        blas.wide ? multiply<double, int64_t>(blas.double_gemm, blas.double_gemv, x, y, out.data<double>(), then)
+                  : multiply<double, int32_t>(blas.double_gemm, blas.double_gemv, x, y, out.data<double>(), then);
 }
 
 }  // namespace gb

@@ -110,3 +110,13 @@ def test_every_function_has_a_docstring() -> None:
         value = getattr(gb, name)
         if callable(value) and getattr(value, "__module__", "").startswith("gpu_backprop"):
             assert value.__doc__, name
+
+
+def test_limits_may_be_tensors_of_no_axes() -> None:
+    assert gb.linspace(gb.asarray(0.0), gb.asarray(1.0), 3).tolist() == [0, 0.5, 1]
+    assert gb.arange(gb.asarray(3)).tolist() == [0, 1, 2]
+    for make in (gb.arange, lambda t: gb.linspace(0, t, 3)):
+        with pytest.raises(gb.TapeError, match=r"would lose its gradient.*t\.detach\(\)"):
+            make(gb.tensor(3.0, requires_grad=True))
+        with pytest.raises(gb.DTypeError, match="must be numbers"):
+            make(gb.ones(2))

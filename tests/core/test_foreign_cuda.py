@@ -136,3 +136,9 @@ def test_what_requires_grad_on_a_gpu_is_copied(gpu):
     with pytest.raises(gb.ExchangeError, match=r"its reader might write into it; use t\.detach\(\)"):
         t.__dlpack__(copy=False)
     assert t.detach().__dlpack__(copy=False)[0] is t.array
+
+
+def test_the_cuda_array_interface(gpu):
+    assert gb.Tensor(make(), gpu).__cuda_array_interface__ == {"data": (Array.address, False)}
+    assert not hasattr(gb.Tensor(make(), gpu).requires_grad_(), "__cuda_array_interface__")
+    assert not hasattr(gb.ones(3), "__cuda_array_interface__")

@@ -12,7 +12,7 @@ HEAVY = (
     *("cupy", "cupyx", "typer", "rich", "matplotlib", "sklearn", "scipy", "ml_dtypes", "safetensors", "numpy.random"),
     *("cuda", "nvmath", "asyncio", "inspect", "multiprocessing", "subprocess"),
 )
-LAZY = ("gpu_backprop.nn", "gpu_backprop.optim", "gpu_backprop.data", "gpu_backprop.train", "gpu_backprop.viz")
+LAZY = tuple(f"gpu_backprop.{name}" for name in ("data", "interop", "nn", "optim", "train", "viz"))
 
 
 def fresh(code: str, **environment: str) -> str:

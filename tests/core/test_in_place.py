@@ -59,3 +59,15 @@ def test_an_index_on_another_device() -> None:
     t = gb.zeros(3, device="cpu")
     with pytest.raises(gb.DeviceError, match="item assignment: an index on another device"):
         t[gb.tensor([0, 1], device="emulated")] = 1.0
+
+
+def test_a_wider_dtype_of_the_same_kind_is_written_as_in_numpy(device):
+    for own, other in (("int32", "int64"), ("float32", "float64")):
+        t = gb.ones(3, dtype=own, device=device)
+        t += gb.ones(3, dtype=other, device=device)
+        assert t.dtype == own
+        assert t.tolist() == [2, 2, 2]
+    for own, other in (("int32", "float32"), ("float32", "complex64")):
+        t = gb.ones(3, dtype=own, device=device)
+        with pytest.raises(gb.DTypeError, match=rf"in-place add: a result of \w+\[3\] does not fit into {own}\[3\]"):
+            t += gb.ones(3, dtype=other, device=device)

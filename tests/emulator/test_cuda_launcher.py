@@ -68,6 +68,8 @@ def test_arguments_reach_cupy_as_it_takes_them(cupy):
     assert second[0] is function
     assert len(cupy.loaded) == 1
     assert function.max_dynamic_shared_size_bytes == 100_000
+    launcher.launch(kernel, (5,), (256,), (array,), shared=48 * 1024)  # and what the kernel itself declares
+    assert function.max_dynamic_shared_size_bytes == 48 * 1024
 
 
 def test_kernels_of_a_file_are_loaded_together(cupy):

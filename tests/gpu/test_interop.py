@@ -7,6 +7,8 @@ import pytest
 
 import gpu_backprop as gb
 
+from .conftest import WORK, slow
+
 pytestmark = pytest.mark.gpu
 
 
@@ -28,10 +30,61 @@ def test_a_cupy_array_becomes_a_tensor_without_a_copy(cupy):
 
 def test_a_tensor_is_a_cupy_array_without_a_copy(cupy):
     tensor = gb.ones((4, 5))
-    for array in (cupy.asarray(tensor.array), cupy.from_dlpack(tensor.array)):
+    for array in (cupy.asarray(tensor), cupy.from_dlpack(tensor)):
         array *= 2
         assert pointer(array) == pointer(tensor.array)
     assert tensor.numpy().tolist() == [[4.0] * 5] * 4
+    for view in (tensor.T, tensor[::2, 1:]):
+        assert cupy.asarray(view).strides == cupy.from_dlpack(view).strides == view.array.strides
+        assert pointer(cupy.asarray(view)) == pointer(view.array)
+
+
+def test_from_dlpack_shares_what_cupy_has(cupy):
+    array = cupy.arange(12, dtype=cupy.float32).reshape(3, 4)
+    for view in (array, array.T, array[::2, 1:]):
+        tensor = gb.from_dlpack(view)
+        assert tensor.device == "cuda"
+        assert pointer(tensor.array) == pointer(view)
+    assert pointer(gb.from_dlpack(array, copy=True).array) != pointer(array)
+    with pytest.raises(gb.ExchangeError, match="copy=False"):
+        gb.from_dlpack(array, device="cpu", copy=False)
+    assert gb.from_dlpack(array, device="cpu").numpy().tolist() == array.get().tolist()
+
+
+def test_what_requires_grad_is_not_shared_with_cupy(cupy):
+    x = gb.tensor([1.0, 2.0], requires_grad=True)
+    assert not hasattr(x, "__cuda_array_interface__")
+    copy = cupy.from_dlpack(x)
+    copy *= 0
+    assert x.tolist() == [1.0, 2.0]
+    assert pointer(cupy.asarray(x.detach())) == pointer(x.array)
+    product = cupy.asarray([3.0, 4.0], dtype=cupy.float32) * x  # CuPy leaves it to Tensors
+    product.sum().backward()
+    assert x.grad.tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("borrow", ["asarray", "from_dlpack"])
+def test_another_stream_waits_for_the_work_on_ours(cupy, borrow):
+    stream = cupy.cuda.Stream(non_blocking=True)
+    tensor = slow() * 3
+    with stream:
+        array = getattr(cupy, borrow)(tensor) + 1
+    stream.synchronize()
+    assert (array == 4).all()
+
+
+@pytest.mark.parametrize("borrow", [gb.asarray, gb.from_dlpack])
+def test_our_stream_waits_for_the_work_on_anothers(cupy, borrow):
+    """By DLPack and by the interface, an array of another library's; CuPy's own are used where they are made."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    with torch.cuda.stream(torch.cuda.Stream()):
+        theirs = torch.ones(WORK, WORK, device="cuda")
+        for _ in range(20):
+            theirs = theirs @ theirs / WORK
+        ours = borrow(theirs) + 1
+    assert (ours.numpy() == 2).all()
 
 
 def test_gradients_of_cupy_arrays(cupy):
@@ -49,7 +102,7 @@ def test_tensors_of_torch(cupy):
     theirs = torch.arange(6, dtype=torch.float32, device="cuda")
     ours = gb.asarray(theirs)
     assert pointer(ours.array) == theirs.data_ptr()
-    back = torch.from_dlpack(ours.array)
+    back = torch.from_dlpack(ours)
     assert back.data_ptr() == theirs.data_ptr()
     torch.cuda.synchronize()
     assert (ours * 2).numpy().tolist() == [0, 2, 4, 6, 8, 10]

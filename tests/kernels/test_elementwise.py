@@ -40,6 +40,11 @@ def silu_slope(x: Any) -> Any:
     return special.expit(x) * (1 + x * special.expit(-x))
 
 
+def floor_divide(x: Any, y: Any) -> Any:
+    """NumPy's, and the limits for infinities, where NumPy has Python's NaN and -1."""
+    return np.where(np.isinf(x) | np.isinf(y), x / y, np.floor_divide(x, y))
+
+
 def softplus(x: Any, beta: float, threshold: float) -> Any:
     return np.where(x * beta > threshold, x, np.logaddexp(0, x * beta) / beta)
 
@@ -54,7 +59,7 @@ REFERENCES: dict[str, tuple[Any, float, float, float]] = {
     "add": (np.add, -3, 3, EXACT),
     "copysign": (np.copysign, -3, 3, EXACT),
     "divide": (np.divide, -3, 3, EXACT),
-    "floor_divide": (np.floor_divide, -9, 9, EXACT),
+    "floor_divide": (floor_divide, -9, 9, EXACT),
     "hypot": (np.hypot, -3, 3, LIBRARY),
     "maximum": (np.maximum, -3, 3, EXACT),
     "minimum": (np.minimum, -3, 3, EXACT),

@@ -15,7 +15,21 @@ from .conftest import DTYPES, check, compile_first, draw, instantiations, on
 
 EPS, MOMENTUM = 1e-3, 0.2
 FLOAT = np.dtype(np.float32)
-ROWS = ((1, 1), (3, 10), (8, 31), (9, 32), (17, 33), (2, 1000), (3, 1025), (200, 5))
+ROWS = (
+    (1, 1),
+    (3, 10),
+    (8, 31),
+    (9, 32),
+    (17, 33),
+    (9, 512),
+    (2, 1000),
+    (9, 1024),
+    (3, 1025),
+    (2, 1536),
+    (2, 4096),
+    (1, 8192),
+    (200, 5),
+)
 CHANNELS = (
     *((2, 1), (5, 31), (33, 32), (7, 33), (300, 3), (1000, 1), (3, 257)),  # (outer, channels)
     *((4, 3, 1), (3, 4, 31), (2, 33, 32), (1, 2, 33), (9, 2, 5), (5, 1, 1000), (130, 2, 17)),
@@ -143,6 +157,7 @@ VIEWS = {
     "transposed": ((40, 33), lambda x: x.T),
     "every other": ((18, 140), lambda x: x[::2, ::-2]),
     "unaligned": ((33 * 70 + 1,), lambda x: x[1:].reshape(33, 70)),
+    "unaligned packs": ((33 * 72 + 1,), lambda x: x[1:].reshape(33, 72)),
     "pitched": ((33, 75), lambda x: x[:, 2:72]),
     "broadcast": ((1, 40), lambda x: x[[0] * 6]),
 }
@@ -287,6 +302,17 @@ def test_nothing(backend, shape):
         assert not sums.any()
     given = put(backend, x, weight, bias, weight, np.abs(bias))
     assert backend.functions["batch_norm_inference"](*given, eps=EPS).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(3, 768), (2, 4096)])
+def test_a_row_has_the_same_bits_in_registers_and_walked(backend, shape):
+    """The walk is taken where packs are not aligned."""
+    x = draw(shape, FLOAT, 1)
+    moved = on(backend, np.append(np.float32(0), x), lambda flat: flat[1:].reshape(shape))
+    for name, rest in (("layer_norm", (None, None)), ("rms_norm", (None,))):
+        held, walked = (backend.functions[name](a, *rest, eps=EPS) for a in (on(backend, x), moved))
+        for a, b in zip(held, walked, strict=True):
+            np.testing.assert_array_equal(backend.to_host(a), backend.to_host(b))
 
 
 # geometry ------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ import numpy as np
 
 from .. import table
 from ..base import Array
-from .shared import PARTIALS, Function, Launch, accumulator, c_name, index_of
+from .shared import Function, Launch, accumulator, c_name, index_of
 
 REDUCTION = {"none": 0, "mean": 1, "sum": 2}  # enum Reduction of neural.cu
+PARTIALS = 1024  # blocks, each with a partial result of its rows: so many on every GPU, for the same bits everywhere
 MANY = 4096  # rows, so that warps alone fill a GPU
 SMOOTHING = np.dtype([("hit", np.float64), ("every", np.float64)])  # struct Smoothing of neural.cu
 

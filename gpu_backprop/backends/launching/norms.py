@@ -22,6 +22,8 @@ from .shared import (
     packs,
 )  # fmt: skip
 
+PACKS = {2: (2, 4), 4: (4, 8), 8: (4, 4)}  # itemsize -> packs of Pair and of Row in rows.cuh
+
 
 class Tiles(NamedTuple):
     """How blocks walk x (outer, channels, inner): Tile of tiles.cuh."""
@@ -92,8 +94,15 @@ class NormLaunches:
             mean = self.empty((2, rows), np.dtype(number))
         rstd = self.empty((rows,), np.dtype(number))
         arrays = (self.operand(a, x.dtype) for a in (x, weight, bias))
-        self.launch_rows(name, x, (out, mean, rstd, *arrays, number(eps)))
+        self.launch_rows(f"{name} {self.part(x)}", x, (out, mean, rstd, *arrays, number(eps)))
         return out, mean, rstd
+
+    def part(self, x: Array) -> str:
+        """What may hold a thread's share of a row: Pair of rows.cuh, or Row where only Row is long enough."""
+        n, pack = x.shape[1], 16 // x.dtype.itemsize
+        _, (threads, _) = self.launch.row_geometry(*x.shape)
+        pair, row = PACKS[x.dtype.itemsize]
+        return "Row" if n % pack == 0 and pair < n / (pack * threads) <= row else "Pair"
 
     def layer_norm_backward(
         self, g: Array, x: Array, weight: Array | None, mean: Array | None, rstd: Array, eps: float,

@@ -116,7 +116,7 @@ class Launch:
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Grid and block for a warp a row, or a block a row where rows are long.
 
-        `most` blocks, PARTIALS, where each leaves a partial result of its rows to add up. From `many` rows on a warp
+        `most` blocks where each leaves a partial result of its rows to add up. From `many` rows on a warp
         has a row however long it is, and never waits for others.
         """
         height = 1 if n > 1024 and (many is None or rows < many) else BLOCK // WARP

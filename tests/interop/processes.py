@@ -1,0 +1,32 @@
+"""Runs Python in a process of its own: SciPy reads SCIPY_ARRAY_API when it is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str) -> str:
+    """What `python arguments...` prints."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"SCIPY_ARRAY_API": "1", "GPU_BACKPROP_DEVICE": "cpu", "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def report(module: str, *needs: str) -> Any:
+    """What a file of this folder prints as JSON; skipped where a package that it needs is not installed."""
+    for name in needs:
+        pytest.importorskip(name)
+    return json.loads(run(str(ROOT / "tests" / "interop" / f"{module}.py")))
