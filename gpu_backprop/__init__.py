@@ -132,11 +132,14 @@ from .numpy_api.calculus import *  # noqa: F403
 from .numpy_api.creation import *  # noqa: F403
 from .numpy_api.einsum import *  # noqa: F403
 from .numpy_api.elementwise import *  # noqa: F403
+from .numpy_api.histograms import *  # noqa: F403
 from .numpy_api.padding import *  # noqa: F403
 from .numpy_api.products import *  # noqa: F403
+from .numpy_api.quantiles import *  # noqa: F403
 from .numpy_api.searching import *  # noqa: F403
 from .numpy_api.shapes import *  # noqa: F403
 from .numpy_api.statistics import *  # noqa: F403
+from .numpy_api.without_nan import *  # noqa: F403
 from .random import manual_seed
 
 if _TYPE_CHECKING:
