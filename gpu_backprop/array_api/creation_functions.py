@@ -9,12 +9,12 @@ import numpy as np
 
 from ..core import devices, dtypes
 from ..core.devices import check_size
-from ..core.errors import DataError, DTypeError, ShapeError, TapeError
+from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.exchange import borrow
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import movement
 from ..ops.primitive import Primitive
-from ..ops.reduction import as_choice, as_integer, as_integers, as_real
+from ..ops.reduction import as_choice, as_constant, as_integer, as_integers, as_real
 
 __all__ = [
     *("arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like"),
@@ -52,11 +52,7 @@ def _like(name: str, x: Tensor, value: Any, dtype: Any, device: Any) -> Tensor:
 
 def _number(name: str, value: Any) -> Any:
     """A Tensor of no axes as the number that it holds."""
-    if not isinstance(value, Tensor) or value.ndim:
-        return value
-    if value.requires_grad:
-        raise TapeError(f"{name}: a Tensor that requires grad would lose its gradient as a limit; use t.detach()")
-    return value.item()
+    return as_constant(name, "a limit", value).item() if isinstance(value, Tensor) and not value.ndim else value
 
 
 def arange(start: Any, /, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None) -> Tensor:
@@ -117,6 +113,8 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
 def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     """An array of `shape` filled with one value, of the value's kind of dtype unless told."""
     if isinstance(fill_value, Tensor):
+        if fill_value.requires_grad:
+            return _spread("full", fill_value, shape, dtype, device)
         fill_value = fill_value.item()
     if dtype is None:
         kind = type(fill_value)
@@ -124,9 +122,20 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     return _make("full", shape, fill_value, dtype, device)
 
 
+def _spread(name: str, value: Tensor, shape: Any, dtype: Any, device: Any) -> Tensor:
+    """One value on the tape, everywhere."""
+    if value.size != 1:
+        raise ShapeError(f"{name}: a value of shape {list(value.shape)}; give one number")
+    one = value.reshape(()) if dtype is None else value.reshape(()).astype(dtype)
+    place = one.device if device is None else devices.device(device)
+    return movement.copy(one.to(place).broadcast_to(as_integers(name, "shape", shape)))
+
+
 def full_like(x: Tensor, /, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     """`fill_value` in the shape, dtype and device of `x`."""
     if isinstance(fill_value, Tensor):
+        if fill_value.requires_grad:
+            return _spread("full_like", fill_value, x.shape, x.dtype if dtype is None else dtype, device or x.device)
         fill_value = fill_value.item()
     if fill_value is None:  # which stands for uninitialised memory below
         raise DTypeError("full_like: None is not one number; use gb.empty_like for an array without values")

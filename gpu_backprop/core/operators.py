@@ -95,22 +95,32 @@ def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
         return primitive(x, y)
 
     def function(x: Any, y: Any, /) -> Tensor:
-        if x.__class__ is not Tensor or modes.watch is not None:
+        if modes.watch is not None:
             return general(x, y)
-        first = x.array
-        dtype = first.dtype
-        if dtype is not float32 and dtype is not float64:
-            return general(x, y)
-        device = x.device
-        if y.__class__ is Tensor:
-            second = y.array
-            if second.dtype is not dtype or y.device is not device:
+        mask = 0
+        if x.__class__ is Tensor:
+            first, device = x.array, x.device
+            dtype = first.dtype
+            if x.requires_grad:
+                mask = 1
+            if y.__class__ is Tensor:
+                second = y.array
+                if second.dtype is not dtype or y.device is not device:
+                    return general(x, y)
+                if y.requires_grad:
+                    mask |= 2
+            elif y.__class__ is float or y.__class__ is int:
+                second = y
+            else:
                 return general(x, y)
-            mask = 2 if y.requires_grad else 0
-        elif y.__class__ is float:
-            second = y
-            mask = 0
+        elif y.__class__ is Tensor and (x.__class__ is float or x.__class__ is int):
+            first, second, device = x, y.array, y.device
+            dtype = second.dtype
+            if y.requires_grad:
+                mask = 2
         else:
+            return general(x, y)
+        if dtype is not float32 and dtype is not float64:
             return general(x, y)
         try:
             result = device.native[name](first, second)
@@ -123,8 +133,6 @@ def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
         out.device = device
         out.node = out._grad = out._version_cell = out._extra = None
         out.requires_grad = False
-        if x.requires_grad:
-            mask |= 1
         if not mask or not modes.grad:
             return out
         if no_gradient:
@@ -134,19 +142,27 @@ def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
         keep, keep_out = plans[mask]
         saved: list[Any] = []
         unsaved: tuple[Any, ...] = ()
-        if 0 in keep:
-            cell = x._version_cell
-            saved.append((x, 0 if cell is None else cell[0]))
-        elif not mask & 1:
-            unsaved = ((0, ref(x)),)
-        if second is y:  # a number
-            spec = None
+        spec_x: Any = None
+        spec_y: Any = None
+        if first is x:  # a number
+            if 0 in keep:
+                saved.append((x, 0))
+            else:
+                unsaved = ((0, x),)
+        else:
+            spec_x = (first.shape, dtype)
+            if 0 in keep:
+                cell = x._version_cell
+                saved.append((x, 0 if cell is None else cell[0]))
+            elif not mask & 1:
+                unsaved = ((0, ref(x)),)
+        if second is y:
             if 1 in keep:
                 saved.append((y, 0))
             else:
                 unsaved += ((1, y),)
         else:
-            spec = (second.shape, dtype)
+            spec_y = (second.shape, dtype)
             if 1 in keep:
                 cell = y._version_cell
                 saved.append((y, 0 if cell is None else cell[0]))
@@ -165,7 +181,7 @@ def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
         node.hooks = node.retained = None
         node.spec = (result.shape, result.dtype)
         node.edges = ((x.node or x) if mask & 1 else None, (y.node or y) if mask & 2 else None)
-        node.specs = ((first.shape, dtype), spec)
+        node.specs = (spec_x, spec_y)
         node.saved = saved
         node.unsaved = unsaved
         return out
@@ -189,7 +205,7 @@ _ARITHMETIC = {
 
 def _power(x: Tensor, exponent: Any, /) -> Tensor:
     """A square costs less than a power, and differentiates to less."""
-    return _square(x) if exponent.__class__ is int and exponent == 2 else ew.pow(x, exponent)
+    return _square(x) if exponent.__class__ is int and exponent == 2 else _pow(x, exponent)
 
 
 def _compared(compare: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
@@ -237,7 +253,7 @@ def _define(name: str, function: Callable[..., Any]) -> None:
     setattr(Tensor, f"__{name}__", function)
 
 
-_square = one(ew.square)
+_square, _pow = one(ew.square), two(ew.pow)
 for _name, _primitive in _UNARY.items():
     _define(_name, one(_primitive))
 for _name, _primitive in _COMPARISONS.items():

@@ -379,6 +379,9 @@ def _chains(calls: list[Call], uses: Counter[Value]) -> list[Call]:
                 and uses[operand.value] == 2
                 and operand == calls[j].results[0]
                 and operand.shape == call.results[0].shape
+                and all(
+                    a == operand for a in inputs if isinstance(a, Slot) and a.value is operand.value
+                )  # not t + t.mT
                 and not _changed(calls[j + 1 : i], (a for a in links[j][1] if _array(a)))
             )
             joined = _join(links[j], (chain, operands), operand) if fits else None

@@ -894,6 +894,8 @@ def operand(x: Any, device: devices.Device) -> Tensor:
         return x
     if isinstance(x, np.ndarray):
         return _make(x, None, device if x.ndim == 0 else "cpu", copy=False)
+    if isinstance(x, (list, tuple)):  # which may hold Tensors that are on the tape
+        return asarray(x, device=device)
     return _make(x, None, device, copy=False)
 
 
@@ -911,7 +913,11 @@ def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         made = tuple(
             x
             if isinstance(x, (Tensor, type(None))) or (type(x) in (bool, int, float, complex))
-            else (operand(x, place) if device is not None else _make(x, None, place, copy=False))
+            else (
+                operand(x, place)
+                if device is not None or isinstance(x, (list, tuple))
+                else _make(x, None, place, copy=False)
+            )
             for x in inputs
         )
         if not any(isinstance(x, Tensor) for x in made):

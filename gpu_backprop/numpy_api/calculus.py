@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..array_api.creation_functions import zeros_like
+from ..array_api.creation_functions import arange, zeros_like
 from ..array_api.manipulation_functions import concat
 from ..array_api.searching_functions import searchsorted
 from ..array_api.sorting_functions import argsort
+from ..core.devices import check_size
 from ..core.errors import DataError, ShapeError
-from ..core.tensor import Tensor, asarray
+from ..core.tensor import Tensor
 from ..ops import elementwise as ew
 from ..ops import indexing, reduction
 from .operands import floats, tensors
@@ -44,7 +45,11 @@ def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, per
         place = ew.clip(place, 0, xp.size - 2)
         inside = ew.clip(x, xp[0], xp[-1])
         (x0, x1), (y0, y1) = ((indexing.take(t, place, axis=0), indexing.take(t, place + 1, axis=0)) for t in (xp, fp))
-        out = y0 + (inside - x0) * ((y1 - y0) / (x1 - x0))
+        width = ew.where(ew.equal(x0, x1), 1, x1 - x0)  # of points at one place the last one counts
+        slope = (y1 - y0) / width
+        at_point = ew.logical_and(ew.equal(inside, x0), ew.logical_not(ew.isfinite(slope)))
+        out = y0 + (inside - x0) * ew.where(at_point, 0, slope)  # beside an infinite value, a point has its own
+        out = ew.where(ew.greater_equal(x, xp[-1]), fp[-1], out)
     if left is not None and period is None:
         out = ew.where(ew.less(x, xp[0]), left, out)
     if right is not None and period is None:
@@ -164,5 +169,6 @@ def correlate(a: Any, v: Any, /, mode: str = "valid") -> Tensor:
     before = {"full": m - 1, "same": m // 2, "valid": 0}[mode]
     total = {"full": n + m - 1, "same": n, "valid": n - m + 1}[mode]
     padded = indexing.scatter_view(a, index=(slice(before, before + n),), shape=(total + m - 1,)) if before else a
-    places = asarray([[i + j for j in range(m)] for i in range(total)], dtype="int64", device=a.device)
+    check_size("correlate", (total, m), 8, a.device)
+    places = arange(total, device=a.device).reshape((total, 1)) + arange(m, device=a.device)
     return indexing.take(padded, places, axis=0) @ ew.conjugate(v)

@@ -11,7 +11,7 @@ from ..core.devices import check_size
 from ..core.errors import DataError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import indexing, movement
-from ..ops.reduction import as_choice, as_integers, one_axis
+from ..ops.reduction import as_choice, as_constant, as_integers, one_axis
 
 __all__ = ["pad"]
 
@@ -70,7 +70,7 @@ def _pairs(what: str, given: Any, ndim: int) -> list[tuple[Any, Any]]:
             found[one_axis("pad", axis, ndim)] = pairs[0]
         return found
     try:
-        host = given.numpy() if isinstance(given, Tensor) else np.asarray(given)
+        host = as_constant("pad", what, given).numpy() if isinstance(given, Tensor) else np.asarray(given)
     except ValueError:
         raise ShapeError(f"pad: {what} {given} is ragged; give one value, a pair, or a pair for each axis") from None
     if what == "pad_width" and host.size and host.dtype.kind not in "iu":

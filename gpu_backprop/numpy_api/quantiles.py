@@ -54,7 +54,7 @@ def median(a: Any, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 def _shares(name: str, q: Any, whole: int) -> np.ndarray:
     """`q` of `whole` as shares of 1."""
-    q = asarray(q, device=None if isinstance(q, Tensor) else "cpu").numpy()
+    q = reduction.as_constant(name, "a share", asarray(q, device=None if isinstance(q, Tensor) else "cpu")).numpy()
     if q.dtype.kind == "c":
         raise DTypeError(f"{name}: shares of {q.dtype}; give real numbers")
     shares: np.ndarray = q.astype(np.float64) / whole

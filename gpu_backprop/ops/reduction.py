@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from operator import index
 from typing import Any
 
-from ..core.errors import DataError, DTypeError, ShapeError, ShapeIndexError
+from ..core.errors import DataError, DTypeError, ShapeError, ShapeIndexError, TapeError
 from .elementwise import conjugate, equal, exp
 from .primitive import Primitive
 
@@ -127,8 +127,16 @@ def as_integer(name: str, what: str, value: Any) -> int:
     return as_integers(name, what, value)[0]
 
 
+def as_constant(name: str, what: str, value: Any) -> Any:
+    """`value`, refused if it is a Tensor whose gradient would be lost here."""
+    if getattr(value, "requires_grad", False):
+        raise TapeError(f"{name}: a Tensor that requires grad would lose its gradient as {what}; use t.detach()")
+    return value
+
+
 def as_real(name: str, what: str, value: Any) -> float:
     """`value`, one real number, as Python's float."""
+    as_constant(name, what, value)
     try:
         if isinstance(value, (str, bytes)) or getattr(value, "ndim", False):
             raise TypeError

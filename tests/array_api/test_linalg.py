@@ -397,7 +397,7 @@ class LikeCupy:
     def __init__(self) -> None:
         self.wanted = False
         self.linalg = types.SimpleNamespace(
-            **{name: getattr(np.linalg, name) for name in ("inv", "det", "svd")}, solve=self.solve, qr=self.qr,
+            **{name: getattr(np.linalg, name) for name in ("inv", "det", "svd")}, solve=self.solve, qr=np.linalg.qr,
             cholesky=self.cholesky, eig=self.eig,
         )  # fmt: skip
         self.fft = types.SimpleNamespace(
@@ -430,14 +430,6 @@ class LikeCupy:
             if self.wanted:
                 raise np.linalg.LinAlgError("Error reported by potrf in cuSOLVER. devInfo = [1].") from None
             return x * np.nan
-
-    def qr(self, x: np.ndarray, mode: str) -> Any:
-        q, r = np.linalg.qr(x, mode=mode)
-        k = min(x.shape[-2:])
-        phases = np.exp(1j * np.arange(k)) if x.dtype.kind == "c" else np.ones(k)
-        q[..., :k] *= phases
-        r[..., :k, :] *= np.conj(phases)[:, None]
-        return q, r
 
     def with_elements(self, function: Any) -> Any:
         def run(x: np.ndarray, *args: Any, **options: Any) -> np.ndarray:

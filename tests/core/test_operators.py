@@ -53,7 +53,7 @@ def outcome(function: Any, *operands: Any) -> Any:
 
 def operands(device: str) -> dict[str, Any]:
     values = np.array([[0.5, 0.25, 2.0], [1.0, 0.75, 0.125]])
-    found: dict[str, Any] = {"number": 0.5, "integer": 2}
+    found: dict[str, Any] = {"number": 0.5, "integer": 2, "huge": 10**400, "truth": True}
     for dtype in ("float32", "float64", "float16", "int64", "bool"):
         found[dtype] = gb.tensor(values.astype(dtype), device=device)
     for dtype in ("float32", "float64", "float16"):

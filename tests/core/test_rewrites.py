@@ -213,3 +213,11 @@ def test_large_chains_run_in_blocks():
         x = gb.tensor(rng.standard_normal((rows, 100)).astype(np.float32))
         assert captured(x).numpy().tobytes() == function(x).numpy().tobytes()
     assert captured.stats["operations"] == 1
+
+
+@pytest.mark.parametrize("combine", [lambda t: t + t.mT, lambda t: t - t[::-1], lambda t: gb.exp(t) * gb.exp(t).mT])
+def test_an_operand_that_a_view_of_it_meets(combine, device) -> None:  # type: ignore[no-untyped-def]
+    step = gb.capture(lambda x: combine(x * 2))
+    for seed in range(3):
+        x = gb.tensor(np.random.default_rng(seed).normal(size=(5, 5)))
+        np.testing.assert_array_equal(step(x).numpy(), combine(x * 2).numpy())

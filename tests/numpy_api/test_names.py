@@ -91,6 +91,12 @@ def test_gradients_against_hips_autograd() -> None:
     assert len(compared) > 90, compared
 
 
+def test_interpolation_has_a_slope_where_a_point_is() -> None:
+    xp, fp = gb.asarray([0.0, 1.0, 2.0, 3.0]), gb.asarray([1.0, 3.0, 5.0, np.inf])
+    assert gb.interp(gb.asarray([1.0, 2.0, 3.0]), xp, fp).tolist() == [3.0, 5.0, np.inf]
+    assert gb.elementwise_grad(lambda x: gb.interp(x, xp, fp))(gb.asarray([0.0, 1.0])).tolist() == [2.0, 2.0]
+
+
 def test_aliases() -> None:
     assert gb.row_stack is gb.vstack
     assert gb.ndarray is gb.Tensor
@@ -104,3 +110,33 @@ def test_every_name_is_tried() -> None:
     names = {n for m in modules for n in m.__all__} - set(gb.array_api.linalg.__all__) - set(gb.array_api.fft.__all__)
     assert len(names) > 130
     assert {n for n in names if n not in source} == set()
+
+
+def test_lists_and_values_on_the_tape() -> None:
+    s = gb.tensor(0.5, requires_grad=True)
+    for f in (
+        lambda s: (gb.ones(2) * [s, 1.0]).sum(),
+        lambda s: gb.matmul([[s]], [[2.0]])[0, 0],
+        lambda s: gb.concat([[s], [1.0]]).sum(),
+        lambda s: gb.einsum("i,i", [s, 1.0], [1.0, 2.0]),
+        lambda s: gb.clip([s, 1.0], 0, 3).sum(),
+        lambda s: gb.polyval([s, 1.0], 2.0),
+        lambda s: gb.full((2,), s).sum(),
+        lambda s: gb.full_like(gb.ones(3), s).sum(),
+    ):
+        slope = (f(gb.tensor(0.501)) - f(gb.tensor(0.499))).item() / 0.002
+        assert gb.grad(f)(s).item() == pytest.approx(slope, rel=1e-3)
+    x = gb.ones((2, 2))
+    for refused in (
+        lambda: gb.pad(x, 1, constant_values=s),
+        lambda: gb.quantile(x, s),
+        lambda: gb.var(x, correction=s),
+        lambda: gb.linspace(0.0, s),
+    ):
+        with pytest.raises(gb.TapeError, match="would lose its gradient as"):
+            refused()
+
+
+def test_interpolation_of_doubled_and_infinite_points() -> None:
+    for x, xp, fp in (([1.0, 5.0], [0.0, 1.0, 1.0], [0.0, 1.0, 2.0]), ([1.0], [0.0, 1.0, 2.0], [0.0, 1.0, np.inf])):
+        np.testing.assert_array_equal(gb.interp(x, xp, fp).numpy(), np.interp(x, xp, fp))
