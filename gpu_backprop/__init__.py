@@ -142,7 +142,22 @@ if _TYPE_CHECKING:
     from .numpy_api import fft, linalg
     from .numpy_api.calculus import convolve, correlate, gradient, interp, polyval, trapezoid
     from .numpy_api.einsum import einsum, einsum_path
+    from .numpy_api.histograms import bincount, digitize, histogram, histogram_bin_edges
     from .numpy_api.padding import pad
+    from .numpy_api.quantiles import median, percentile, quantile
+    from .numpy_api.without_nan import (
+        nanargmax,
+        nanargmin,
+        nancumprod,
+        nancumsum,
+        nanmax,
+        nanmean,
+        nanmin,
+        nanprod,
+        nanstd,
+        nansum,
+        nanvar,
+    )
 
 __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
@@ -153,10 +168,18 @@ _LAZY_MODULES = {
     "emulated": ".backends.emulated",
 }
 _LAZY_NAMES = {
-    **dict.fromkeys(("load", "save"), ".nn.serialization"),
-    **dict.fromkeys(("convolve", "correlate", "gradient", "interp", "polyval", "trapezoid"), ".numpy_api.calculus"),
-    **dict.fromkeys(("einsum", "einsum_path"), ".numpy_api.einsum"),
-    "pad": ".numpy_api.padding",
+    name: module
+    for module, names in {
+        ".nn.serialization": "load save",
+        ".numpy_api.calculus": "convolve correlate gradient interp polyval trapezoid",
+        ".numpy_api.einsum": "einsum einsum_path",
+        ".numpy_api.histograms": "bincount digitize histogram histogram_bin_edges",
+        ".numpy_api.padding": "pad",
+        ".numpy_api.quantiles": "median percentile quantile",
+        ".numpy_api.without_nan": "nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmin nanprod nanstd "
+        "nansum nanvar",
+    }.items()
+    for name in names.split()
 }
 
 

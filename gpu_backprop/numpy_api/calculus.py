@@ -46,7 +46,9 @@ def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, per
         inside = ew.clip(x, xp[0], xp[-1])
         (x0, x1), (y0, y1) = ((indexing.take(t, place, axis=0), indexing.take(t, place + 1, axis=0)) for t in (xp, fp))
         width = ew.where(ew.equal(x0, x1), 1, x1 - x0)  # of points at one place the last one counts
-        out = ew.where(ew.equal(inside, x0), y0, y0 + (inside - x0) * ((y1 - y0) / width))
+        slope = (y1 - y0) / width
+        at_point = ew.logical_and(ew.equal(inside, x0), ew.logical_not(ew.isfinite(slope)))
+        out = y0 + (inside - x0) * ew.where(at_point, 0, slope)  # beside an infinite value, a point has its own
         out = ew.where(ew.greater_equal(x, xp[-1]), fp[-1], out)
     if left is not None and period is None:
         out = ew.where(ew.less(x, xp[0]), left, out)

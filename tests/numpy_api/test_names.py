@@ -91,6 +91,12 @@ def test_gradients_against_hips_autograd() -> None:
     assert len(compared) > 90, compared
 
 
+def test_interpolation_has_a_slope_where_a_point_is() -> None:
+    xp, fp = gb.asarray([0.0, 1.0, 2.0, 3.0]), gb.asarray([1.0, 3.0, 5.0, np.inf])
+    assert gb.interp(gb.asarray([1.0, 2.0, 3.0]), xp, fp).tolist() == [3.0, 5.0, np.inf]
+    assert gb.elementwise_grad(lambda x: gb.interp(x, xp, fp))(gb.asarray([0.0, 1.0])).tolist() == [2.0, 2.0]
+
+
 def test_aliases() -> None:
     assert gb.row_stack is gb.vstack
     assert gb.ndarray is gb.Tensor

@@ -153,5 +153,5 @@ def test_names_mean_what_they_mean_in_numpy() -> None:
     modules = [m for m in rooms if isinstance(m, types.ModuleType)]
     ours = {name for m in modules for name in getattr(m, "__all__", ())}
     both = {n for n in dir(gb) if callable(getattr(gb, n)) and callable(getattr(np, n, None))} - ours
-    both -= {"errstate", "printoptions", "get_printoptions", "set_printoptions"}  # NumPy's own
-    assert both == {"load", "save", "ndarray", "bool"}  # np.load takes no arrays; protocols.py leaves out np.save
+    both = {n for n in both if getattr(gb, n) is not getattr(np, n)}
+    assert both == {"load", "save", "ndarray"}  # np.load takes no arrays; protocols.py leaves out np.save

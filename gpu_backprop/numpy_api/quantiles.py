@@ -1,0 +1,102 @@
+"""Quantiles.
+
+R. J. Hyndman and Y. Fan, Sample quantiles in statistical packages, The American Statistician 50, 1996.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..array_api.sorting_functions import sort
+from ..core import dtypes
+from ..core.errors import DataError, DTypeError, ShapeError
+from ..core.tensor import Tensor, asarray
+from ..ops import elementwise as ew
+from ..ops import indexing, reduction
+from .operands import floats
+
+__all__ = ["median", "percentile", "quantile"]
+
+_PLOTTING = {  # alpha and beta of the position n q + alpha + q (1 - alpha - beta), counted from 1
+    "interpolated_inverted_cdf": (0.0, 1.0), "hazen": (0.5, 0.5), "weibull": (0.0, 0.0), "linear": (1.0, 1.0),
+    "median_unbiased": (1 / 3, 1 / 3), "normal_unbiased": (3 / 8, 3 / 8),
+}  # fmt: skip
+_CHOOSING = {"lower": np.floor, "higher": np.ceil, "nearest": np.rint}
+
+
+def quantile(
+    a: Any, q: Any, /, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
+) -> Tensor:
+    """The values below which the shares `q` (0 to 1) of the elements over `axis` lie.
+
+    q: a number, or an array, whose axes come first in the result. method: NumPy's, of which "linear", "lower",
+    "higher", "midpoint", "nearest", "hazen", "weibull", "median_unbiased", "normal_unbiased" and
+    "interpolated_inverted_cdf" are here. NaN where there is a NaN. The gradient goes to the elements between which a
+    quantile lies.
+    """
+    return _quantile("quantile", a, _shares("quantile", q, 1), axis, method, keepdims, unused)
+
+
+def percentile(
+    a: Any, q: Any, /, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
+) -> Tensor:
+    """`quantile` of the percentages `q` (0 to 100)."""
+    return _quantile("percentile", a, _shares("percentile", q, 100), axis, method, keepdims, unused)
+
+
+def median(a: Any, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """The middle value over `axis`, or the mean of the middle two; NaN where there is a NaN."""
+    return _quantile("median", a, np.asarray(0.5), axis, "linear", keepdims, {})
+
+
+def _shares(name: str, q: Any, whole: int) -> np.ndarray:
+    """`q` of `whole` as shares of 1."""
+    q = reduction.as_constant(name, "a share", asarray(q, device=None if isinstance(q, Tensor) else "cpu")).numpy()
+    if q.dtype.kind == "c":
+        raise DTypeError(f"{name}: shares of {q.dtype}; give real numbers")
+    shares: np.ndarray = q.astype(np.float64) / whole
+    return shares
+
+
+def _quantile(name: str, a: Any, q: np.ndarray, axis: Any, method: str, keepdims: bool, unused: Any) -> Tensor:
+    if any(value is not None and value is not False for value in unused.values()):
+        raise DTypeError(f"{name}: {', '.join(unused)} is not available; leave it out")
+    if not ((q >= 0) & (q <= 1)).all():
+        raise DataError(f"{name}: the share {q.ravel()[0] if q.size == 1 else q.tolist()} is not between 0 and all")
+    a = floats(a)
+    if a.dtype.kind == "c":
+        raise DTypeError(f"{name}: {a.dtype} has no order; use gb.real, gb.imag or gb.abs")
+    axes = reduction.normalize_axis(name, axis, a.ndim)
+    rest = tuple(i for i in range(a.ndim) if i not in axes)
+    n = math.prod(a.shape[i] for i in axes)
+    if not n:
+        raise ShapeError(f"{name}: no element over axis {axis} of shape {list(a.shape)}; give at least one")
+    ordered = sort(a.permute_dims((*axes, *rest)).reshape((n, *(a.shape[i] for i in rest))), axis=0)
+    low, high, share = _places(name, q.ravel(), n, method)
+    share = share.reshape((-1, *(1,) * len(rest)))
+    lower, upper = (indexing.take(ordered, asarray(i, device=a.device), axis=0) for i in (low, high))
+    if share.any():
+        weight = asarray(share, dtype=dtypes.real_of(a.dtype), device=a.device)
+        lower = lower * (1 - weight) + upper * weight
+    out = ew.where(ew.isnan(ordered[-1]), math.nan, lower)  # which sorting puts last
+    kept = tuple(1 if i in axes else m for i, m in enumerate(a.shape)) if keepdims else out.shape[1:]
+    return out.reshape((*q.shape, *kept))
+
+
+def _places(name: str, q: np.ndarray, n: int, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each quantile the sorted elements that it lies between, and how far behind the first."""
+    reduction.as_choice(name, "method", method, sorted([*_PLOTTING, *_CHOOSING, "midpoint"]))
+    if method in _CHOOSING:
+        low = high = _CHOOSING[method](q * (n - 1)).astype(np.int64)
+        return low, high, np.zeros(len(q))
+    if method == "midpoint":
+        place = q * (n - 1)
+        low, high = np.floor(place).astype(np.int64), np.ceil(place).astype(np.int64)
+        return low, high, np.where(low == high, 0.0, 0.5)
+    alpha, beta = _PLOTTING[method]
+    place = np.clip(n * q + (alpha + q * (1 - alpha - beta)) - 1, 0, n - 1)
+    low = np.floor(place).astype(np.int64)
+    return low, np.ceil(place).astype(np.int64), place - low
