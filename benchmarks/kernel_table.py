@@ -46,6 +46,7 @@ LIKE = {
     "relu_backward": ("leaky_relu_backward", "tanh_backward", "sigmoid_backward"),
     "gelu_backward_none": ("gelu_backward_tanh", "silu_backward", "elu_backward", "softplus_backward"),
 }
+LIKE |= {f"{name} Pair": (f"{name} Row",) for name in ("layer_norm", "rms_norm")}  # of longer rows
 LIKE["getitem"] = ("take_along_axis",)  # one kernel looks at the indices of both
 LIKE |= {f"{row} and sum": tuple(f"{name} and sum" for name in LIKE[row]) for row in LIKE if "_backward" in row}
 
@@ -251,7 +252,7 @@ TABLE: tuple[Row, ...] = (
     *losses("binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits", weights=2),
     # norms
     Row("layer_norm", "layer_norm", "2s", ROWS, lambda b, f: f(b.x, b.weight, b.row, eps=EPS)[0], None, layer_norm,
-        ("layer_norm Pair", "layer_norm Row")),
+        ("layer_norm Pair",)),
     Row("layer_norm backward", "layer_norm_backward", "3s", ROWS,
         lambda b, f: f(b.y, b.x, b.weight, *b.saved("layer_norm", b.x, b.weight, b.row, eps=EPS), eps=EPS, out=b.out),
         None, gradient(layer_norm)),
@@ -259,7 +260,7 @@ TABLE: tuple[Row, ...] = (
         lambda b, f: f(b.y, b.x, *b.saved("layer_norm", b.x, b.weight, b.row, eps=EPS), eps=EPS)[0],
         None, gradient(layer_norm, "weight", "row"), ("layer_norm_sums columns",)),
     Row("rms_norm", "rms_norm", "2s", ROWS, lambda b, f: f(b.x, b.weight, eps=EPS)[0], None, rms_norm,
-        ("rms_norm Pair", "rms_norm Row")),
+        ("rms_norm Pair",)),
     Row("rms_norm backward", "layer_norm_backward", "3s", ROWS,
         lambda b, f: f(b.y, b.x, b.weight, None, *b.saved("rms_norm", b.x, b.weight, eps=EPS), eps=EPS, out=b.out),
         None, gradient(rms_norm), ("rms_norm_backward",)),
