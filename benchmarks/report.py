@@ -89,7 +89,7 @@ def gather(work: Path, device: str) -> dict[str, Any]:
         if status == "skipped":
             step |= {"outcome": "skipped", "reason": reason}
         elif status != "0":
-            step |= {"exit status": int(status), "log": (work / f"{name}.log").read_text(errors="replace")[-TAIL:]}
+            step |= {"exit status": int(status), "log": shortened(work / f"{name}.log")[-TAIL:]}
         results = work / f"{name}.xml"
         if results.exists():
             step["tests"] = tests(results)
@@ -105,8 +105,11 @@ def gather(work: Path, device: str) -> dict[str, Any]:
 
 
 def shortened(log: Path) -> str:
-    """Without the place that its files were written to, which is gone."""
-    return "".join(line for line in log.read_text().splitlines(True) if not line.startswith("written to "))
+    """Without the places of one machine: where its files were written to, and where the checkout was."""
+    text = log.read_text(errors="replace")
+    for place in (log.parent, Path(__file__).resolve().parent.parent):
+        text = text.replace(f"{place}/", "").replace(str(place), ".")
+    return "".join(line for line in text.splitlines(True) if not line.startswith("written to "))
 
 
 def merged(report: dict[str, Any], before: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import gpu_backprop as gb
 
 EXAMPLES = int(os.environ.get("BAD_INPUT_EXAMPLES", "4"))
 DEVICE = os.environ.get("BAD_INPUT_DEVICE", "cpu")
-SOON = 2.0 if DEVICE == "cpu" else 120.0  # seconds; elsewhere kernels may have to be compiled
+SOON = 2.0  # seconds of this thread
 ENORMOUS = [10**12, 2**63 - 1, 2**63, -(2**63) - 1, 10**30]
 DTYPES = (*gb.core.dtypes.NAMES,)
 
@@ -334,13 +334,13 @@ def assert_same(found: Any, expected: Any, values: bool) -> None:
 
 
 def check(name: str, args: list[Any], more: dict[str, Any]) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()  # not what a compiler takes, or another program
     try:
         found = PUBLIC[name](*args, **more)
     except gb.GpuBackpropError:
         return
     finally:
-        assert time.perf_counter() - start < SOON, "took too long"
+        assert time.thread_time() - start < SOON, "took too long"
     function = reference(name)
     if function is None or has(enormous, [*args, *more.values()]):
         return

@@ -27,12 +27,12 @@ def values() -> np.ndarray:
 
 @pytest.fixture
 def torch() -> Any:
-    return pytest.importorskip("torch")
+    return pytest.importorskip("torch", reason="the peer is not installed")
 
 
 @pytest.fixture
 def jnp() -> Any:
-    return pytest.importorskip("jax.numpy")
+    return pytest.importorskip("jax.numpy", reason="the peer is not installed")
 
 
 def address(t: gb.Tensor) -> int:

@@ -11,7 +11,7 @@ PAGE = (ROOT / "docs" / "neighbours.md").read_text()
 
 def test_the_page_prints_what_it_shows() -> None:
     listings = re.findall(r"^## (.*?)$|```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", PAGE, re.DOTALL | re.MULTILINE)
-    assert sum(bool(code) for _, code, _ in listings) == PAGE.count("```python") == 6
+    assert sum(bool(code) for _, code, _ in listings) == PAGE.count("```python") == 7
     section, code, shown = "", "import gpu_backprop as gb\n", ""
     for title, block, output in listings:
         section = title or section

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 import gpu_backprop as gb
 
@@ -20,7 +21,7 @@ NUMBERS = {"bool", "int"}  # Python's, which SciPy gives for NumPy arrays too
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict[str, Any]]:
-    return report("scipy_cases", "scipy")
+    return report("scipy_cases")
 
 
 def test_what_scipy_dispatches_gives_tensors_equal_to_numpy(found) -> None:
@@ -58,7 +59,6 @@ def test_what_asks_for_more_than_the_standard_is_refused_clearly(found) -> None:
 
 def test_l_bfgs_with_gradients_from_the_tape(device) -> None:
     """Rosenbrock's function, whose minimum is at ones."""
-    optimize = pytest.importorskip("scipy.optimize")
 
     def rosenbrock(x, scale):
         return (scale * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
@@ -77,7 +77,6 @@ def test_l_bfgs_with_gradients_from_the_tape(device) -> None:
 
 def test_l_bfgs_fits_the_parameters_of_a_module() -> None:
     """Ridge regression by a Linear layer, against its closed form."""
-    optimize = pytest.importorskip("scipy.optimize")
     rng = np.random.default_rng(0)
     features = rng.normal(size=(50, 3))
     targets = features @ np.array([1.0, -2.0, 0.5]) + 3.0 + 0.1 * rng.normal(size=50)

@@ -11,7 +11,7 @@ from .processes import report
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict[str, Any]]:
-    return report("sklearn_cases", "sklearn", "scipy")
+    return report("sklearn_cases")
 
 
 @pytest.mark.parametrize("group", ["estimators", "metrics", "tools"])
