@@ -150,20 +150,16 @@ class Captured:
             recorder = Recorder(self.strict)
             _, rebuild = tree.flatten((args, kwargs))
             stems = [_fresh(t) for t in leaves]
-            slots = []
-            for i, stem in enumerate(stems):
-                recorder.argument(stem.array, stem.device, i)
-                slots.append(recorder.slot(stem.array, stem.device, "argument"))
+            slots = [recorder.argument(stem.array, stem.device, i) for i, stem in enumerate(stems)]
             own_args, own_kwargs = rebuild(stems)
             with recorder.at_work():
                 result = self.function(*own_args, **own_kwargs)
-            for i, stem in enumerate(stems):
-                if stem._grad is not None:
-                    recorder.refuse(
-                        f"backward() inside {_name(self.function)} leaves a gradient in argument {i}, which only its "
-                        "first caller would see; return gb.grad(...) of it, or give it detached"
-                    )
-                    leaves[i]._grad = stem._grad
+            for i, g in [(i, stem._grad) for i, stem in enumerate(stems) if stem._grad is not None]:
+                recorder.refuse(
+                    f"backward() inside {_name(self.function)} leaves a gradient in argument {i}, which only its "
+                    "first caller would see; return gb.grad(...) of it, or give it detached"
+                )
+                leaves[i]._grad = g
             if isinstance(result, Iterator):
                 recorder.refuse(f"{_name(self.function)} returns an iterator, which runs later; return its values")
             outputs, form = tree.flatten(result)
@@ -176,6 +172,7 @@ class Captured:
             values = [Tensor(t.device.functions["copy"](t.array), t.device) for t in outputs]
             eager = result if recorder.stopped else None
             del result, outputs, own_args, own_kwargs, stems
+            # what is alive from here on, somebody has kept
             if not recorder.stopped:
                 recorder.settle()
             if recorder.stopped:

@@ -220,11 +220,12 @@ class Recorder:
             "copy (t.copy()), or into a Tensor from outside"
         )
 
-    def argument(self, array: Any, device: devices.Device, position: int) -> None:
+    def argument(self, array: Any, device: devices.Device, position: int) -> Slot:
         """Memory of an argument, which every replay fills anew."""
         low, high = span_of(array)
         owner = owner_of(array)
         self.values[id(owner)] = Value(self._reference(owner), low, high - low, device, position)
+        return self.slot(array, device, "argument")
 
     def ran(
         self, name: str, function: Callable[..., Any], device: devices.Device, args: Any, attrs: Any, result: Any

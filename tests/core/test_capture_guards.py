@@ -471,6 +471,19 @@ def test_arguments_are_read_where_they_lie_or_copied(function, layout):
     assert len(captured.programs) == 1
 
 
+def test_no_argument_outlives_the_recording():
+    """One that does counts as kept by somebody, and every replay copies into it."""
+    seen = []
+
+    @gb.capture
+    def function(x, y):
+        seen.extend([weakref.ref(x.array), weakref.ref(y.array)])
+        return x @ y
+
+    function(gb.ones((4, 5)), gb.ones((5, 3)))
+    assert [ref() for ref in seen] == [None, None]
+
+
 def test_an_argument_that_is_not_aligned_is_copied():
     captured = gb.capture(lambda x, w: x @ w.T)
     w = gb.asarray(np.ones((20, 30), np.float32))
