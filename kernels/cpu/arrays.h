@@ -36,6 +36,7 @@ struct Array {
     intptr_t size = 0;
     char *begin = nullptr, *end = nullptr;
 
+    Array() = default;
     Array(const void* object) {
         none = object == known.none;
         const char* bytes = static_cast<const char*>(object);
@@ -58,7 +59,7 @@ struct Array {
     intptr_t columns() const { return fields->axes ? fields->shape[fields->axes - 1] : 1; }
 };
 
-inline bool apart(const Array& a, const Array& b) { return a.end <= b.begin || b.end <= a.begin; }
+template <class A, class B> bool apart(const A& a, const B& b) { return a.end <= b.begin || b.end <= a.begin; }
 
 // Element by element, an output may be an input, or lie apart from it; half over it, it would be read when overwritten.
 inline bool same_or_apart(const Array& a, const Array& b) {

@@ -582,30 +582,24 @@ PASS gb_know_blas(const void* single_gemm, const void* double_gemm, const void* 
     return DONE;
 }
 
-// Whether gb_matmul would multiply these
-PASS gb_can_matmul(Object x, Object y, Object out) { return multiplies(x, y, out) ? DONE : REFUSED; }
-
-PASS gb_matmul(Object first, Object second, Object output) {
-    const Matrix x(first), y(second);
-    const Array out(output);
-    if (!multiplies(x, y, out)) return REFUSED;
-    multiply(x, y, out, [](auto*, intptr_t, intptr_t) {});
+static int run(const Layer& layer) {
+    if (!layer.fits()) return REFUSED;
+    layer.run();
     return DONE;
 }
+
+static Layer product(Object x, Object y, Object out) { return {x, y, known.none, out, {}}; }
 
 // f(x @ y + bias)      bias (m,)
-template <class Op> static int multiply_with_bias(Object first, Object second, Object biases, Object output) {
-    const Matrix x(first), y(second);
-    const Array bias(biases), out(output);
-    if (!multiplies(x, y, out) || !bias.is(out.dtype, out.columns()) || !apart(out, bias)) return REFUSED;
-    multiply(x, y, out, [&](auto* row, intptr_t column, intptr_t count) {
-        add_bias<Op>(row, reinterpret_cast<decltype(row)>(bias.begin) + column, count);
-    });
-    return DONE;
+template <class Op> static Layer layer(Object x, Object y, Object bias, Object out) {
+    return {x, y, bias, out, {add_bias<Op, float>, add_bias<Op, double>}};
 }
 
-PASS gb_linear(Object x, Object y, Object bias, Object out) { return multiply_with_bias<cuda::Copy>(x, y, bias, out); }
-PASS gb_linear_relu(Object x, Object y, Object bias, Object out) { return multiply_with_bias<cuda::Relu>(x, y, bias, out); }
+PASS gb_matmul(Object x, Object y, Object out) { return run(product(x, y, out)); }
+// Whether gb_matmul would multiply these
+PASS gb_can_matmul(Object x, Object y, Object out) { return product(x, y, out).fits() ? DONE : REFUSED; }
+PASS gb_linear(Object x, Object y, Object bias, Object out) { return run(layer<cuda::Copy>(x, y, bias, out)); }
+PASS gb_linear_relu(Object x, Object y, Object bias, Object out) { return run(layer<cuda::Relu>(x, y, bias, out)); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Many passes in a row: the calls of a captured program, their arguments bound beforehand
@@ -654,10 +648,31 @@ PASS gb_look_into(const void* const* views, const long long* offsets, int count,
     return DONE;
 }
 
+static bool is_layer(const Bound& call) { return call.pass == gb_packed_linear || call.pass == gb_packed_linear_relu; }
+
+// Runs the next calls at once, if they are layers that can be; gives how many.
+static int run_as_chain(const Bound* calls, int count) {
+    constexpr int MOST = 8;
+    if (count < 2 || !is_layer(calls[0]) || !is_layer(calls[1])) return 0;
+    Layer layers[MOST];
+    int n = 0;
+    for (; n < count && n < MOST && is_layer(calls[n]); ++n) {
+        const long long* const a = calls[n].arguments;
+        const auto made = calls[n].pass == gb_packed_linear ? layer<cuda::Copy> : layer<cuda::Relu>;
+        layers[n] = made((Object)a[0], (Object)a[1], (Object)a[2], (Object)a[3]);
+    }
+    n = chained(layers, n);
+    if (n) run_chain(layers, n);
+    return n;
+}
+
 // Runs the calls from `first` on; gives the number of one that was refused, or `count`.
 PASS gb_in_turn(const Bound* calls, int first, int count) {
     const OwnThreads ours;
-    for (; first < count; ++first)
-        if (calls[first].pass(calls[first].arguments)) return first;
+    while (first < count) {
+        const int together = run_as_chain(calls + first, count - first);
+        if (!together && calls[first].pass(calls[first].arguments)) return first;
+        first += together ? together : 1;
+    }
     return count;
 }

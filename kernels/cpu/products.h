@@ -83,6 +83,7 @@ struct Matrix {
     intptr_t rows = 0, columns = 0;
     bool transposed = false;
 
+    Matrix() = default;
     Matrix(const void* object) {
         const char* bytes = static_cast<const char*>(object);
         if (*reinterpret_cast<const void* const*>(bytes + known.header - sizeof(void*)) != known.array) return;
@@ -103,8 +104,9 @@ struct Matrix {
     }
 };
 
+// How a product is cut: into `down` x `across` tiles of so many rows and columns, those at the end of fewer.
 struct Tiles {
-    intptr_t rows, columns, down, across;  // of a tile; how many there are
+    intptr_t rows, columns, down, across;
 };
 
 // Every tile packs its rows and columns anew, so they are few: two, with all columns, of at most 256 rows; as many as there
@@ -121,54 +123,110 @@ inline Tiles tiles(intptr_t n, intptr_t k, intptr_t m, intptr_t threads) {
 
 constexpr int ROWS_FIRST = 101, AS_IT_IS = 111, TRANSPOSED = 112;  // CBLAS's numbers
 
-// One row: every thread takes some columns of y, or rows of what y is the transposed of
-template <class T, class I, class F>
-void multiply_row(const void* gemv, const Matrix& x, const Matrix& y, T* out, const F& then) {
-    const intptr_t k = y.rows, m = y.columns;
-    in_parts(m, (1 << 15) / k + 1, [&](intptr_t begin, intptr_t end) {
-        const I count = I(end - begin);
-        reinterpret_cast<Gemv<T, I>>(const_cast<void*>(gemv))(
-                ROWS_FIRST, y.transposed ? AS_IT_IS : TRANSPOSED, y.transposed ? count : I(k), y.transposed ? I(k) : count,
-                T(1), y.at<T>(0, begin), I(y.pitch()), x.at<T>(0, 0), I(1), T(0), out + begin, I(1));
-        then(out + begin, begin, end - begin);
-    });
-}
+// What follows a product: f(row + bias), in place. Null: nothing.
+struct Behind {
+    void (*floats)(float* row, const float* bias, intptr_t count) = nullptr;
+    void (*doubles)(double* row, const double* bias, intptr_t count) = nullptr;
+};
 
-template <class T, class I, class F>
-void multiply(const void* gemm, const void* gemv, const Matrix& x, const Matrix& y, T* out, const F& then) {
-    if (x.rows == 1) return multiply_row<T, I>(gemv, x, y, out, then);
-    const intptr_t n = x.rows, k = x.columns, m = y.columns;
-    const Tiles t = tiles(n, k, m, OwnThreads::count());
-    Pool::the().run(int(t.down * t.across), OwnThreads::count(), [&](int i) {
+// out = f(x @ y + bias)      x (n, k), y (k, m), bias (m,), out (n, m); or out = x @ y
+struct Layer {
+    Matrix x, y;
+    Array bias, out;
+    Behind behind;
+
+    // Whether it is one for the BLAS, as arrays and as numbers
+    bool fits() const {
+        return blas.single_gemm && x.begin && y.dtype == x.dtype && out.is(x.dtype) && out.writeable() &&
+               out.fields->axes == 2 && x.columns == y.rows && y.rows > 1 && out.fields->shape[0] == x.rows &&
+               out.fields->shape[1] == y.columns && x.begin != y.begin &&  // np.dot has another way with x @ x.T
+               apart(out, x) && apart(out, y) &&
+               (blas.wide || (x.end - x.begin <= INT32_MAX && y.end - y.begin <= INT32_MAX && out.size <= INT32_MAX)) &&
+               (!behind.floats || (bias.is(x.dtype, y.columns) && apart(out, bias)));
+    }
+    Tiles cut() const { return tiles(x.rows, x.columns, y.columns, OwnThreads::count()); }
+
+    void tile(const Tiles& t, int i) const {
         const intptr_t row = i / t.across * t.rows, column = i % t.across * t.columns;
-        const intptr_t rows = row + t.rows < n ? t.rows : n - row, columns = column + t.columns < m ? t.columns : m - column;
-        reinterpret_cast<Gemm<T, I>>(const_cast<void*>(gemm))(
-                ROWS_FIRST, x.transposed ? TRANSPOSED : AS_IT_IS, y.transposed ? TRANSPOSED : AS_IT_IS,
-                I(rows), I(columns), I(k), T(1), x.at<T>(row, 0), I(x.pitch()), y.at<T>(0, column), I(y.pitch()), T(0),
-                out + row * m + column, I(m));
-        for (intptr_t j = row; j < row + rows; ++j) then(out + j * m + column, column, columns);
+        const intptr_t rows = row + t.rows < x.rows ? t.rows : x.rows - row;
+        const intptr_t columns = column + t.columns < y.columns ? t.columns : y.columns - column;
+        in_type([&](auto type, auto integer) {
+            using T = decltype(type);
+            using I = decltype(integer);
+            T* const to = out.data<T>() + row * y.columns + column;
+            reinterpret_cast<Gemm<T, I>>(const_cast<void*>(sizeof(T) == 4 ? blas.single_gemm : blas.double_gemm))(
+                    ROWS_FIRST, x.transposed ? TRANSPOSED : AS_IT_IS, y.transposed ? TRANSPOSED : AS_IT_IS,
+                    I(rows), I(columns), I(x.columns), T(1), x.at<T>(row, 0), I(x.pitch()), y.at<T>(0, column),
+                    I(y.pitch()), T(0), to, I(y.columns));
+            for (intptr_t j = 0; j < rows; ++j) follow(to + j * y.columns, column, columns);  // while they are in the cache
+        });
+    }
+
+    // One row: every thread takes some columns of y, or rows of what y is the transposed of
+    void row() const {
+        in_parts(y.columns, (1 << 15) / y.rows + 1, [&](intptr_t begin, intptr_t end) {
+            in_type([&](auto type, auto integer) {
+                using T = decltype(type);
+                using I = decltype(integer);
+                const I count = I(end - begin), k = I(y.rows);
+                T* const to = out.data<T>() + begin;
+                reinterpret_cast<Gemv<T, I>>(const_cast<void*>(sizeof(T) == 4 ? blas.single_gemv : blas.double_gemv))(
+                        ROWS_FIRST, y.transposed ? AS_IT_IS : TRANSPOSED, y.transposed ? count : k, y.transposed ? k : count,
+                        T(1), y.at<T>(0, begin), I(y.pitch()), x.at<T>(0, 0), I(1), T(0), to, I(1));
+                follow(to, begin, end - begin);
+            });
+        });
+    }
+
+    void run() const {
+        const OwnThreads ours;
+        if (x.rows == 1) return row();
+        const Tiles t = cut();
+        Pool::the().run(int(t.down * t.across), OwnThreads::count(), [&](int i) { tile(t, i); });
+    }
+
+private:
+    template <class F> void in_type(const F& f) const {
+        if (x.dtype == FLOAT32)
+            blas.wide ? f(0.f, int64_t()) : f(0.f, int32_t());
+        else
+            blas.wide ? f(0., int64_t()) : f(0., int32_t());
+    }
+    void follow(float* row, intptr_t column, intptr_t count) const {
+        if (behind.floats) behind.floats(row, bias.data<float>() + column, count);
+    }
+    void follow(double* row, intptr_t column, intptr_t count) const {
+        if (behind.doubles) behind.doubles(row, bias.data<double>() + column, count);
+    }
+};
+
+// Layers of which each reads what the one before it wrote, in tiles of the same whole rows: a thread takes its rows through
+// all of them, and waits for nobody in between. How many of `count` are one chain; below two: none.
+inline int chained(const Layer* layers, int count) {
+    if (count < 2 || !layers[0].fits() || layers[0].x.rows < 2) return 0;
+    const Tiles first = layers[0].cut();
+    if (first.down < 2 || first.across > 1) return 0;
+    const auto disjoint = [](const Layer& writes, const Layer& other) {
+        return apart(writes.out, other.out) && apart(writes.out, other.y) &&
+               (!other.behind.floats || apart(writes.out, other.bias));
+    };
+    int n = 1;
+    for (; n < count; ++n) {
+        const Layer &next = layers[n], &before = layers[n - 1];
+        if (!next.fits() || next.x.transposed || next.x.begin != before.out.begin || next.x.end != before.out.end) break;
+        const Tiles t = next.cut();
+        bool alike = t.across == 1 && t.rows == first.rows && apart(next.out, layers[0].x);
+        for (int i = 0; i < n && alike; ++i) alike = disjoint(next, layers[i]) && disjoint(layers[i], next);
+        if (!alike) break;
+    }
+    return n < 2 ? 0 : n;
+}
+
+inline void run_chain(const Layer* layers, int count) {
+    const Tiles t = layers[0].cut();
+    Pool::the().run(int(t.down), OwnThreads::count(), [&](int i) {
+        for (int j = 0; j < count; ++j) layers[j].tile(layers[j].cut(), i);
     });
-}
-
-// Whether the product is one for the BLAS, as arrays and as numbers
-inline bool multiplies(const Matrix& x, const Matrix& y, const Array& out) {
-    return blas.single_gemm && x.begin && y.dtype == x.dtype && out.is(x.dtype) && out.writeable() &&
-           out.fields->axes == 2 && x.columns == y.rows && y.rows > 1 && out.fields->shape[0] == x.rows &&
-           out.fields->shape[1] == y.columns && x.begin != y.begin &&  // np.dot has another way with x @ x.T
-           (x.end <= out.begin || out.end <= x.begin) && (y.end <= out.begin || out.end <= y.begin) &&
-           (blas.wide || (x.end - x.begin <= INT32_MAX && y.end - y.begin <= INT32_MAX && out.size <= INT32_MAX));
-}
-
-// out = x @ y, and then(row, column, count) over what each thread has just written: `count` numbers of a row from a column
-// on, while they are in its cache
-template <class F> void multiply(const Matrix& x, const Matrix& y, const Array& out, const F& then) {
-    const OwnThreads ours;
-    if (x.dtype == FLOAT32)
-        blas.wide ? multiply<float, int64_t>(blas.single_gemm, blas.single_gemv, x, y, out.data<float>(), then)
-                  : multiply<float, int32_t>(blas.single_gemm, blas.single_gemv, x, y, out.data<float>(), then);
-    else
-        blas.wide ? multiply<double, int64_t>(blas.double_gemm, blas.double_gemv, x, y, out.data<double>(), then)
-                  : multiply<double, int32_t>(blas.double_gemm, blas.double_gemv, x, y, out.data<double>(), then);
 }
 
 }  // namespace gb

@@ -753,3 +753,44 @@ def test_an_error_of_numpys_ends_calls_in_turn(passes):
     with pytest.raises(ValueError, match="9"):
         run()
     assert after.tolist() == [0.0, 0.0]
+
+
+WHERE = {  # of three layers' outputs, in numbers from the beginning of some memory, and of their input
+    "apart": (0, 150_000, 300_000, 500_000),
+    "the third over the first": (0, 200_000, 0, 500_000),
+    "the third over the input": (0, 200_000, 500_000, 500_000),
+    "the second over the input": (0, 500_000, 300_000, 500_000),
+}
+
+
+@pytest.mark.parametrize("places", WHERE.values(), ids=list(WHERE))
+@pytest.mark.parametrize("n", [1, 3, 130, 600])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_layers_in_turn_have_the_bits_of_one_after_the_other(dtype, n, places):
+    rng = np.random.default_rng(n)
+    widths, names = (150, 200, 180, 210), ("linear_relu", "linear_relu", "linear")
+    weights = [rng.normal(size=(m, k)).astype(dtype) for k, m in itertools.pairwise(widths)]
+    biases = [rng.normal(size=m).astype(dtype) for m in widths[1:]]
+    x = rng.normal(size=(n, widths[0])).astype(dtype)
+    memory = np.empty(700_000, dtype)
+    *outs, first = (memory[p : p + n * m].reshape(n, m) for p, m in zip(places, (*widths[1:4], widths[0])))
+    layers = [gb.device("cpu").backend.native[name] for name in names]
+
+    expected = [x]
+    for layer, w, b in zip(layers, weights, biases):
+        expected.append(layer(expected[-1], w, b))
+    aside = layers[2](x, weights[0], biases[0])  # no part of the chain: it reads the first input again
+
+    inputs = [first, *outs[:-1]]
+    calls = [layer.bind(i, w, b, out=o) for layer, i, w, b, o in zip(layers, inputs, weights, biases, outs)]
+    run = compiled.in_turn(calls)
+    for _ in range(3):
+        first[:] = x
+        run()
+        same_bits(outs[-1], expected[-1])
+    if places == WHERE["apart"]:
+        other = np.empty_like(aside)
+        compiled.in_turn([calls[0], layers[2].bind(first, weights[0], biases[0], out=other), *calls[1:]])()
+        same_bits(other, aside)
+        for got, want in zip(outs, expected[1:]):
+            same_bits(got, want)
