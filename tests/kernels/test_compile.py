@@ -1,7 +1,8 @@
 """Every kernel compiles for every architecture, and none spills registers. Needs NVRTC, but no GPU and no driver.
 
-sm_90: all operations, patterns, dtypes and both index types. The other architectures: each operation in one pattern,
-and each pattern and reduction, in float32 and bfloat16; all but the oldest and the newest only with --full.
+sm_90: all operations, patterns, dtypes and both index types. The other architectures: each operation in one pattern, and
+each pattern and reduction, in float32 and bfloat16. Without --full, less of it: all operations and patterns in two
+dtypes, and each once in the other dtypes, with 64-bit offsets, and for the oldest and the newest architecture.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from gpu_backprop.core.errors import DeviceError, KernelError
 from ..conftest import require_tool
 
 pytestmark = pytest.mark.compile
+
+EVERY_TIME = [("float", "int"), ("__nv_bfloat16", "int")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +45,7 @@ def check(wanted: list[kernels.Kernel], arch: str) -> None:
 @pytest.mark.parametrize(
     ("dtype", "index"),
     [
-        pytest.param(dtype, index, marks=[pytest.mark.full] if index != "int" and dtype != "float" else [])
+        pytest.param(dtype, index, marks=[] if (dtype, index) in EVERY_TIME else [pytest.mark.full])
         for dtype in table.FLOATS
         for index in table.INDICES
     ],
@@ -52,13 +55,24 @@ def test_everything_for_sm_90(dtype, index):
 
 
 @pytest.mark.parametrize(
-    "arch",
-    ["sm_75", "sm_120", *(pytest.param(a, marks=pytest.mark.full) for a in ("sm_80", "sm_86", "sm_89", "sm_100"))],
+    ("arch", "dtype", "index"),
+    [
+        ("sm_90", "__half", "int"),
+        ("sm_90", "double", "int"),
+        ("sm_90", "float", "long long"),
+        ("sm_75", "__nv_bfloat16", "int"),
+        ("sm_120", "float", "int"),
+        *(
+            pytest.param(arch, dtype, "int", marks=pytest.mark.full)
+            for arch in ("sm_75", "sm_80", "sm_86", "sm_89", "sm_100", "sm_120")
+            for dtype in ("float", "__nv_bfloat16")
+        ),
+    ],
 )
-def test_other_architectures(arch):
+def test_each_operation_and_each_pattern(arch, dtype, index):
     wanted = [
         kernel
-        for kernel in table.instantiations(("float", "__nv_bfloat16"), ("int",))
+        for kernel in table.instantiations((dtype,), (index,))
         if not re.match(r"map_(rows|strided)<(?!Add,)", kernel.expression)
     ]
     # where 64-bit offsets and long formulas meet, registers are scarcest
