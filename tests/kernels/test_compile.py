@@ -1,7 +1,7 @@
 """Every kernel compiles for every architecture, and none spills registers. Needs NVRTC, but no GPU and no driver.
 
-sm_90: all operations, patterns, dtypes and both index types. The other architectures: each operation in one pattern, and
-each pattern and reduction, in float32 and bfloat16. Without --full, less of it: all operations and patterns in two
+sm_90: all operations, patterns, dtypes and both index types. The other architectures: each operation in one pattern,
+and each pattern and reduction, in float32 and bfloat16. Without --full, less of it: all operations and patterns in two
 dtypes, and each once in the other dtypes, with 64-bit offsets, and for the oldest and the newest architecture.
 """
 
