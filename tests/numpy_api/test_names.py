@@ -16,6 +16,7 @@ import gpu_backprop as gb
 from .cases import SMOOTH, VALUES, Case, arrays
 
 ALL = [*SMOOTH, *VALUES]
+pytestmark = pytest.mark.filterwarnings("ignore:(All-NaN|Mean of empty|Degrees of freedom):RuntimeWarning")  # NumPy's
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +78,8 @@ def test_gradients_against_hips_autograd() -> None:
     """Wherever autograd has one; it says of many functions and options that it has not."""
     compared = []
     for case in SMOOTH:
+        if " where" in case.name or " initial" in case.name:  # which autograd overlooks
+            continue
         sample = arrays(case.samples[0])
         weights = np.random.default_rng(5).uniform(0.5, 1.5, np.shape(case.call(np, *sample)))
         which = tuple(range(len(sample)))
