@@ -112,10 +112,13 @@ def nanvar(
     correction: Any = None, where: Any = True,
 ) -> Tensor:  # fmt: skip
     """The variance over `axis` of what is not NaN, n - ddof in the denominator; NaN where that is not positive."""
-    a, there = _there("nanvar", floats(standard.in_floats("nanvar", a, dtype)), where)
-    ddof = reduction.as_real("nanvar", "correction", ddof if correction is None else correction)
-    enough = ew.greater(there.sum(axis, keepdims=keepdims), ddof)
-    return ew.where(enough, a.var(axis, keepdims=keepdims, ddof=ddof, where=there), math.nan)
+    a = asarray(a)
+    lost = reduction.as_real("nanvar", "correction", ddof if correction is None else correction)
+    if not dtypes.is_inexact(a.dtype):
+        return standard.var(a, axis, dtype, ddof=lost, keepdims=keepdims, where=where)
+    a, there = _there("nanvar", standard.in_floats("nanvar", a, dtype), where)
+    out = a.var(axis, keepdims=keepdims, ddof=lost, where=there)
+    return ew.where(ew.greater(there.sum(axis, keepdims=keepdims), lost), out, math.nan)
 
 
 def nanstd(
