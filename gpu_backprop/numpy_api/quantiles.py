@@ -75,7 +75,8 @@ def nanmedian(a: Any, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 def _shares(name: str, q: Any, whole: int) -> np.ndarray:
     """`q` of `whole` as shares of 1."""
-    q = reduction.as_constant(name, "a share", asarray(q, device=None if isinstance(q, Tensor) else "cpu")).numpy()
+    given = reduction.as_constant(name, "a share", q if isinstance(q, Tensor) else asarray(q, device="cpu"))
+    q = given.numpy() if given is q else given.array  # of numbers, which a captured function may name
     if q.dtype.kind == "c":
         raise DTypeError(f"{name}: shares of {q.dtype}; give real numbers")
     shares: np.ndarray = q.astype(np.float64) / whole

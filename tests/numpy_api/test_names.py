@@ -13,7 +13,7 @@ import pytest
 
 import gpu_backprop as gb
 
-from .cases import SMOOTH, VALUES, Case, arrays
+from .cases import SMOOTH, VALUES, Case, arrays, numbers
 
 ALL = [*SMOOTH, *VALUES]
 pytestmark = pytest.mark.filterwarnings("ignore:(All-NaN|Mean of empty|Degrees of freedom):RuntimeWarning")  # NumPy's
@@ -143,3 +143,35 @@ def test_lists_and_values_on_the_tape() -> None:
 def test_interpolation_of_doubled_and_infinite_points() -> None:
     for x, xp, fp in (([1.0, 5.0], [0.0, 1.0, 1.0], [0.0, 1.0, 2.0]), ([1.0], [0.0, 1.0, 2.0], [0.0, 1.0, np.inf])):
         np.testing.assert_array_equal(gb.interp(x, xp, fp).numpy(), np.interp(x, xp, fp))
+
+
+def test_what_a_mask_leaves_out_has_no_part_in_gradients(device: str) -> None:
+    """NaN and infinities there do not turn into NaN gradients."""
+    values, mask = np.array([1.0, np.nan, 3.0, np.inf]), np.array([True, False, True, False])
+    for f, slopes in (
+        (lambda x, m: gb.sum(x, where=m), [1, 1]),
+        (lambda x, m: gb.prod(x, where=m), [3, 1]),
+        (lambda x, m: gb.mean(x, where=m), [0.5, 0.5]),
+        (lambda x, m: gb.var(x, where=m), [-1, 1]),
+        (lambda x, m: gb.std(x, where=m), [-0.5, 0.5]),
+        (lambda x, m: gb.max(x, where=m, initial=2), [0, 1]),
+        (lambda x, m: gb.min(x, where=m, initial=2), [1, 0]),
+        (lambda x, m: gb.nanmedian(gb.where(m, x, np.nan)), [0.5, 0.5]),
+        (lambda x, m: gb.nanvar(x[:3]), [-1, 1]),
+    ):
+        x, m = gb.tensor(values, device=device), gb.asarray(mask, device=device)
+        assert gb.grad(lambda x: f(x, m))(x).tolist() == [slopes[0], 0, slopes[1], 0]  # noqa: B023
+
+
+def test_masks_and_counts_of_nan_are_captured(device: str) -> None:
+    """Which elements count is found out anew at each call."""
+
+    def f(x: Any, m: Any) -> Any:
+        return x.mean(where=m), x.max(initial=0.5, where=m), gb.nanquantile(x, [0.1, 0.5], axis=0), gb.quantile(x, 0.3)
+
+    captured = gb.capture(f)
+    for seed in range(3):
+        x = gb.asarray(numbers((5, 2), seed), device=device)
+        x = gb.where(x > 1.0 + 0.2 * seed, np.nan, x)
+        for found, expected in zip(captured(x, x > -0.5), f(x, x > -0.5), strict=True):
+            np.testing.assert_array_equal(found.numpy(), expected.numpy())
