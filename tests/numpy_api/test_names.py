@@ -175,3 +175,20 @@ def test_masks_and_counts_of_nan_are_captured(device: str) -> None:
         x = gb.where(x > 1.0 + 0.2 * seed, np.nan, x)
         for found, expected in zip(captured(x, x > -0.5), f(x, x > -0.5), strict=True):
             np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+def test_quantiles_at_infinite_elements() -> None:
+    """NumPy has NaN where it multiplies the distance to the next element by 0."""
+    assert gb.nanquantile(gb.asarray([np.inf, np.nan, 1.0]), [0.0, 0.5, 1.0]).tolist() == [1, np.inf, np.inf]
+    assert gb.quantile(gb.asarray([np.inf, 1.0]), [0.0, 0.5, 1.0]).tolist() == [1, np.inf, np.inf]
+    assert gb.nanmedian(gb.asarray([-np.inf])).item() == np.nanmedian([-np.inf]) == -np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_masked_means_of_narrow_floats_are_taken_in_wide_ones(dtype: str, device: str) -> None:
+    x = gb.full((4096,), 60000.0, dtype=dtype, device=device)
+    mask = gb.arange(4096, device=device) % 2 == 0
+    for f, expected in ((gb.mean, x[0].item()), (gb.var, 0.0), (lambda x, where: gb.mean(x * 0 + 1, where=where), 1.0)):
+        found = f(x, where=mask)
+        assert found.dtype == x.dtype
+        assert found.item() == expected
