@@ -415,6 +415,11 @@ VALUES = [
         [(np.arange(6).reshape(2, 3),), (np.array(3.0)[None],), (np.array([np.nan]),)],
     ),
     Case("median of NaN", lambda xp, a: xp.median(a, axis=0), [(NAN,)]),
+    Case(
+        "trapezoid and reciprocal of integers",
+        lambda xp, a: (xp.trapezoid(a), xp.trapezoid(a, a, axis=0), xp.trapezoid(a, dx=2), xp.reciprocal(a)),
+        [(np.array([100, 100, 3], np.int8),), (np.array([True, True, True]),), (np.arange(1, 4),), ((4,),)],
+    ),
     Case("around", lambda xp, a: (xp.around(a, 2), xp.round(a * 100, -1), xp.rint(a), xp.fix(a)), [((2, 3),)]),
     Case("round integers", lambda xp, a: (xp.round(a, 1), xp.round(a, -1)), [(np.array([14, 15, -26]),)]),
     Case("isposinf", lambda xp, a: (xp.isposinf(a), xp.isneginf(a)), [(MIXED,)]),
