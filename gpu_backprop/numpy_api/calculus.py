@@ -61,18 +61,16 @@ def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, per
 def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
     """The area below samples `y` along `axis`, by trapezoids of the widths between `x`, or `dx`.
 
-    As in NumPy this begins in the dtypes of `y` and `x`: cast bools and narrow integers first.
+    As in NumPy, sums and widths are in the dtypes of `y` and `x`: cast bools and narrow integers first.
     """
     y = asarray(y)
     place = reduction.one_axis("trapezoid", axis, y.ndim)
+    width = dx
     if x is not None:
         y, x = tensors("trapezoid", y, x)
+        width = diff(x).reshape((-1, *(1,) * (y.ndim - place - 1))) if x.ndim == 1 else diff(x, axis=axis)
     lead = (slice(None),) * place
-    both = y[(*lead, slice(1, None))] + y[(*lead, slice(None, -1))]
-    if x is None:
-        return (both * 0.5 * dx).sum(axis=axis)
-    width = diff(x).reshape((-1, *(1,) * (y.ndim - place - 1))) if x.ndim == 1 else diff(x, axis=axis)
-    return (both * width * 0.5).sum(axis=axis)
+    return ((y[(*lead, slice(1, None))] + y[(*lead, slice(None, -1))]) * width * 0.5).sum(axis=axis)
 
 
 def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
