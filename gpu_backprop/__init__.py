@@ -144,7 +144,7 @@ if _TYPE_CHECKING:
     from .numpy_api.einsum import einsum, einsum_path
     from .numpy_api.histograms import bincount, digitize, histogram, histogram_bin_edges
     from .numpy_api.padding import pad
-    from .numpy_api.quantiles import median, percentile, quantile
+    from .numpy_api.quantiles import median, nanmedian, nanpercentile, nanquantile, percentile, quantile
     from .numpy_api.without_nan import (
         nanargmax,
         nanargmin,
@@ -175,7 +175,7 @@ _LAZY_NAMES = {
         ".numpy_api.einsum": "einsum einsum_path",
         ".numpy_api.histograms": "bincount digitize histogram histogram_bin_edges",
         ".numpy_api.padding": "pad",
-        ".numpy_api.quantiles": "median percentile quantile",
+        ".numpy_api.quantiles": "median nanmedian nanpercentile nanquantile percentile quantile",
         ".numpy_api.without_nan": "nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmin nanprod nanstd "
         "nansum nanvar",
     }.items()

@@ -18,7 +18,7 @@ from .core import devices, dtypes
 from .core.errors import DataError, DTypeError, ShapeError
 from .core.modes import modes
 from .core.tensor import Tensor
-from .ops.reduction import as_integer, as_integers
+from .ops.reduction import as_integer, as_integers, as_real
 
 __all__ = ["Generator", "default_generator", "integers", "manual_seed", "normal", "permutation", "uniform"]
 
@@ -68,7 +68,8 @@ class Generator:
         self, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = None, device: Any = None
     ) -> Tensor:
         """Uniform floats in [low, high), or `low` if both are equal; narrow dtypes, too, never round up to `high`."""
-        low, high = float(low), float(high)
+        scaled = "write low + (high - low) * gb.random.uniform(shape)"
+        low, high = as_real("uniform", "low", low, scaled), as_real("uniform", "high", high, scaled)
         if not 0 <= high - low < math.inf:  # NaN and infinite bounds, too
             raise DataError(f"uniform: [{low:g}, {high:g}) is no interval of finite length; use finite low <= high")
         dtype = _float_dtype("uniform", dtype)
@@ -78,7 +79,8 @@ class Generator:
         self, shape: Any = (), mean: float = 0.0, std: float = 1.0, dtype: Any = None, device: Any = None
     ) -> Tensor:
         """Normal floats with the given mean and standard deviation."""
-        mean, std = float(mean), float(std)
+        scaled = "write mean + std * gb.random.normal(shape)"
+        mean, std = as_real("normal", "mean", mean, scaled), as_real("normal", "std", std, scaled)
         if not (math.isfinite(mean) and 0 <= std < math.inf):
             raise DataError(f"normal: mean={mean:g} and std={std:g} are out of range; use finite ones, std at least 0")
         dtype = _float_dtype("normal", dtype)

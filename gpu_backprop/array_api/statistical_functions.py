@@ -1,4 +1,8 @@
-"""https://data-apis.org/array-api/latest/API_specification/statistical_functions.html"""
+"""https://data-apis.org/array-api/latest/API_specification/statistical_functions.html
+
+And NumPy's options of reductions: `where`, bools that broadcast to `x`, for the elements that count; and `initial`, a
+number that a reduction begins with, which max and min need beside `where`. Gradients flow to what counts.
+"""
 
 from __future__ import annotations
 
@@ -61,24 +65,33 @@ def logsumexp(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tens
     return reduction.reduce(reduction.logsumexp, asarray(x), axis, keepdims)
 
 
-def max(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+def max(x: Tensor, /, axis: Any = None, *, keepdims: bool = False, initial: Any = None, where: Any = True) -> Tensor:
     """The largest value over `axis`; NaN if there is one."""
-    return asarray(x).max(axis, keepdims)
+    return asarray(x).max(axis, keepdims, initial, where)
 
 
-def mean(x: Tensor, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
+def mean(x: Tensor, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False, where: Any = True) -> Tensor:
     """The arithmetic mean over `axis`, computed in `dtype` if one is given."""
-    return in_floats("mean", x, dtype).mean(axis, keepdims)
+    return in_floats("mean", x, dtype).mean(axis, keepdims, where)
 
 
-def min(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+def min(x: Tensor, /, axis: Any = None, *, keepdims: bool = False, initial: Any = None, where: Any = True) -> Tensor:
     """The smallest value over `axis`; NaN if there is one."""
-    return asarray(x).min(axis, keepdims)
+    return asarray(x).min(axis, keepdims, initial, where)
 
 
-def prod(x: Tensor, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
+def prod(
+    x: Tensor,
+    /,
+    axis: Any = None,
+    dtype: Any = None,
+    *,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = True,
+) -> Tensor:
     """The product over `axis`; small integers and bools multiply as int64 (unsigned as uint64)."""
-    return asarray(x).prod(axis, dtype, keepdims)
+    return asarray(x).prod(axis, dtype, keepdims, initial, where)
 
 
 def std(
@@ -90,14 +103,24 @@ def std(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: Any = None,
+    where: Any = True,
 ) -> Tensor:
     """The standard deviation over `axis`, with n - correction in the denominator. ddof: NumPy's word for correction."""
-    return in_floats("std", x, dtype).std(axis, correction, keepdims, ddof=ddof)
+    return in_floats("std", x, dtype).std(axis, correction, keepdims, ddof=ddof, where=where)
 
 
-def sum(x: Tensor, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
+def sum(
+    x: Tensor,
+    /,
+    axis: Any = None,
+    dtype: Any = None,
+    *,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = True,
+) -> Tensor:
     """The sum over `axis`; small integers and bools add up as int64 (unsigned as uint64)."""
-    return asarray(x).sum(axis, dtype, keepdims)
+    return asarray(x).sum(axis, dtype, keepdims, initial, where)
 
 
 def var(
@@ -109,6 +132,7 @@ def var(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: Any = None,
+    where: Any = True,
 ) -> Tensor:
     """The variance over `axis`, with n - correction in the denominator. ddof: NumPy's word for correction."""
-    return in_floats("var", x, dtype).var(axis, correction, keepdims, ddof=ddof)
+    return in_floats("var", x, dtype).var(axis, correction, keepdims, ddof=ddof, where=where)

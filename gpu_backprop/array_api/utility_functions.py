@@ -13,14 +13,14 @@ from .manipulation_functions import concat
 __all__ = ["all", "any", "diff"]
 
 
-def all(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    """True where no value over `axis` is zero."""
-    return asarray(x).all(axis, keepdims)
+def all(x: Tensor, /, axis: Any = None, *, keepdims: bool = False, where: Any = True) -> Tensor:
+    """True where no value over `axis` (of those where `where` holds) is zero."""
+    return asarray(x).all(axis, keepdims, where)
 
 
-def any(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    """True where some value over `axis` is not zero."""
-    return asarray(x).any(axis, keepdims)
+def any(x: Tensor, /, axis: Any = None, *, keepdims: bool = False, where: Any = True) -> Tensor:
+    """True where some value over `axis` (of those where `where` holds) is not zero."""
+    return asarray(x).any(axis, keepdims, where)
 
 
 def diff(x: Tensor, /, n: int = 1, axis: int = -1, *, prepend: Any = None, append: Any = None) -> Tensor:

@@ -506,32 +506,48 @@ class Tensor:
 
     # reductions ------------------------------------------------------------------------------------------------------
 
-    def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    # where and initial are as in NumPy: bools that broadcast to this shape, and a number that a reduction begins with
+
+    def sum(
+        self, axis: Any = None, dtype: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True
+    ) -> Tensor:
         """The sum over `axis`; small integers and bools add up as int64 (unsigned as uint64)."""
-        return _accumulated(reduction.sum, self, axis, dtype, keepdims)
+        return _accumulated(reduction.sum, self, axis, dtype, keepdims, initial, where)
 
-    def prod(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    def prod(
+        self, axis: Any = None, dtype: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True
+    ) -> Tensor:
         """The product over `axis`; small integers and bools multiply as int64 (unsigned as uint64)."""
-        return _accumulated(reduction.prod, self, axis, dtype, keepdims)
+        return _accumulated(reduction.prod, self, axis, dtype, keepdims, initial, where)
 
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def mean(self, axis: Any = None, keepdims: bool = False, where: Any = True) -> Tensor:
         """The arithmetic mean over `axis`."""
+        if where is not True:
+            return _masked().mean(self, axis, keepdims, where)
         return reduction.reduce(reduction.mean, self, axis, keepdims)
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """The largest value over `axis`; NaN if there is one."""
+    def max(self, axis: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True) -> Tensor:
+        """The largest value over `axis`; NaN if there is one. `where` needs `initial`."""
+        if where is not True or initial is not None:
+            return _masked().reduced(reduction.max, self, axis, keepdims, initial, where)
         return reduction.reduce(reduction.max, self, axis, keepdims)
 
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """The smallest value over `axis`; NaN if there is one."""
+    def min(self, axis: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True) -> Tensor:
+        """The smallest value over `axis`; NaN if there is one. `where` needs `initial`."""
+        if where is not True or initial is not None:
+            return _masked().reduced(reduction.min, self, axis, keepdims, initial, where)
         return reduction.reduce(reduction.min, self, axis, keepdims)
 
-    def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def any(self, axis: Any = None, keepdims: bool = False, where: Any = True) -> Tensor:
         """True where some value over `axis` is not zero."""
+        if where is not True:
+            return _masked().reduced(reduction.any, self, axis, keepdims, None, where)
         return reduction.reduce(reduction.any, self, axis, keepdims)
 
-    def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def all(self, axis: Any = None, keepdims: bool = False, where: Any = True) -> Tensor:
         """True where no value over `axis` is zero."""
+        if where is not True:
+            return _masked().reduced(reduction.all, self, axis, keepdims, None, where)
         return reduction.reduce(reduction.all, self, axis, keepdims)
 
     def argmax(self, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -542,16 +558,22 @@ class Tensor:
         """Index of the first smallest value along `axis` (in C order over all when None)."""
         return reduction.arg_reduce(reduction.argmin, self, axis, keepdims)
 
-    def var(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
+    def var(
+        self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None, where: Any = True
+    ) -> Tensor:
         """The variance over `axis`: squared deviations from the mean, over n - correction (NumPy's word is ddof)."""
         if ddof is not None and correction:
             raise DataError(f"var: correction={correction} and ddof={ddof} are one thing; give one of them")
         freedom = reduction.as_real("var", "correction", correction if ddof is None else ddof)
+        if where is not True:
+            return _masked().var(self, axis, freedom, keepdims, where)
         return reduction.reduce(reduction.var, self, axis, keepdims, correction=freedom)
 
-    def std(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
+    def std(
+        self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None, where: Any = True
+    ) -> Tensor:
         """The standard deviation over `axis`: the square root of `var`."""
-        return ew.sqrt_of_variance(self.var(axis, correction, keepdims, ddof=ddof))
+        return ew.sqrt_of_variance(self.var(axis, correction, keepdims, ddof=ddof, where=where))
 
     # operators -------------------------------------------------------------------------------------------------------
 
@@ -641,10 +663,19 @@ def accumulating(x: Tensor, dtype: Any) -> Tensor:
     return x.astype(dtypes.uint64, copy=False) if kind == "u" else x
 
 
-def _accumulated(primitive: Any, x: Tensor, axis: Any, dtype: Any, keepdims: bool) -> Tensor:
+def _accumulated(primitive: Any, x: Tensor, axis: Any, dtype: Any, keepdims: bool, initial: Any, where: Any) -> Tensor:
     x = accumulating(x, dtype)
-    out = reduction.reduce(primitive, x, axis, keepdims)
+    if where is not True or initial is not None:
+        out = _masked().reduced(primitive, x, axis, keepdims, initial, where)
+    else:
+        out = reduction.reduce(primitive, x, axis, keepdims)
     return out.astype(x.dtype, copy=False)  # NumPy and CuPy widen small integers even if asked for them
+
+
+def _masked() -> Any:
+    from . import masked  # which is made of Tensors
+
+    return masked
 
 
 def split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Tensor]]:

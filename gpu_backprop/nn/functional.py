@@ -11,6 +11,7 @@ from ..core.errors import DataError, DTypeError, ShapeError, TapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
 from ..ops import indexing, linalg, losses, neural, normalization, reduction
+from ..ops.reduction import as_real  # by name: `reduction` is also a parameter of losses
 
 __all__ = [
     "batch_norm", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding", "gelu",
@@ -103,12 +104,18 @@ def relu(input: Any) -> Tensor:
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, else negative_slope x."""
-    return ew.leaky_relu(_tensor(input), negative_slope=float(negative_slope))
+    return ew.leaky_relu(
+        _tensor(input),
+        negative_slope=as_real("leaky_relu", "negative_slope", negative_slope, "write gb.where(x > 0, x, slope * x)"),
+    )
 
 
 def elu(input: Any, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp(x) - 1)."""
-    return ew.elu(_tensor(input), alpha=float(alpha))
+    return ew.elu(
+        _tensor(input),
+        alpha=as_real("elu", "alpha", alpha, "write gb.maximum(x, 0) + alpha * gb.expm1(gb.minimum(x, 0))"),
+    )
 
 
 def gelu(input: Any, approximate: str = "none") -> Tensor:
@@ -125,7 +132,8 @@ def silu(input: Any) -> Tensor:
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta; x itself where beta x > threshold."""
-    return ew.softplus(_tensor(input), beta=float(beta), threshold=float(threshold))
+    beta = as_real("softplus", "beta", beta, "write gb.logaddexp(beta * x, 0) / beta")
+    return ew.softplus(_tensor(input), beta=beta, threshold=as_real("softplus", "threshold", threshold))
 
 
 def tanh(input: Any) -> Tensor:
@@ -160,13 +168,14 @@ def _axis(name: str, x: Tensor, dim: int | None) -> int:
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """In training, zero with probability p, else x / (1 - p); drawn from this thread's generator."""
+    p = as_real("dropout", "p", p)
     if not 0 <= p <= 1:
         raise DataError(f"dropout: p={p} is not a probability; use 0 to 1")
     x = _floating("dropout", input)
     if not training or p == 0:
         return x
     key, offset = random.default_generator().reserve(x.size)
-    return neural.dropout(x, p=float(p), key=key, offset=offset)
+    return neural.dropout(x, p=p, key=key, offset=offset)
 
 
 # norms ---------------------------------------------------------------------------------------------------------------
@@ -195,7 +204,8 @@ def layer_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are of shape `normalized_shape`."""
     x = _floating("layer_norm", input)
-    out = normalization.layer_norm(*_rows("layer_norm", x, normalized_shape, weight, bias), eps=float(eps))
+    eps = as_real("layer_norm", "eps", eps)
+    out = normalization.layer_norm(*_rows("layer_norm", x, normalized_shape, weight, bias), eps=eps)
     return _like(out, x)
 
 
@@ -205,8 +215,10 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Tensor | None = None, ep
     eps=None is the machine epsilon of the dtype that it computes in: float64's for float64, else float32's.
     """
     x = _floating("rms_norm", input)
-    small = dtypes.epsilon(dtypes.float32 if dtypes.is_half(x.dtype) else x.dtype) if eps is None else float(eps)
-    return _like(normalization.rms_norm(*_rows("rms_norm", x, normalized_shape, weight), eps=small), x)
+    if eps is None:
+        eps = dtypes.epsilon(dtypes.float32 if dtypes.is_half(x.dtype) else x.dtype)
+    eps = as_real("rms_norm", "eps", eps)
+    return _like(normalization.rms_norm(*_rows("rms_norm", x, normalized_shape, weight), eps=eps), x)
 
 
 def _like(out: Tensor, x: Tensor) -> Tensor:
@@ -238,12 +250,13 @@ def batch_norm(
             raise ShapeError(
                 f"batch_norm: {what} of shape {list(t.shape)} for {channels} channels; give one number each"
             )
+    eps = as_real("batch_norm", "eps", eps)
     running = running_mean, running_var
     x = source if source.ndim < 4 else source.reshape((*source.shape[:2], math.prod(source.shape[2:])))
     if not training:
         if running_mean is None or running_var is None:
             raise DataError("batch_norm: running statistics are needed outside training; pass them, or training=True")
-        return _like(normalization.batch_norm_inference(x, weight, bias, *running, eps=float(eps)), source)
+        return _like(normalization.batch_norm_inference(x, weight, bias, *running, eps=eps), source)
     check_batch(x)
     if (running_mean is None) != (running_var is None):
         given, missing = ("running_var", "running_mean") if running_mean is None else ("running_mean", "running_var")
@@ -251,7 +264,8 @@ def batch_norm(
     # the running statistics keep their dtype: they are written in place
     dtype = dtypes.result_type(*(t for t in (x, weight, bias) if t is not None))
     operands = (t if t is None else t.astype(dtype, copy=False) for t in (x, weight, bias))
-    out = normalization.batch_norm_training(*operands, *running, momentum=float(momentum), eps=float(eps))
+    momentum = as_real("batch_norm", "momentum", momentum)
+    out = normalization.batch_norm_training(*operands, *running, momentum=momentum, eps=eps)
     return _like(out, source)
 
 
@@ -329,9 +343,10 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """(x - y)^2 / 2 where |x - y| <= delta, else delta (|x - y| - delta / 2)."""
+    delta = as_real("huber_loss", "delta", delta)
     if not delta > 0:
         raise DataError(f"huber_loss: delta={delta} is out of range; it must be above zero")
-    return _reduced(losses.huber_loss, input, target, reduction, delta=float(delta))
+    return _reduced(losses.huber_loss, input, target, reduction, delta=delta)
 
 
 def binary_cross_entropy_with_logits(
@@ -361,6 +376,9 @@ def cross_entropy(
     ignore_index: a label whose rows do not count. label_smoothing: share of the target spread over all classes.
     reduction "mean" divides by the weights of the labels that count.
     """
+    label_smoothing = as_real(
+        "cross_entropy", "label_smoothing", label_smoothing, "give the target as probabilities that it made"
+    )
     if weight is None and _rows_and_labels(input, target) and reduction in _REDUCTIONS and 0 <= label_smoothing <= 1:
         return neural.softmax_cross_entropy(
             input, target, None,
@@ -404,7 +422,7 @@ def cross_entropy(
         x = x.reshape((1, -1)) if x.ndim == 1 else _channels_last(x)
     out = neural.softmax_cross_entropy(
         x, y if y.ndim == 1 else y.reshape(-1), weight,
-        reduction=reduction, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing),
+        reduction=reduction, ignore_index=int(ignore_index), label_smoothing=label_smoothing,
     )  # fmt: skip
     return out.reshape(shape) if reduction == "none" else out
 

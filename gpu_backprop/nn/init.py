@@ -14,6 +14,7 @@ from ..backends.draws import inverse_normal
 from ..core.dtypes import float64, is_floating
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor
+from ..ops.reduction import as_constant, as_real
 
 __all__ = [
     "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "trunc_normal_",
@@ -42,6 +43,8 @@ def trunc_normal_(
     generator: random.Generator | None = None,
 ) -> Tensor:
     """N(mean, std^2) between a and b: the inverse distribution function of uniform numbers."""
+    mean, std = as_real("trunc_normal_", "mean", mean), as_real("trunc_normal_", "std", std)
+    a, b = as_real("trunc_normal_", "a", a), as_real("trunc_normal_", "b", b)
     if not (std > 0 and a < b):
         raise DataError(f"trunc_normal_: std={std}, a={a}, b={b} describe no distribution; use std > 0 and a < b")
     low, high = (0.5 * (1 + math.erf((edge - mean) / std / math.sqrt(2))) for edge in (a, b))
@@ -53,7 +56,7 @@ def trunc_normal_(
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """All elements `val`."""
-    tensor.device.backend.write(tensor.array, ..., val)
+    tensor.device.backend.write(tensor.array, ..., as_constant("constant_", "val", val))
     tensor._bump_version()
     return tensor
 
@@ -82,12 +85,13 @@ def eye_(tensor: Tensor) -> Tensor:
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: random.Generator | None = None) -> Tensor:
     """U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)). Glorot and Bengio, 2010."""
-    a = gain * math.sqrt(6.0 / sum(_fans(tensor)))
+    a = as_real("xavier_uniform_", "gain", gain) * math.sqrt(6.0 / sum(_fans(tensor)))
     return uniform_(tensor, -a, a, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: random.Generator | None = None) -> Tensor:
     """N(0, s^2), s = gain sqrt(2 / (fan_in + fan_out)). Glorot and Bengio, 2010."""
+    gain = as_real("xavier_normal_", "gain", gain)
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_fans(tensor))), generator)
 
 
@@ -118,7 +122,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor that keeps the variance of signals through a nonlinearity."""
     gains = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 0.75}
     if nonlinearity == "leaky_relu":
-        slope = 0.01 if param is None else param
+        slope = 0.01 if param is None else as_real("calculate_gain", "param", param)
         return math.sqrt(2.0 / (1 + slope**2))
     if nonlinearity not in gains:
         raise DataError(

@@ -8,9 +8,10 @@ from ..array_api.creation_functions import arange, zeros_like
 from ..array_api.manipulation_functions import concat
 from ..array_api.searching_functions import searchsorted
 from ..array_api.sorting_functions import argsort
+from ..array_api.utility_functions import diff
 from ..core.devices import check_size
 from ..core.errors import DataError, ShapeError
-from ..core.tensor import Tensor
+from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
 from ..ops import indexing, reduction
 from .operands import floats, tensors
@@ -58,18 +59,17 @@ def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, per
 
 
 def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
-    """The area below samples `y` along `axis`, by trapezoids of the widths between `x`, or `dx`."""
-    y = floats(y)
-    axis = reduction.one_axis("trapezoid", axis, y.ndim)
-    lead = (slice(None),) * axis
+    """The area below samples `y` along `axis`, by trapezoids of the widths between `x`, or `dx`.
+
+    As in NumPy, sums and widths are in the dtypes of `y` and `x`: cast bools and narrow integers first.
+    """
+    y = asarray(y)
+    place = reduction.one_axis("trapezoid", axis, y.ndim)
     width = dx
     if x is not None:
         y, x = tensors("trapezoid", y, x)
-        if x.ndim == 1:
-            x = x.reshape((-1, *(1,) * (y.ndim - axis - 1)))
-            width = x[1:] - x[:-1]
-        else:
-            width = x[(*lead, slice(1, None))] - x[(*lead, slice(None, -1))]
+        width = diff(x).reshape((-1, *(1,) * (y.ndim - place - 1))) if x.ndim == 1 else diff(x, axis=axis)
+    lead = (slice(None),) * place
     return ((y[(*lead, slice(1, None))] + y[(*lead, slice(None, -1))]) * width * 0.5).sum(axis=axis)
 
 

@@ -7,6 +7,7 @@ from operator import index
 from typing import Any
 
 from ..core.errors import DataError, DTypeError, ShapeError, ShapeIndexError, TapeError
+from ..core.modes import modes
 from .elementwise import conjugate, equal, exp
 from .primitive import Primitive
 
@@ -127,16 +128,21 @@ def as_integer(name: str, what: str, value: Any) -> int:
     return as_integers(name, what, value)[0]
 
 
-def as_constant(name: str, what: str, value: Any) -> Any:
-    """`value`, refused if it is a Tensor whose gradient would be lost here."""
-    if getattr(value, "requires_grad", False):
-        raise TapeError(f"{name}: a Tensor that requires grad would lose its gradient as {what}; use t.detach()")
+def as_constant(name: str, what: str, value: Any, instead: str = "") -> Any:
+    """`value`, refused if it is a Tensor whose gradient would be lost here; instead: how it would not be."""
+    if getattr(value, "requires_grad", False) and modes.grad:
+        raise TapeError(
+            f"{name}: a Tensor that requires grad would lose its gradient as {what}; use t.detach()"
+            + (instead and f", or {instead}")
+        )
     return value
 
 
-def as_real(name: str, what: str, value: Any) -> float:
-    """`value`, one real number, as Python's float."""
-    as_constant(name, what, value)
+def as_real(name: str, what: str, value: Any, instead: str = "") -> float:
+    """`value`, one real number, as Python's float; see `as_constant`."""
+    if value.__class__ is float:
+        return value
+    as_constant(name, what, value, instead)
     try:
         if isinstance(value, (str, bytes)) or getattr(value, "ndim", False):
             raise TypeError

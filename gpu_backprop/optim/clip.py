@@ -12,6 +12,7 @@ from ..core.modes import modes
 from ..core.tensor import Tensor, filled, tensor
 from ..ops import elementwise as ew
 from ..ops import reduction
+from ..ops.reduction import as_constant, as_real
 from .flat import FlatGrad
 
 
@@ -27,9 +28,9 @@ def clip_grad_norm_(
 
     Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, arXiv:1211.5063.
     """
-    if not max_norm >= 0:
+    if not as_constant("clip_grad_norm_", "max_norm", max_norm) >= 0:
         raise DataError(f"clip_grad_norm_: max_norm={max_norm} is out of range; it must be zero or more")
-    norm_type = float(norm_type)
+    norm_type = as_real("clip_grad_norm_", "norm_type", norm_type)
     if not norm_type > 0:
         raise DataError(f"clip_grad_norm_: norm_type={norm_type} is out of range; it must be above zero, or infinity")
     params = _listed(parameters)
@@ -61,11 +62,12 @@ def clip_grad_norm_(
 
 def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
     """Bring every element of every gradient into [-clip_value, clip_value]."""
+    clip_value = as_real("clip_grad_value_", "clip_value", clip_value)
     if not clip_value >= 0:
         raise DataError(f"clip_grad_value_: clip_value={clip_value} is out of range; it must be zero or more")
     params = _listed(parameters)
     for x in gradient_pieces(params):
-        x.device.functions["clip"](x.array, -float(clip_value), float(clip_value), out=x.array)
+        x.device.functions["clip"](x.array, -clip_value, clip_value, out=x.array)
     _count_writes(params)
 
 

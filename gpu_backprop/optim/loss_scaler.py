@@ -11,6 +11,7 @@ from ..core.errors import CheckpointError, DataError, DTypeError
 from ..core.modes import Attributes
 from ..core.tensor import Tensor, tensor
 from ..ops import elementwise as ew
+from ..ops.reduction import as_constant
 from .clip import any_nonfinite
 from .flat import zeros
 from .optimizer import Optimizer
@@ -64,6 +65,12 @@ class LossScaler(Attributes):
     ):
         if not isinstance(optimizer, Optimizer):
             raise DTypeError(f"LossScaler: a {type(optimizer).__name__} is not an optimizer; use one of gb.optim, made")
+        for name, value in (
+            ("init_scale", init_scale),
+            ("growth_factor", growth_factor),
+            ("backoff_factor", backoff_factor),
+        ):
+            as_constant("LossScaler", name, value)
         _require("init_scale", init_scale, LEAST <= init_scale < math.inf, "above zero and finite")
         self._set_rule(growth_factor, backoff_factor, growth_interval)
         _require("max_skipped", max_skipped, 1 <= max_skipped <= COUNTED, "from 1 to 2^24")

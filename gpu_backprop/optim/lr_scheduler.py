@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.errors import CheckpointError, DataError, DTypeError
 from ..core.modes import modes
+from ..ops.reduction import as_real
 from .optimizer import Optimizer
 
 
@@ -79,7 +80,7 @@ class StepLR(LRScheduler):
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
         _positive(self, "step_size", step_size)
         self.step_size = step_size
-        self.gamma = gamma
+        self.gamma = _number(self, "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
     def rates(self) -> list[float]:
@@ -95,7 +96,7 @@ class CosineAnnealingLR(LRScheduler):
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
         _positive(self, "T_max", T_max)
         self.T_max = T_max
-        self.eta_min = eta_min
+        self.eta_min = _number(self, "eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
 
     def rates(self) -> list[float]:
@@ -119,6 +120,7 @@ class LinearWarmup(LRScheduler):
         last_epoch: int = -1,
     ):
         _positive(self, "total_iters", total_iters)
+        start_factor = _number(self, "start_factor", start_factor)
         if not 0 <= start_factor <= 1:
             raise DataError(f"LinearWarmup: start_factor={start_factor} is out of range; it must be in [0, 1]")
         self.total_iters = total_iters
@@ -193,6 +195,8 @@ class OneCycleLR(LRScheduler):
             _positive(self, "steps_per_epoch", steps_per_epoch)
             total_steps = epochs * steps_per_epoch
         _positive(self, "total_steps", total_steps)
+        pct_start, div_factor = _number(self, "pct_start", pct_start), _number(self, "div_factor", div_factor)
+        final_div_factor = _number(self, "final_div_factor", final_div_factor)
         if not 0 <= pct_start <= 1:
             raise DataError(f"OneCycleLR: pct_start={pct_start} is out of range; it must be in [0, 1]")
         if anneal_strategy not in ("cos", "linear"):
@@ -211,7 +215,7 @@ class OneCycleLR(LRScheduler):
         self.final_lrs = [lr / final_div_factor for lr in self.initial_lrs]
         self.base_momenta = _each(self, "base_momentum", base_momentum, len(groups))
         self.max_momenta = _each(self, "max_momentum", max_momentum, len(groups))
-        up = float(pct_start * total_steps) - 1
+        up = pct_start * total_steps - 1
         # (end of the phase, start and end of the rate, start and end of the momentum), by name
         if three_phase:
             self.phases = [(up, "initial", "max"), (2 * up, "max", "initial"), (total_steps - 1.0, "initial", "final")]
@@ -281,6 +285,7 @@ class ReduceLROnPlateau(_Scheduler):
         eps: float = 1e-8,
     ):
         _check_optimizer(self, optimizer)
+        factor, eps = _number(self, "factor", factor), _number(self, "eps", eps)
         if not 0 <= factor < 1:
             raise DataError(f"ReduceLROnPlateau: factor={factor} is out of range; it must be in [0, 1)")
         if mode not in ("min", "max"):
@@ -291,7 +296,7 @@ class ReduceLROnPlateau(_Scheduler):
         self.mode = mode
         self.factor = factor
         self.patience = patience
-        self.threshold = threshold
+        self.threshold = _number(self, "threshold", threshold)
         self.threshold_mode = threshold_mode
         self.cooldown = cooldown
         self.min_lrs = _each(self, "min_lr", min_lr, len(optimizer.param_groups))
@@ -359,11 +364,15 @@ def _positive(scheduler: Any, key: str, value: Any) -> None:
         raise DataError(f"{type(scheduler).__name__}: {key}={value!r} is not a positive integer")
 
 
+def _number(scheduler: Any, key: str, value: Any) -> float:
+    return as_real(type(scheduler).__name__, key, value)
+
+
 def _each(scheduler: Any, key: str, value: Any, groups: int) -> list[float]:
     if not isinstance(value, (list, tuple)):
-        return [float(value)] * groups
+        return [_number(scheduler, key, value)] * groups
     if len(value) != groups:
         raise DataError(
             f"{type(scheduler).__name__}: {len(value)} values of {key} for {groups} parameter groups; give one for each"
         )
-    return [float(v) for v in value]
+    return [_number(scheduler, key, v) for v in value]

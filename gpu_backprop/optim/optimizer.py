@@ -13,6 +13,7 @@ from ..core.errors import CheckpointError, DataError, DTypeError
 from ..core.modes import modes
 from ..core.tensor import Tensor, filled, tensor
 from ..ops import elementwise as ew
+from ..ops.reduction import as_constant
 from .clip import gradient_pieces, power_sum, shrink_factor
 from .flat import Flat, bind, zeros
 
@@ -210,7 +211,7 @@ class Optimizer:
 
     def set_grad_scale(self, scale: Any) -> None:
         """Multiply gradients by `scale` (a number, or a scalar Tensor on the device) in every step from now on."""
-        self._set_everywhere(GRAD_SCALE, scale)
+        self._set_everywhere(GRAD_SCALE, as_constant("set_grad_scale", "scale", scale))
 
     def set_skip(self, skip: Any) -> None:
         """While `skip` (a bool, or a scalar Tensor on the device) is not zero, steps change nothing.
@@ -257,6 +258,7 @@ class Optimizer:
         no pass of its own; set the scale first, for setting it forgets the clipping.
         skip_nonfinite: the next step changes nothing if the norm is infinite or NaN. `zero_grad` forgets the clipping.
         """
+        as_constant("clip_grad_norm", "max_norm", max_norm)
         if isinstance(max_norm, (bool, str)) or not float(max_norm) >= 0:
             raise DataError(f"clip_grad_norm: max_norm={max_norm!r} is out of range; it must be a number, zero or more")
         self._unclip()
@@ -446,6 +448,7 @@ def require(name: str, group: dict[str, Any], key: str, holds: Callable[[Any], b
         return
     value = group[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
+        as_constant(name, key, value)
         try:
             if isinstance(value, (str, bytes)):
                 raise TypeError

@@ -157,6 +157,8 @@ PARAMETERS = {
     **dict.fromkeys(
         ("return_index", "return_inverse", "return_counts", "hermitian", "requires_grad", "optimize"), flag
     ),
+    "where": often(st.booleans(), arrays().map(lambda x: tensor(x != 0)), arrays().map(lambda x: x == 0), rarely=array),
+    "initial": often(st.none(), number, rarely=array),
     "q": often(st.sampled_from([0, 0.25, 0.5, 1, [0.1, 0.9]]), number),
     "ord": often(st.sampled_from([None, "fro", "nuc", 1, -1, 2, -2, 0, 3, 0.5, math.inf, -math.inf])),
     "device": often(st.none(), st.sampled_from(["cpu", "nowhere", "cuda:99"])),
@@ -228,20 +230,30 @@ def floats(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, *rest, **more: function(np.asarray(x) * 1.0, *rest, **more)
 
 
+def keeping_q(function: Callable[..., Any]) -> Callable[..., Any]:
+    """NumPy's function, which of no elements at all leaves out the axes of q."""
+
+    def call(a: Any, q: Any, **more: Any) -> Any:
+        out = function(a, q, **more)
+        return out if np.size(a) else np.broadcast_to(out, (*np.shape(q), *np.shape(out)))
+
+    return call
+
+
 REFERENCES: dict[str, Any] = {
     # of the standard, or of this library, and not in NumPy
     **dict.fromkeys(("tensor", "logsumexp", "isdtype", "finfo", "iinfo", "can_cast", "empty", "empty_like"), None),
     "unique_values": lambda x: np.unique(x, equal_nan=False),  # not sorted in NumPy
     "ascontiguousarray": np.asarray,  # NumPy's gives an axis
-    "reciprocal": floats(np.reciprocal),
-    "trapezoid": floats(np.trapezoid),
+    "nanquantile": keeping_q(np.nanquantile),
+    "nanpercentile": keeping_q(np.nanpercentile),
     "linalg.multi_dot": lambda arrays: np.linalg.multi_dot([np.asarray(a, np.result_type(*arrays)) for a in arrays]),
     "linalg.matrix_power": floats(np.linalg.matrix_power),
 }
 # of which only shapes are compared: signs of vectors and orders of values may differ
 SHAPES_ONLY = {"linalg.eig", "linalg.eigvals", "linalg.eigh", "linalg.svd", "linalg.qr", "linalg.lstsq", "linalg.cond"}
 # which NumPy takes None for otherwise
-LEFT_OUT = ("dtype", "ddof", "correction", "a_min", "a_max", "kind")
+LEFT_OUT = ("dtype", "initial", "ddof", "correction", "a_min", "a_max", "kind")
 # what NumPy says where it has no loop for a dtype, or no array of a list, that is taken here
 LENIENT = (
     "not supported",

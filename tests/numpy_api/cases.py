@@ -40,6 +40,7 @@ X = [((2, 3),), ((4,),), ((2, 1, 3),)]
 V = [((5,),)]
 PAIR = [((2, 3), (2, 3)), ((2, 1), (3,))]
 NAN = np.array([[1.5, math.nan, -0.5], [math.nan, 2.5, 0.75]])
+MASK = np.array([[True, False, True, True], [False, True, True, False]])
 ASCENDING = np.array([-2.0, -0.7, 0.1, 1.3, 2.1])
 
 SMOOTH = [
@@ -175,6 +176,22 @@ SMOOTH = [
     Case("amax", lambda xp, a: xp.amax(a, axis=-1), X),
     Case("amin", lambda xp, a: xp.amin(a), X),
     Case("ptp", lambda xp, a: xp.ptp(a, axis=0), [((3, 2),), ((4,),)]),
+    *(
+        Case(
+            f"{name} where",
+            lambda xp, a, name=name, how=how: getattr(xp, name)(a, axis=1, where=xp.asarray(MASK), **how),
+            [((2, 4),)],
+        )
+        for name, how in (
+            *(("sum", {}), ("prod", {"keepdims": True}), ("mean", {}), ("max", {"initial": -0.1})),
+            *(("amin", {"initial": 3.0}), ("std", {"ddof": 1}), ("var", {"keepdims": True})),
+            *(("nansum", {}), ("nanmean", {}), ("nanvar", {}), ("nanmax", {"initial": -0.1})),
+        )
+    ),
+    *(
+        Case(f"{name} initial", lambda xp, a, b, name=name: getattr(xp, name)(a, 0, initial=b), [((2, 3), ())])
+        for name in ("sum", "prod", "max", "min", "amax")
+    ),
     Case("cumsum", lambda xp, a: xp.cumsum(a), X),
     Case("cumsum axis", lambda xp, a: xp.cumsum(a, -1), X),
     Case("cumprod", lambda xp, a: xp.cumprod(a, axis=0), X),
@@ -264,10 +281,23 @@ SMOOTH = [
             lambda xp, a, name=name: getattr(xp, name)(xp.where(xp.isnan(xp.asarray(NAN)), np.nan, a), axis=0),
             [((2, 3),)],
         )
-        for name in ("nansum", "nanprod", "nanmax", "nanmin", "nanmean", "nancumsum", "nancumprod")
+        for name in ("nansum", "nanprod", "nanmax", "nanmin", "nanmean", "nancumsum", "nancumprod", "nanmedian")
     ),
     Case("nanvar", lambda xp, a: xp.nanvar(xp.where(a > 1, np.nan, a), ddof=1), [((2, 3),)]),
     Case("nanstd", lambda xp, a: xp.nanstd(xp.where(a > 1, np.nan, a), axis=1), [((2, 4),)]),
+    *(
+        Case(
+            f"nanquantile {method}",
+            lambda xp, a, m=method: xp.nanquantile(xp.where(a > 0.5, np.nan, a), [0.1, 0.37, 0.9], axis=0, method=m),
+            [((6, 2),)],
+        )
+        for method in ("linear", "lower", "nearest", "midpoint", "hazen")
+    ),
+    Case(
+        "nanpercentile",
+        lambda xp, a: xp.nanpercentile(xp.where(a > 1, np.nan, a), [10, 90], axis=(0, 2), keepdims=True),
+        [((2, 3, 2),)],
+    ),
     Case("nan_to_num", lambda xp, a: xp.nan_to_num(xp.where(a > 1, np.nan, a), nan=3.0), X),
 ]
 
@@ -322,7 +352,74 @@ VALUES = [
     Case("nanargmax", lambda xp, a: xp.nanargmax(a, axis=1), [(NAN,)]),
     Case("nanargmin", lambda xp, a: xp.nanargmin(a), [(NAN,)]),
     Case("nanmax of NaN", lambda xp, a: xp.nanmax(a, 0), [(np.array([[1.0, np.nan], [2.0, np.nan]]),)]),
+    Case(
+        "where of values",
+        lambda xp, a: (
+            *(xp.any(a > 0, 0, where=xp.asarray(MASK)), xp.all(a, axis=1, where=xp.asarray(MASK))),
+            *(xp.sum(a, where=xp.asarray(MASK[:1])), xp.prod(a, 0, where=xp.asarray(MASK[:, 1:2]), initial=3)),
+            *(xp.mean(a, where=xp.asarray(MASK)), xp.var(a, 0, where=xp.asarray(MASK), ddof=1)),
+            *(xp.min(a, where=xp.asarray(MASK), initial=100), xp.mean(a, where=False), xp.sum(a, where=False)),
+        ),
+        [((2, 4),), (np.arange(8, dtype=np.int8).reshape(2, 4),), (np.array([[0, 1, np.nan, np.inf]] * 2),)],
+    ),
+    Case(
+        "where of others",
+        lambda xp, a: (
+            *(xp.sum(a, 1, where=xp.asarray(MASK), initial=2), xp.mean(a, where=xp.asarray(MASK))),
+            *(xp.var(a, 1, where=xp.asarray(MASK)), xp.all(a, where=xp.asarray(MASK))),
+        ),
+        [(np.exp(1j * np.arange(8)).reshape(2, 4),), ((np.arange(8).reshape(2, 4) % 3).astype(bool),)],
+    ),
+    Case(
+        "initial of nothing",
+        lambda xp, a: [
+            getattr(xp, name)(a, axis, initial=2, keepdims=kept)
+            for name in ("sum", "prod", "max", "min")
+            for axis in (None, 0, -1)
+            for kept in (False, True)
+        ],
+        [(np.zeros((0, 3)),), (np.zeros((3, 0), np.int16),), (np.zeros(0),), (np.arange(3.0),)],
+    ),
+    Case(
+        "without NaN, where",
+        lambda xp, a: [
+            getattr(xp, name)(a, 0, where=xp.asarray(MASK[:, :3]), **how)
+            for name, how in (
+                *(
+                    ("nansum", {"initial": 1}),
+                    ("nanprod", {}),
+                    ("nanmax", {"initial": 0.5}),
+                    ("nanmin", {"initial": 9}),
+                ),
+                *(("nanmean", {}), ("nanstd", {}), ("nanvar", {"ddof": 1})),
+            )
+        ],
+        [(NAN,), (np.arange(6).reshape(2, 3),)],
+    ),
+    Case(
+        "nanmedian of nothing",
+        lambda xp, a: [
+            f(axis, keepdims)
+            for axis in (None, 0, -1)
+            for keepdims in (False, True)
+            for f in (
+                lambda axis, kept: xp.nanmedian(a, axis=axis, keepdims=kept),
+                lambda axis, kept: xp.nanquantile(a, 0.3, axis=axis, keepdims=kept),
+            )
+        ],
+        [(np.array([[1.0, np.nan, 4], [np.nan] * 3, [5, np.nan, 1]]),), (np.zeros((0, 3)),), (np.zeros(0),)],
+    ),
+    Case(
+        "nanquantile of others",
+        lambda xp, a: (xp.nanquantile(a, [[0.0, 0.4], [0.9, 1.0]]), xp.nanpercentile(a, 40, axis=0), xp.nanmedian(a)),
+        [(np.arange(6).reshape(2, 3),), (np.array(3.0)[None],), (np.array([np.nan]),)],
+    ),
     Case("median of NaN", lambda xp, a: xp.median(a, axis=0), [(NAN,)]),
+    Case(
+        "trapezoid and reciprocal of integers",
+        lambda xp, a: (xp.trapezoid(a), xp.trapezoid(a, a, axis=0), xp.trapezoid(a, dx=2), xp.reciprocal(a)),
+        [(np.array([100, 100, 3], np.int8),), (np.array([True, True, True]),), (np.arange(1, 4),), ((4,),)],
+    ),
     Case("around", lambda xp, a: (xp.around(a, 2), xp.round(a * 100, -1), xp.rint(a), xp.fix(a)), [((2, 3),)]),
     Case("round integers", lambda xp, a: (xp.round(a, 1), xp.round(a, -1)), [(np.array([14, 15, -26]),)]),
     Case("isposinf", lambda xp, a: (xp.isposinf(a), xp.isneginf(a)), [(MIXED,)]),
