@@ -9,6 +9,7 @@ import numpy as np
 
 from ..array_api import statistical_functions as standard
 from ..array_api.creation_functions import ones_like
+from ..core import dtypes
 from ..core.errors import DataError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
@@ -82,6 +83,8 @@ def cov(
         x = concatenate(tensors("cov", x, _variables("cov", y, rowvar, dtype)), axis=0)
     lost = reduction.as_real("cov", "ddof", ddof) if ddof is not None else 0.0 if bias else 1.0
     given = [asarray(w, device=x.device) for w in (fweights, aweights) if w is not None]
+    # sums of narrower weights would lose digits
+    given = [w.astype(dtypes.real_of(dtypes.result_type(x, w)), copy=False) for w in given]
     if any(w.shape != x.shape[1:] for w in given):
         raise ShapeError(f"cov: weights of shapes {[list(w.shape) for w in given]} for {x.shape[1]} observations")
     if any(bool((w < 0).any()) for w in given):
@@ -89,7 +92,7 @@ def cov(
     if not given:
         centred = x - x.mean(axis=1, keepdims=True)
         return (centred @ ew.conjugate(centred).T / _degrees(x.shape[1], lost)).squeeze()
-    weights = floats(given[0] if len(given) == 1 else given[0] * given[1])
+    weights = given[0] if len(given) == 1 else given[0] * given[1]
     total = weights.sum()
     centred = x - (x * weights).sum(axis=1, keepdims=True) / total
     less = (weights * given[-1]).sum() / total * lost if aweights is not None else lost
