@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from ..core import dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.errors import LinAlgError as LinAlgError
-from ..core.tensor import Tensor, as_operands, asarray
+from ..core.tensor import Tensor, as_operands, asarray, operand
 from ..ops import decompositions, elementwise
 from ..ops.movement import concat
-from ..ops.reduction import as_integer, normalize_axis
+from ..ops.reduction import as_choice, as_integer, normalize_axis
 from .linear_algebra_functions import *  # noqa: F403  (the standard has them in both namespaces)
 
 __all__ = [
@@ -224,7 +224,7 @@ def solve(x1: Tensor, x2: Tensor, /) -> Tensor:
 def _rtol(x: Tensor, rtol: Any) -> Any:
     """Which part of the largest singular value counts as nothing; by default rounding errors of the dtype of `x`."""
     if rtol is not None:
-        return float(rtol) if isinstance(rtol, (int, float)) else asarray(rtol, device=x.device).detach()
+        return float(rtol) if isinstance(rtol, (int, float)) else operand(rtol, x.device).detach()
     return max(x.shape[-2:]) * dtypes.epsilon(dtypes.real_of(_float_dtype(x)))
 
 
@@ -275,8 +275,7 @@ def qr(x: Tensor, /, *, mode: str = "reduced") -> QRResult:
     Shape (..., M, N) gives (..., M, K) and (..., K, N), where K is min(M, N) if mode is "reduced" and M if "complete".
     The gradient needs the first min(M, N) columns of x to be independent: else LinAlgError.
     """
-    if mode not in ("reduced", "complete"):
-        raise DataError(f'qr: mode {mode!r} is unknown; use "reduced" or "complete"')
+    as_choice("qr", "mode", mode, ("reduced", "complete"))
     return QRResult(*decompositions.qr(_matrices("qr", x), mode=mode))
 
 

@@ -544,7 +544,7 @@ class Tensor:
 
     def var(self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None) -> Tensor:
         """The variance over `axis`: squared deviations from the mean, over n - correction (NumPy's word is ddof)."""
-        if ddof is not None and correction:
+        if ddof is not None and reduction.as_real("var", "correction", correction):
             raise DataError(f"var: correction={correction} and ddof={ddof} are one thing; give one of them")
         freedom = reduction.as_real("var", "correction", correction if ddof is None else ddof)
         return reduction.reduce(reduction.var, self, axis, keepdims, correction=freedom)
@@ -746,11 +746,10 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
         out = out if dtype is None else out.astype(dtype, copy=False)
         out = out.copy() if copy and out is obj else out
     elif modes.grad and isinstance(obj, (list, tuple)) and any(t.requires_grad for t in _tensors_in(obj)):
-        first = next(_tensors_in(obj))
         leaves: list[Any] = []
         _lists(obj, leaves)
         target = dtypes.result_type(*leaves) if dtype is None else dtypes.as_dtype(dtype)
-        out = _stacked(obj, target, first.device if device is None else devices.device(device))
+        out = _stacked(obj, target, _device_of(obj) if device is None else devices.device(device))
     else:
         out = _make(obj, dtype, device, copy=bool(copy))
     if copy is False and not _shares(out, obj):
@@ -784,6 +783,8 @@ def _make(data: Any, dtype: Any, device: Any, copy: bool) -> Tensor:
 
         return _make(borrow(data), dtype, devices.resolve(device), copy)
     host = _host_array(data, target)
+    if device is None and isinstance(data, (list, tuple)) and data and _holds_tensors(data):
+        device = _device_of(data)
     place = devices.resolve(device)
     fresh = host is not data and host.base is None and not isinstance(data, np.ndarray)
     return Tensor(place.backend.from_host(host, copy=copy and not fresh), place)
@@ -858,6 +859,15 @@ def _is_array(data: Any) -> bool:
 def _holds_tensors(data: Any) -> bool:
     first = data[0]
     return isinstance(first, Tensor) or (isinstance(first, (list, tuple)) and bool(first) and _holds_tensors(first))
+
+
+def _device_of(data: Any) -> devices.Device:
+    """The device of the Tensors in nested lists."""
+    first, *others = {t.device for t in _tensors_in(data)}
+    if others:
+        names = sorted(device.name for device in (first, *others))
+        raise DeviceError(f"tensor: Tensors on {' and '.join(names)} in one list; move some with t.to({names[0]!r})")
+    return first
 
 
 def _tensors_in(data: Any) -> Iterator[Tensor]:

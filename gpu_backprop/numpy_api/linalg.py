@@ -9,6 +9,7 @@ from typing import Any
 
 from ..array_api import linalg as standard
 from ..array_api.linalg import *  # noqa: F403
+from ..core import dtypes
 from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor
 from ..ops import elementwise as ew
@@ -61,6 +62,7 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> tuple[Tensor, Tensor
         raise ShapeError(
             f"lstsq: shapes {list(a.shape)} and {list(b.shape)}; give a matrix, and a vector or matrix of as many rows"
         )
+    a, b = (t.astype(dtypes.result_type(a, b), copy=False) for t in (a, b))
     x = standard.pinv(a, rtol=rcond) @ b
     rank, (m, n) = standard.matrix_rank(a, rtol=rcond), a.shape
     rest = a @ x - b

@@ -82,7 +82,9 @@ def cov(
     if y is not None:
         x = concatenate(tensors("cov", x, _variables("cov", y, rowvar, dtype)), axis=0)
     lost = reduction.as_real("cov", "ddof", ddof) if ddof is not None else 0.0 if bias else 1.0
-    given = [asarray(w, device=x.device) for w in (fweights, aweights) if w is not None]
+    if not lost.is_integer():
+        raise DataError(f"cov: ddof={ddof} is not a whole number; use one")
+    given = [tensors("cov", x, w)[1] for w in (fweights, aweights) if w is not None]
     # sums of narrower weights would lose digits
     given = [w.astype(dtypes.real_of(dtypes.result_type(x, w)), copy=False) for w in given]
     if any(w.shape != x.shape[1:] for w in given):
@@ -104,7 +106,7 @@ def _degrees(n: int, ddof: float) -> float:
 
 
 def _variables(name: str, m: Any, rowvar: bool, dtype: Any) -> Tensor:
-    m = floats(asarray(m, dtype=dtype))
+    m = floats(standard.in_floats(name, m, dtype))
     if m.ndim > 2:
         raise ShapeError(f"{name}: shape {list(m.shape)}; give a matrix of variables by observations")
     if m.ndim < 2:

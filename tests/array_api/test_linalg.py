@@ -374,7 +374,7 @@ def test_operands_that_do_not_fit() -> None:
         (lambda: linalg.cross(matrix, matrix), gb.ShapeError, "cross: axis -1 .* of length 3"),
         (lambda: linalg.cross(vector, vector, axis=0), gb.ShapeError, "cross: axis 0 .*negative"),
         (lambda: linalg.outer(vector, matrix), gb.ShapeError, "outer: .* not both vectors"),
-        (lambda: linalg.qr(matrix, mode="full"), gb.DataError, "qr: mode 'full' is unknown"),
+        (lambda: linalg.qr(matrix, mode="full"), gb.DataError, "qr: mode='full'; use 'reduced'"),
         (lambda: linalg.matrix_norm(matrix, ord=3), gb.DataError, "matrix_norm: ord 3 is unknown"),
         (lambda: linalg.vector_norm(vector, ord="fro"), gb.DTypeError, "vector_norm: ord 'fro' is not a number"),
         (lambda: linalg.vector_norm(vector, axis=1), gb.ShapeError, "axis 1"),
