@@ -58,7 +58,8 @@ def float_power(x1: Any, x2: Any, /) -> Tensor:
 
 def divmod(x1: Any, x2: Any, /) -> tuple[Tensor, Tensor]:
     """`floor_divide` and `remainder` at once."""
-    return standard.floor_divide(x1, x2), standard.remainder(x1, x2)
+    x1, x2 = tensors("divmod", x1, x2)
+    return ew.floor_divide(x1, x2), ew.remainder(x1, x2)
 
 
 def deg2rad(x: Any, /) -> Tensor:
