@@ -111,7 +111,7 @@ def _variables(name: str, m: Any, rowvar: bool, dtype: Any) -> Tensor:
         raise ShapeError(f"{name}: shape {list(m.shape)}; give a matrix of variables by observations")
     if m.ndim < 2:
         return m.reshape((1, -1))
-    return m if rowvar or m.shape[0] == 1 else m.T
+    return m if rowvar else m.T
 
 
 def corrcoef(x: Any, /, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Tensor:
