@@ -369,6 +369,9 @@ def _largest(x: Tensor, axis: Any, keepdims: bool) -> Tensor:
     return x.sum(axis=axis, keepdims=keepdims) if none else x.max(axis, keepdims)
 
 
+_ORDERS = ("fro", None, "nuc", 2, -2, 1, -1, math.inf, -math.inf)
+
+
 @_in_floats
 def matrix_norm(x: Tensor, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
     """The norm of each matrix, by `ord`: "fro" (or None) that of Frobenius, "nuc" the sum of the singular values, 2 and
@@ -376,15 +379,15 @@ def matrix_norm(x: Tensor, /, *, keepdims: bool = False, ord: Any = "fro") -> Te
     a row.
     """
     _matrices("matrix_norm", x)
+    if not isinstance(ord, (str, int, float, type(None))) or ord not in _ORDERS:
+        raise DataError(f'matrix_norm: ord {ord!r} is unknown; use "fro", "nuc", 1, -1, 2, -2, inf or -inf')
     if ord in ("fro", None):
         result = vector_norm(x, axis=(-2, -1))
     elif ord in ("nuc", 2, -2):
         values = svdvals(x)
         result = values.sum(axis=-1) if ord == "nuc" else _extreme(values, ord)
-    elif ord in (1, -1, math.inf, -math.inf):
-        result = _extreme(elementwise.abs(x).sum(axis=-2 if ord in (1, -1) else -1), ord)
     else:
-        raise DataError(f'matrix_norm: ord {ord!r} is unknown; use "fro", "nuc", 1, -1, 2, -2, inf or -inf')
+        result = _extreme(elementwise.abs(x).sum(axis=-2 if ord in (1, -1) else -1), ord)
     return result[..., None, None] if keepdims else result
 
 
