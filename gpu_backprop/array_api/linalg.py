@@ -391,5 +391,5 @@ def matrix_norm(x: Tensor, /, *, keepdims: bool = False, ord: Any = "fro") -> Te
     return result[..., None, None] if keepdims else result
 
 
-def _extreme(x: Tensor, ord: float) -> Tensor:
+def _extreme(x: Tensor, ord: Any) -> Tensor:
     return _largest(x, -1, False) if ord > 0 else x.min(axis=-1)

@@ -593,6 +593,8 @@ def test_enormous_requests(call: Callable[[gb.Tensor, int], Any], n: int) -> Non
         ("fmod", [gb.asarray(True), None], {}),
         ("logical_and", [gb.asarray(True), None], {}),
         ("asarray", [[-1]], {"dtype": "uint8"}),
+        ("asarray", [[-1.0]], {"dtype": "uint64"}),
+        ("asarray", [[1.5, 300.0]], {"dtype": "uint8"}),
         ("array", [[math.nan]], {"dtype": "int64"}),
         ("array", [np.array([1j])], {"dtype": "float32"}),
         ("linspace", [-3, 1], {"num": 6, "dtype": "int64"}),
