@@ -845,8 +845,10 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         raise DTypeError(f"tensor: {host.dtype} to {target} would drop the imaginary part; give data.real")
     if target.kind in "iu" and host.dtype.kind == "f" and not _is_array(data) and not np.isfinite(host).all():
         raise DataError(f"tensor: NaN and infinity are no {target}; use a float dtype")
-    with np.errstate(invalid="warn" if _is_array(data) else "ignore"):  # of numbers beyond the dtype, refused below
-        made = host if host.dtype == target and host.dtype.isnative else host.astype(target)
+    made = host
+    if host.dtype != target or not host.dtype.isnative:
+        with np.errstate(invalid="warn" if _is_array(data) else "ignore"):  # of numbers beyond the dtype, refused below
+            made = host.astype(target)
     whole = target.kind in "iu" and host.dtype.kind in "iuf"
     if whole and made is not host and not _is_array(data) and not (made == np.trunc(host)).all():
         raise DataError(f"tensor: a number does not fit into {target}; use a wider dtype")

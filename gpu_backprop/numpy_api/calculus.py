@@ -62,7 +62,7 @@ def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, per
 def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
     """The area below samples `y` along `axis`, by trapezoids of the widths between `x`, or `dx`."""
     y = floats(y)
-    axis = reduction.one_axis("trapezoid", axis, y.ndim)
+    named, axis = axis, reduction.one_axis("trapezoid", axis, y.ndim)
     lead = (slice(None),) * axis
     width = dx
     if x is not None:
@@ -71,7 +71,8 @@ def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor
             x = x.reshape((-1, *(1,) * (y.ndim - axis - 1)))
             width = x[1:] - x[:-1]
         else:
-            width = x[(*lead, slice(1, None))] - x[(*lead, slice(None, -1))]
+            of_x = (slice(None),) * reduction.one_axis("trapezoid", named, x.ndim)  # which may have other axes in front
+            width = x[(*of_x, slice(1, None))] - x[(*of_x, slice(None, -1))]
     return ((y[(*lead, slice(1, None))] + y[(*lead, slice(None, -1))]) * width * 0.5).sum(axis=axis)
 
 

@@ -616,6 +616,7 @@ def test_enormous_requests(call: Callable[[gb.Tensor, int], Any], n: int) -> Non
         ("diff", [[True]], {"append": 100}),
         ("cov", [[1, 2]], {"dtype": "int32"}),
         ("interp", [[1j], [1.0, 2.0], [3.0, 4.0]], {}),
+        ("trapezoid", [[1.0, 2.0]], {"x": [[-7, 0], [-7, -7]]}),
         ("vander", [[1, 2]], {"N": -1}),
         ("var", [[1.0, 2.0]], {"ddof": 1, "correction": np.array([1, 2])}),
         ("fft.irfft", [[1.0, 2.0]], {"n": -1}),
