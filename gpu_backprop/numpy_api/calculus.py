@@ -73,7 +73,7 @@ def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor
         else:
             of_x = (slice(None),) * reduction.one_axis("trapezoid", named, x.ndim)  # which may have other axes in front
             width = x[(*of_x, slice(1, None))] - x[(*of_x, slice(None, -1))]
-    return ((y[(*lead, slice(1, None))] + y[(*lead, slice(None, -1))]) * width * 0.5).sum(axis=axis)
+    return ((y[(*lead, slice(1, None))] + y[(*lead, slice(None, -1))]) * width * 0.5).sum(axis=named)
 
 
 def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:

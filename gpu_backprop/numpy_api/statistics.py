@@ -52,6 +52,8 @@ def average(a: Any, /, axis: Any = None, weights: Any = None, returned: bool = F
         out = standard.mean(a, axis, keepdims=keepdims)
         return (out, ones_like(out) * (a.size // max(out.size, 1))) if returned else out
     a, weights = tensors("average", a, weights)
+    if not dtypes.is_inexact(dtypes.result_type(a, weights)):
+        a = floats(a)  # products of small integers would overflow
     if weights.shape != a.shape:
         axis = axis if axis is None or isinstance(axis, tuple) else reduction.one_axis("average", axis, a.ndim)
         if not isinstance(axis, int) or weights.shape != (a.shape[axis],):
