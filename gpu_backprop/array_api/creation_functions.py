@@ -51,8 +51,10 @@ def _like(name: str, x: Tensor, value: Any, dtype: Any, device: Any) -> Tensor:
 
 
 def _number(name: str, value: Any) -> Any:
-    """A Tensor of no axes as the number that it holds."""
-    return as_constant(name, "a limit", value).item() if isinstance(value, Tensor) and not value.ndim else value
+    """A Tensor of no axes, or a scalar of NumPy's, as the Python number that it holds."""
+    if isinstance(value, Tensor) and not value.ndim:
+        return as_constant(name, "a limit", value).item()
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def arange(start: Any, /, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None) -> Tensor:
@@ -70,7 +72,10 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, dtype: Any = None, *,
         raise DataError(f"arange: start={start}, stop={stop}, step={step} must be finite; use gb.full for a constant")
     place = devices.resolve(device)
     check_size("arange", (max(0, int((stop - start) / step)),), 8, place)
-    values = np.arange(start, stop, step)
+    try:
+        values = np.arange(start, stop, step)
+    except ValueError:  # of integers beyond 64 bits
+        values = np.empty(0, object)
     if values.dtype.kind not in "iuf":
         raise DataError(f"arange: start={start}, stop={stop}, step={step} exceed 64 bits; use floats")
     if dtype is None:
@@ -118,7 +123,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
         fill_value = fill_value.item()
     if dtype is None:
         kind = type(fill_value)
-        dtype = kind if kind in (bool, int, float, complex) else np.asarray(fill_value).dtype
+        dtype = kind if kind in (bool, int, float, complex) else asarray(fill_value, device="cpu").dtype
     return _make("full", shape, fill_value, dtype, device)
 
 

@@ -56,8 +56,14 @@ def clip(x: Any, /, min: Any = None, max: Any = None, *, a_min: Any = None, a_ma
 
     a_min, a_max: NumPy's other names of them.
     """
+    if (min is not None and a_min is not None) or (max is not None and a_max is not None):
+        raise DataError("clip: min and a_min (or max and a_max) are one thing; give one of them")
     min, max = a_min if min is None else min, a_max if max is None else max
     x, lo, hi = as_operands("clip", (x, min, max))
+    if not isinstance(x, Tensor):
+        bounds = [bound for bound in (lo, hi) if bound is not None]
+        device = next(bound.device for bound in bounds if isinstance(bound, Tensor))
+        x = asarray(x, dtype=dtypes.result_type(x, *bounds), device=device)
     for bound in (lo, hi):
         if isinstance(bound, float) and not dtypes.is_floating(x.dtype):
             raise DTypeError(f"clip: a float bound {bound} for an array of {x.dtype}; cast one of them")

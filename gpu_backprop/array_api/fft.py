@@ -108,7 +108,9 @@ def _from_half(name: str, x: Any, s: Any, axes: Any, norm: str | None) -> Tensor
     return transforms.irfft(x, axes=axes, n=n, norm=_norm(name, norm))
 
 
-def _one(n: Any) -> Any:
+def _one(name: str, n: Any) -> Any:
+    if n is not None and as_integer(name, "n", n) < 0:  # -1 is the own length below
+        raise ShapeError(f"{name}: a transform of {n} elements; use at least 1")
     return None if n is None else (n,)
 
 
@@ -121,12 +123,12 @@ def fft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "
 
     norm: "forward" divides by n, "ortho" by sqrt(n), "backward" not at all (but the inverse transform).
     """
-    return _of_complex(transforms.fft, "fft", x, _one(n), (axis,), norm)
+    return _of_complex(transforms.fft, "fft", x, _one("fft", n), (axis,), norm)
 
 
 def ifft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The inverse transform: `ifft(fft(x)) == x` with the same arguments."""
-    return _of_complex(transforms.ifft, "ifft", x, _one(n), (axis,), norm)
+    return _of_complex(transforms.ifft, "ifft", x, _one("ifft", n), (axis,), norm)
 
 
 def fftn(
@@ -145,12 +147,12 @@ def ifftn(
 
 def rfft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The first n // 2 + 1 frequencies of the transform of n real numbers; the others are their conjugates."""
-    return _to_half("rfft", x, _one(n), (axis,), norm)
+    return _to_half("rfft", x, _one("rfft", n), (axis,), norm)
 
 
 def irfft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The inverse of `rfft`: n real numbers, of m frequencies 2 (m - 1) by default, from the first n // 2 + 1."""
-    return _from_half("irfft", x, _one(n), (axis,), norm)
+    return _from_half("irfft", x, _one("irfft", n), (axis,), norm)
 
 
 def rfftn(
@@ -169,12 +171,14 @@ def irfftn(
 
 def hfft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The real transform of a signal with Hermitian symmetry, x[-k] = conj(x[k]), of which x is the first half."""
-    return _from_half("hfft", conjugate(_complex(x)), _one(n), (axis,), transforms.INVERSE_NORM[_norm("hfft", norm)])
+    return _from_half(
+        "hfft", conjugate(_complex(x)), _one("hfft", n), (axis,), transforms.INVERSE_NORM[_norm("hfft", norm)]
+    )
 
 
 def ihfft(x: Tensor, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Tensor:
     """The inverse of `hfft`: the first n // 2 + 1 elements of a signal with Hermitian symmetry."""
-    return conjugate(_to_half("ihfft", x, _one(n), (axis,), transforms.INVERSE_NORM[_norm("ihfft", norm)]))
+    return conjugate(_to_half("ihfft", x, _one("ihfft", n), (axis,), transforms.INVERSE_NORM[_norm("ihfft", norm)]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

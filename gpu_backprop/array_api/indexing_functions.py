@@ -14,7 +14,7 @@ def _integers(name: str, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     x, indices = as_operands(name, (x, indices))
     if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
         raise DTypeError(f"{name}: indices must be an integer array; use t.astype(gb.int64)")
-    return asarray(x, device=indices.device), indices
+    return x if isinstance(x, Tensor) else asarray(x, device=indices.device), indices
 
 
 def take(x: Tensor, /, indices: Tensor, axis: int | None = None) -> Tensor:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from ..core import dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.errors import LinAlgError as LinAlgError
-from ..core.tensor import Tensor, as_operands, asarray
+from ..core.tensor import Tensor, as_operands, asarray, operand
 from ..ops import decompositions, elementwise
 from ..ops.movement import concat
-from ..ops.reduction import as_integer, normalize_axis
+from ..ops.reduction import as_choice, as_integer, normalize_axis
 from .linear_algebra_functions import *  # noqa: F403  (the standard has them in both namespaces)
 
 __all__ = [
@@ -224,7 +224,7 @@ def solve(x1: Tensor, x2: Tensor, /) -> Tensor:
 def _rtol(x: Tensor, rtol: Any) -> Any:
     """Which part of the largest singular value counts as nothing; by default rounding errors of the dtype of `x`."""
     if rtol is not None:
-        return float(rtol) if isinstance(rtol, (int, float)) else asarray(rtol, device=x.device).detach()
+        return float(rtol) if isinstance(rtol, (int, float)) else operand(rtol, x.device).detach()
     return max(x.shape[-2:]) * dtypes.epsilon(dtypes.real_of(_float_dtype(x)))
 
 
@@ -275,8 +275,7 @@ def qr(x: Tensor, /, *, mode: str = "reduced") -> QRResult:
     Shape (..., M, N) gives (..., M, K) and (..., K, N), where K is min(M, N) if mode is "reduced" and M if "complete".
     The gradient needs the first min(M, N) columns of x to be independent: else LinAlgError.
     """
-    if mode not in ("reduced", "complete"):
-        raise DataError(f'qr: mode {mode!r} is unknown; use "reduced" or "complete"')
+    as_choice("qr", "mode", mode, ("reduced", "complete"))
     return QRResult(*decompositions.qr(_matrices("qr", x), mode=mode))
 
 
@@ -370,6 +369,9 @@ def _largest(x: Tensor, axis: Any, keepdims: bool) -> Tensor:
     return x.sum(axis=axis, keepdims=keepdims) if none else x.max(axis, keepdims)
 
 
+_ORDERS = ("fro", None, "nuc", 2, -2, 1, -1, math.inf, -math.inf)
+
+
 @_in_floats
 def matrix_norm(x: Tensor, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
     """The norm of each matrix, by `ord`: "fro" (or None) that of Frobenius, "nuc" the sum of the singular values, 2 and
@@ -377,17 +379,17 @@ def matrix_norm(x: Tensor, /, *, keepdims: bool = False, ord: Any = "fro") -> Te
     a row.
     """
     _matrices("matrix_norm", x)
+    if not isinstance(ord, (str, int, float, type(None))) or ord not in _ORDERS:
+        raise DataError(f'matrix_norm: ord {ord!r} is unknown; use "fro", "nuc", 1, -1, 2, -2, inf or -inf')
     if ord in ("fro", None):
         result = vector_norm(x, axis=(-2, -1))
     elif ord in ("nuc", 2, -2):
         values = svdvals(x)
         result = values.sum(axis=-1) if ord == "nuc" else _extreme(values, ord)
-    elif ord in (1, -1, math.inf, -math.inf):
-        result = _extreme(elementwise.abs(x).sum(axis=-2 if ord in (1, -1) else -1), ord)
     else:
-        raise DataError(f'matrix_norm: ord {ord!r} is unknown; use "fro", "nuc", 1, -1, 2, -2, inf or -inf')
+        result = _extreme(elementwise.abs(x).sum(axis=-2 if ord in (1, -1) else -1), ord)
     return result[..., None, None] if keepdims else result
 
 
-def _extreme(x: Tensor, ord: float) -> Tensor:
+def _extreme(x: Tensor, ord: Any) -> Tensor:
     return _largest(x, -1, False) if ord > 0 else x.min(axis=-1)

@@ -89,6 +89,8 @@ def where(condition: Any, x1: Any = _ABSENT, x2: Any = _ABSENT, /) -> Any:
     if condition is None or x1 is None or x2 is None:
         raise DTypeError("where: None is no operand; give an array or a number")
     condition, x1, x2 = as_operands("where", (condition, x1, x2))
+    if isinstance(condition, Tensor):  # whose dtype would have a say in the result's
+        condition = condition.astype(dtypes.bool_, copy=False)
     if not isinstance(x1, Tensor) and not isinstance(x2, Tensor):
         x1 = asarray(x1, device=condition.device)
     return ew.where(condition, x1, x2)

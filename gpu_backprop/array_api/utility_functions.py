@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.dtypes import result_type
 from ..core.errors import DataError
 from ..core.tensor import Tensor, as_operands, asarray
 from ..ops import elementwise as ew
@@ -45,5 +46,5 @@ def diff(x: Tensor, /, n: int = 1, axis: int = -1, *, prepend: Any = None, appen
 
 def _at_end(x: Tensor, end: Any, axis: int) -> Tensor:
     """One number as a slice of length 1; an array as it is."""
-    end = end if isinstance(end, Tensor) else asarray(end, dtype=x.dtype, device=x.device)
+    end = end if isinstance(end, Tensor) else asarray(end, dtype=result_type(x, end), device=x.device)
     return end if end.ndim else end.broadcast_to((*x.shape[:axis], 1, *x.shape[axis + 1 :]))

@@ -562,7 +562,7 @@ class Tensor:
         self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None, where: Any = True
     ) -> Tensor:
         """The variance over `axis`: squared deviations from the mean, over n - correction (NumPy's word is ddof)."""
-        if ddof is not None and correction:
+        if ddof is not None and reduction.as_real("var", "correction", correction):
             raise DataError(f"var: correction={correction} and ddof={ddof} are one thing; give one of them")
         freedom = reduction.as_real("var", "correction", correction if ddof is None else ddof)
         if where is not True:
@@ -777,11 +777,10 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
         out = out if dtype is None else out.astype(dtype, copy=False)
         out = out.copy() if copy and out is obj else out
     elif modes.grad and isinstance(obj, (list, tuple)) and any(t.requires_grad for t in _tensors_in(obj)):
-        first = next(_tensors_in(obj))
         leaves: list[Any] = []
         _lists(obj, leaves)
         target = dtypes.result_type(*leaves) if dtype is None else dtypes.as_dtype(dtype)
-        out = _stacked(obj, target, first.device if device is None else devices.device(device))
+        out = _stacked(obj, target, _device_of(obj) if device is None else devices.device(device))
     else:
         out = _make(obj, dtype, device, copy=bool(copy))
     if copy is False and not _shares(out, obj):
@@ -815,6 +814,8 @@ def _make(data: Any, dtype: Any, device: Any, copy: bool) -> Tensor:
 
         return _make(borrow(data), dtype, devices.resolve(device), copy)
     host = _host_array(data, target)
+    if device is None and isinstance(data, (list, tuple)) and data and _holds_tensors(data):
+        device = _device_of(data)
     place = devices.resolve(device)
     fresh = host is not data and host.base is None and not isinstance(data, np.ndarray)
     return Tensor(place.backend.from_host(host, copy=copy and not fresh), place)
@@ -875,10 +876,13 @@ def _host_array(data: Any, target: np.dtype | None) -> np.ndarray:
         raise DTypeError(f"tensor: {host.dtype} to {target} would drop the imaginary part; give data.real")
     if target.kind in "iu" and host.dtype.kind == "f" and not _is_array(data) and not np.isfinite(host).all():
         raise DataError(f"tensor: NaN and infinity are no {target}; use a float dtype")
-    made = host if host.dtype == target and host.dtype.isnative else host.astype(target)
-    whole = target.kind in "iu" and host.dtype.kind in "iu"
-    if whole and made is not host and not _is_array(data) and not (made == host).all():
-        raise DataError(f"tensor: an integer does not fit into {target}; use a wider dtype")
+    made = host
+    if host.dtype != target or not host.dtype.isnative:
+        with np.errstate(invalid="warn" if _is_array(data) else "ignore"):  # of numbers beyond the dtype, refused below
+            made = host.astype(target)
+    whole = target.kind in "iu" and host.dtype.kind in "iuf"
+    if whole and made is not host and not _is_array(data) and not (made == np.trunc(host)).all():
+        raise DataError(f"tensor: a number does not fit into {target}; use a wider dtype")
     return made
 
 
@@ -889,6 +893,15 @@ def _is_array(data: Any) -> bool:
 def _holds_tensors(data: Any) -> bool:
     first = data[0]
     return isinstance(first, Tensor) or (isinstance(first, (list, tuple)) and bool(first) and _holds_tensors(first))
+
+
+def _device_of(data: Any) -> devices.Device:
+    """The device of the Tensors in nested lists."""
+    first, *others = {t.device for t in _tensors_in(data)}
+    if others:
+        names = sorted(device.name for device in (first, *others))
+        raise DeviceError(f"tensor: Tensors on {' and '.join(names)} in one list; move some with t.to({names[0]!r})")
+    return first
 
 
 def _tensors_in(data: Any) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ from ..array_api.searching_functions import searchsorted
 from ..array_api.sorting_functions import argsort
 from ..array_api.utility_functions import diff
 from ..core.devices import check_size
-from ..core.errors import DataError, ShapeError
+from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
 from ..ops import indexing, reduction
@@ -26,6 +26,8 @@ def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, per
     `x`, which are then taken modulo it.
     """
     x, xp, fp = (floats(t) for t in tensors("interp", x, xp, fp))
+    if "c" in (x.dtype.kind, xp.dtype.kind):
+        raise DTypeError(f"interp: points of {x.dtype} and {xp.dtype} have no order; use gb.real, gb.imag or gb.abs")
     if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
         raise ShapeError(
             f"interp: points of shapes {list(xp.shape)} and {list(fp.shape)}; give two equally long vectors"

@@ -90,6 +90,8 @@ def vander(x: Any, /, N: int | None = None, increasing: bool = False) -> Tensor:
     if x.ndim != 1:
         raise ShapeError(f"vander: shape {list(x.shape)} is not a vector; use x.reshape(-1)")
     N = None if N is None else as_integer("vander", "N", N)
+    if N is not None and N < 0:
+        raise ShapeError(f"vander: N={N} is negative; use at least 0")
     check_size("vander", (x.size, max(N or 0, 0)), x.dtype.itemsize, x.device)
     powers = arange(x.size if N is None else N, device=x.device)
     return x[:, None] ** (powers if increasing else powers[::-1])

@@ -58,6 +58,7 @@ def float_power(x1: Any, x2: Any, /) -> Tensor:
 
 def divmod(x1: Any, x2: Any, /) -> tuple[Tensor, Tensor]:
     """`floor_divide` and `remainder` at once."""
+    x1, x2 = tensors("divmod", x1, x2)
     return ew.floor_divide(x1, x2), ew.remainder(x1, x2)
 
 
@@ -90,6 +91,8 @@ def nan_to_num(x: Any, /, copy: bool = True, nan: Any = 0.0, posinf: Any = None,
         )
     if not dtypes.is_floating(x.dtype):
         return x.copy() if copy else x
+    if any(isinstance(value, complex) for value in (nan, posinf, neginf)):
+        raise DTypeError(f"nan_to_num: a complex number in the place of one of {x.dtype}; give a real one")
     limits = types.finfo(x.dtype)
     x = ew.where(ew.equal(x, math.inf), limits.max if posinf is None else posinf, x)
     x = ew.where(ew.equal(x, -math.inf), limits.min if neginf is None else neginf, x)

@@ -77,7 +77,7 @@ def histogram_bin_edges(a: Any, /, bins: Any = 10, range: Any = None, weights: A
     if isinstance(bins, str):
         raise DataError(f"histogram: bins={bins!r}; give a number of bins, or their edges")
     if isinstance(bins, (Tensor, np.ndarray, list, tuple)):
-        edges = asarray(bins, device=a.device)
+        _, edges = tensors("histogram", a, bins)
         if edges.ndim != 1 or (edges.size > 1 and bool((edges[1:] < edges[:-1]).any())):
             raise DataError("histogram: the edges of bins must be one ascending vector; sort them")
         return edges
@@ -110,7 +110,8 @@ def histogram(
     a = asarray(a).reshape(-1)
     n = edges.size - 1
     if weights is not None:
-        weights = asarray(weights, device=a.device).reshape(-1)
+        _, weights = tensors("histogram", a, weights)
+        weights = weights.reshape(-1)
         if weights.shape != a.shape:
             raise ShapeError(f"histogram: {weights.size} weights for {a.size} elements; give one each")
     values, limits = tensors("histogram", a, edges)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..array_api import linalg as standard
 from ..array_api.linalg import *  # noqa: F403
+from ..core import dtypes
 from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor
 from ..ops import elementwise as ew
@@ -26,6 +27,8 @@ def norm(x: Any, /, ord: Any = None, axis: Any = None, keepdims: bool = False) -
     inf or -inf. See vector_norm and matrix_norm.
     """
     x = floats(x)
+    if not isinstance(ord, (str, int, float, type(None))):
+        raise DTypeError(f"norm: ord {ord!r} is neither a number nor a name")
     if axis is None and (ord is None or (x.ndim == 2 and ord == "fro") or (x.ndim == 1 and ord == 2)):
         out = standard.vector_norm(x.reshape(-1))
         return out.reshape((1,) * x.ndim) if keepdims else out
@@ -44,7 +47,7 @@ def norm(x: Any, /, ord: Any = None, axis: Any = None, keepdims: bool = False) -
 def cond(x: Any, /, p: Any = None) -> Tensor:
     """The condition number of matrices: norm(x, p) norm(inv(x), p); of the singular values when p is None, 2 or -2."""
     x = floats(x)
-    if p in (None, 2, -2):
+    if p is None or (isinstance(p, (int, float)) and p in (2, -2)):
         s = standard.svdvals(x)
         return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
     return standard.matrix_norm(x, ord=p) * standard.matrix_norm(standard.inv(x), ord=p)
@@ -61,6 +64,7 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> tuple[Tensor, Tensor
         raise ShapeError(
             f"lstsq: shapes {list(a.shape)} and {list(b.shape)}; give a matrix, and a vector or matrix of as many rows"
         )
+    a, b = (t.astype(dtypes.result_type(a, b), copy=False) for t in (a, b))
     x = standard.pinv(a, rtol=rcond) @ b
     rank, (m, n) = standard.matrix_rank(a, rtol=rcond), a.shape
     rest = a @ x - b

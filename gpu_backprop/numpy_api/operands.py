@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core import dtypes
-from ..core.errors import DTypeError
+from ..core.errors import DeviceError, DTypeError
 from ..core.tensor import Tensor, as_operands, asarray
 
 
@@ -14,7 +14,10 @@ def tensors(name: str, *inputs: Any) -> list[Tensor]:
     if not inputs or any(x is None for x in inputs):
         raise DTypeError(f"{name}: None is no operand; give an array or a number")
     made = as_operands(name, inputs)
-    device = next(x.device for x in made if isinstance(x, Tensor))
+    device, *others = dict.fromkeys(x.device for x in made if isinstance(x, Tensor))
+    if others:
+        names = sorted(d.name for d in (device, *others))
+        raise DeviceError(f"{name}: operands on {' and '.join(names)}; move one with t.to({names[0]!r})")
     dtype = dtypes.result_type(*made)
     return [x if isinstance(x, Tensor) else asarray(x, dtype=dtype, device=device) for x in made]
 

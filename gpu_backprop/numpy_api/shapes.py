@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..array_api.manipulation_functions import concat, expand_dims, flip
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
@@ -225,8 +227,8 @@ def _split(name: str, ary: Any, where: Any, axis: int, even: bool) -> list[Tenso
     ary = asarray(ary)
     axis = one_axis(name, axis, ary.ndim)
     n = ary.shape[axis]
-    if isinstance(where, (list, tuple)) or getattr(where, "ndim", False):
-        cuts = list(as_integers(name, "index", tuple(where)))
+    if isinstance(where, (list, tuple)) or (isinstance(where, (Tensor, np.ndarray)) and where.ndim):
+        cuts = list(as_integers(name, "index", where))
     else:
         parts = as_integer(name, "number of parts", where)
         if not 1 <= parts <= max(n, _MOST_PARTS):

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..array_api import statistical_functions as standard
 from ..array_api.creation_functions import ones_like
+from ..core import dtypes
 from ..core.errors import DataError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
@@ -51,6 +52,8 @@ def average(a: Any, /, axis: Any = None, weights: Any = None, returned: bool = F
         out = standard.mean(a, axis, keepdims=keepdims)
         return (out, ones_like(out) * (a.size // max(out.size, 1))) if returned else out
     a, weights = tensors("average", a, weights)
+    if not dtypes.is_inexact(dtypes.result_type(a, weights)):
+        a = floats(a)  # products of small integers would overflow
     if weights.shape != a.shape:
         axis = axis if axis is None or isinstance(axis, tuple) else reduction.one_axis("average", axis, a.ndim)
         if not isinstance(axis, int) or weights.shape != (a.shape[axis],):
@@ -81,7 +84,11 @@ def cov(
     if y is not None:
         x = concatenate(tensors("cov", x, _variables("cov", y, rowvar, dtype)), axis=0)
     lost = reduction.as_real("cov", "ddof", ddof) if ddof is not None else 0.0 if bias else 1.0
-    given = [asarray(w, device=x.device) for w in (fweights, aweights) if w is not None]
+    if not lost.is_integer():
+        raise DataError(f"cov: ddof={ddof} is not a whole number; use one")
+    given = [tensors("cov", x, w)[1] for w in (fweights, aweights) if w is not None]
+    # sums of narrower weights would lose digits
+    given = [w.astype(dtypes.real_of(dtypes.result_type(x, w)), copy=False) for w in given]
     if any(w.shape != x.shape[1:] for w in given):
         raise ShapeError(f"cov: weights of shapes {[list(w.shape) for w in given]} for {x.shape[1]} observations")
     if any(bool((w < 0).any()) for w in given):
@@ -89,7 +96,7 @@ def cov(
     if not given:
         centred = x - x.mean(axis=1, keepdims=True)
         return (centred @ ew.conjugate(centred).T / _degrees(x.shape[1], lost)).squeeze()
-    weights = floats(given[0] if len(given) == 1 else given[0] * given[1])
+    weights = given[0] if len(given) == 1 else given[0] * given[1]
     total = weights.sum()
     centred = x - (x * weights).sum(axis=1, keepdims=True) / total
     less = (weights * given[-1]).sum() / total * lost if aweights is not None else lost
@@ -101,12 +108,12 @@ def _degrees(n: int, ddof: float) -> float:
 
 
 def _variables(name: str, m: Any, rowvar: bool, dtype: Any) -> Tensor:
-    m = floats(asarray(m, dtype=dtype))
+    m = floats(standard.in_floats(name, m, dtype))
     if m.ndim > 2:
         raise ShapeError(f"{name}: shape {list(m.shape)}; give a matrix of variables by observations")
     if m.ndim < 2:
         return m.reshape((1, -1))
-    return m if rowvar or m.shape[0] == 1 else m.T
+    return m if rowvar else m.T
 
 
 def corrcoef(x: Any, /, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Tensor:

@@ -114,16 +114,24 @@ def as_integers(name: str, what: str, values: Any) -> tuple[int, ...]:
     """`values` (an integer, or a tuple or list of them) as a tuple of Python integers."""
     if type(values) is int:
         return (values,)
-    several = isinstance(values, (tuple, list, range)) or getattr(values, "ndim", False)
+    several = _are_several(values)
     try:
+        if bool in map(type, values if several else (values,)):  # which index() takes
+            raise TypeError
         return tuple(map(index, values)) if several else (index(values),)
     except TypeError:
         raise DTypeError(f"{name}: {what} {values!r} is not made of integers; use integers") from None
 
 
+def _are_several(values: Any) -> bool:
+    if isinstance(values, type):  # NumPy's scalar types have an attribute `ndim`
+        return False
+    return isinstance(values, (tuple, list, range)) or bool(getattr(values, "ndim", 0))
+
+
 def as_integer(name: str, what: str, value: Any) -> int:
     """`value`, one integer, as Python's."""
-    if isinstance(value, (tuple, list)):
+    if _are_several(value):
         raise DTypeError(f"{name}: {what} {value!r} is not made of integers; use one integer")
     return as_integers(name, what, value)[0]
 
@@ -168,8 +176,6 @@ def normalize_axis(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     axes = as_integers(name, "axis", axis)
     result = set()
     for a in axes:
-        if a.__class__ is bool:
-            raise DTypeError(f"{name}: axis {a} is a bool; use the number of an axis")
         if not -ndim <= a < ndim:
             remedy = f"use {-ndim} to {ndim - 1}" if ndim else "leave axis out"
             raise ShapeIndexError(f"{name}: axis {a} of an array with {ndim} axes; {remedy}")

@@ -2,7 +2,8 @@
 
 What a function is given goes by the names of its parameters, so that a new function is tested at once. A result is
 compared with that of NumPy's function of the same name (or of an adapter below); those without one are only called.
-BAD_INPUT_EXAMPLES is the number of examples a function, BAD_INPUT_DEVICE where they run.
+Where more than one Tensor is given, one of them may be on another device. BAD_INPUT_EXAMPLES is the number of examples
+a function, BAD_INPUT_DEVICE where they run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,12 +22,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpu_backprop as gb
+from gpu_backprop.core import dtypes
 
 EXAMPLES = int(os.environ.get("BAD_INPUT_EXAMPLES", "4"))
 DEVICE = os.environ.get("BAD_INPUT_DEVICE", "cpu")
 SOON = 2.0  # seconds of this thread
 ENORMOUS = [10**12, 2**63 - 1, 2**63, -(2**63) - 1, 10**30]
-DTYPES = (*gb.core.dtypes.NAMES,)
+OTHER = "emulated" if DEVICE == "cpu" else "cpu"
 
 NO_ARRAY_FUNCTIONS = {
     *("capture", "checkpoint", "default_device", "device", "devices", "enable_grad", "get_default_dtype"),
@@ -62,7 +64,7 @@ junk = st.sampled_from(JUNK)
 @st.composite
 def arrays(draw: Any) -> np.ndarray:
     """Few axes and elements (or none), any dtype, and any way to lie in memory."""
-    dtype = draw(st.sampled_from([np.dtype(n) for n in DTYPES if n != "bfloat16"]))
+    dtype = draw(st.sampled_from([np.dtype(n) for n in dtypes.NAMES if n != "bfloat16"]))
     shape = draw(
         st.sampled_from(
             [
@@ -126,7 +128,9 @@ whole = st.one_of(
 array = often(whole, rarely=st.one_of(junk, number, integer))
 axis = often(st.none(), st.integers(-3, 2), integer, st.lists(st.integers(-3, 2), max_size=3).map(tuple))
 shape = often(st.lists(st.integers(0, 4), max_size=3).map(tuple), st.lists(integer, max_size=3).map(tuple), integer)
-dtype = often(st.none(), st.sampled_from([*DTYPES, bool, int, float, complex, np.float16, "longdouble", "M8[s]", "O"]))
+dtype = often(
+    st.none(), st.sampled_from([*dtypes.NAMES, bool, int, float, complex, np.float16, "longdouble", "M8[s]", "O"])
+)
 flag = st.booleans()
 sequence = often(
     st.lists(whole, max_size=3), st.lists(arrays().map(tensor), min_size=1, max_size=1).map(lambda x: x * 2)
@@ -145,14 +149,17 @@ PARAMETERS = {
     **dict.fromkeys(
         ("n", "k", "N", "M", "num", "decimals", "repeats", "shift", "offset", "minlength", "n_rows"), integer
     ),
-    **dict.fromkeys(("n_cols", "ndmin", "start", "stop", "step", "edge_order", "indices_or_sections", "bins"), integer),
+    **dict.fromkeys(
+        ("n_cols", "ndmin", "start", "stop", "step", "edge_order", "indices_or_sections", "bins", "argnum"), integer
+    ),
     **dict.fromkeys(("correction", "ddof", "d", "dx", "tol", "rtol", "atol", "rcond", "period", "nan"), number),
     **dict.fromkeys(("posinf", "neginf", "fill_value", "left", "right", "base", "element", "varargs"), number),
     **dict.fromkeys(
         ("keepdims", "descending", "stable", "copy", "endpoint", "include_initial", "invert", "bias"), flag
     ),
     **dict.fromkeys(
-        ("increasing", "upper", "full_matrices", "equal_nan", "rowvar", "returned", "density", "deg"), flag
+        ("increasing", "upper", "full_matrices", "compute_uv", "equal_nan", "rowvar", "returned", "density", "deg"),
+        flag,
     ),
     **dict.fromkeys(
         ("return_index", "return_inverse", "return_counts", "hermitian", "requires_grad", "optimize"), flag
@@ -218,16 +225,76 @@ def calls(draw: Any, name: str) -> tuple[list[Any], dict[str, Any]]:
                 args.append(draw(values))
         elif p.kind is p.POSITIONAL_ONLY:
             break
+    places = [*tensors_in(args), *tensors_in(more)]
+    if len(places) > 1 and OTHER_IS_THERE and draw(st.integers(0, 3)) == 3:
+        container, key = draw(st.sampled_from(places))
+        container[key] = container[key].to(OTHER)
     return args, more
+
+
+def is_there(device: str) -> bool:
+    try:
+        gb.device(device)
+    except gb.DeviceError:
+        return False
+    return True
+
+
+OTHER_IS_THERE = is_there(OTHER)
+
+
+def tensors_in(container: Any) -> Iterator[tuple[Any, Any]]:
+    """Where Tensors are in a list or dictionary of arguments, and in the lists below."""
+    for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+        if isinstance(value, gb.Tensor):
+            yield container, key
+        elif isinstance(value, list):
+            yield from tensors_in(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what they may give
 
 
+ANYTHING: Any = object()  # the result of what is left open
+
+
 def floats(function: Callable[..., Any]) -> Callable[..., Any]:
     """NumPy's function for what is no function of integers here."""
-    return lambda x, *rest, **more: function(np.asarray(x) * 1.0, *rest, **more)
+    return lambda x, /, *rest, **more: function(np.asarray(x) * 1.0, *rest, **more)
+
+
+def cov(m: Any, y: Any = None, **more: Any) -> Any:
+    """Of no variables beside others, these, which NumPy forgets; of columns also where there is one row (NumPy 2.2)."""
+    if not more.pop("rowvar", True):
+        m, y = (v if v is None or np.ndim(v) != 2 else np.transpose(v) for v in (m, y))
+    return ANYTHING if y is not None and not np.size(m) else np.cov(m, y, **more)
+
+
+def floor_divide(x1: Any, x2: Any) -> Any:
+    """With infinities by the standard's special values: the quotient rounded, where NumPy has NaN or -1."""
+    rounded = np.floor_divide(x1, x2)
+    if rounded.dtype.kind != "f":
+        return rounded
+    return np.where(np.isinf(x1) | np.isinf(x2), np.floor(np.divide(x1, x2)), rounded)
+
+
+def interp(x: Any, xp: Any, fp: Any, **more: Any) -> Any:
+    """Between points that ascend; of others, each way of searching finds another."""
+    ascends = (np.diff(np.asarray(xp) * 1.0) > 0).all() and np.isfinite(xp).all()
+    return np.interp(x, xp, fp, **more) if ascends else ANYTHING
+
+
+def stable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """With equal elements in their order, which NumPy leaves open and this library keeps."""
+    return lambda x, /, **more: function(
+        x, **{k: v for k, v in more.items() if k not in ("kind", "stable")}, stable=True
+    )
+
+
+def without_nan(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Of arrays without NaN: those are all different, and their order is left open."""
+    return lambda x: ANYTHING if np.isnan(x).any() else function(x)
 
 
 def keeping_q(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -244,38 +311,123 @@ REFERENCES: dict[str, Any] = {
     # of the standard, or of this library, and not in NumPy
     **dict.fromkeys(("tensor", "logsumexp", "isdtype", "finfo", "iinfo", "can_cast", "empty", "empty_like"), None),
     "unique_values": lambda x: np.unique(x, equal_nan=False),  # not sorted in NumPy
+    **{name: without_nan(getattr(np, name)) for name in ("unique_inverse", "unique_all")},
+    "argsort": stable(np.argsort),
     "ascontiguousarray": np.asarray,  # NumPy's gives an axis
     "nanquantile": keeping_q(np.nanquantile),
     "nanpercentile": keeping_q(np.nanpercentile),
+    "cov": cov,
+    "floor_divide": floor_divide,
+    "divmod": lambda x1, x2: (floor_divide(x1, x2), np.remainder(x1, x2)),
+    "interp": interp,
+    "real": lambda x: np.real(np.asarray(x)),
+    "unique": lambda x, **more: ANYTHING if np.isnan(x).any() and np.iscomplexobj(x) and more else np.unique(x, **more),
     "linalg.multi_dot": lambda arrays: np.linalg.multi_dot([np.asarray(a, np.result_type(*arrays)) for a in arrays]),
     "linalg.matrix_power": floats(np.linalg.matrix_power),
 }
-# of which only shapes are compared: signs of vectors and orders of values may differ
+# of which only shapes and dtypes are compared: signs of vectors and orders of values may differ
 SHAPES_ONLY = {"linalg.eig", "linalg.eigvals", "linalg.eigh", "linalg.svd", "linalg.qr", "linalg.lstsq", "linalg.cond"}
 # which NumPy takes None for otherwise
-LEFT_OUT = ("dtype", "initial", "ddof", "correction", "a_min", "a_max", "kind")
-# what NumPy says where it has no loop for a dtype, or no array of a list, that is taken here
-LENIENT = (
-    "not supported",
-    "unsupported in linalg",
-    "has no attribute",
-    "ufunc",
-    "read-only",
-    "simultaneously",
-    "not enough values",
-    "forbidden",
-    "real numbers",
-    "cast",
-    "must be inexact",
-    "is not iterable",
-    "'range' object",
-    "sum to zero",
-    "ddof must be integer",
-    "hould be a NumPy array",
-    "integral type",
-    "avoid copy",
-    "ambiguous",
-)
+LEFT_OUT = ("append", "prepend", "dtype", "initial", "ddof", "correction", "a_min", "a_max", "kind")
+# which give something of Tensors on two devices, and why; nothing else moves a Tensor unseen
+MIXES_DEVICES = {
+    **dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "meshgrid"), "each is by itself"),
+    **dict.fromkeys(("percentile", "quantile"), "the shares are read as numbers"),
+    **dict.fromkeys(("full", "full_like"), "the value is read as a number"),
+    **dict.fromkeys(("arange", "linspace", "logspace", "geomspace"), "the limits are read as numbers"),
+    "histogram_bin_edges": "of weights, only their shape is looked at",
+    **dict.fromkeys(("result_type", "can_cast"), "only dtypes are looked at"),
+}
+
+
+class Case(NamedTuple):
+    """A dtype of a result, and NumPy's."""
+
+    name: str
+    given: list[Any]  # arrays and Python numbers among the arguments
+    found: np.dtype
+    expected: np.dtype
+
+    def is_of_integers(self) -> bool:
+        return all(np.result_type(x).kind in "biu" for x in self.given)
+
+    def has_bfloat16(self) -> bool:
+        return any(dtypes.is_bfloat16(np.result_type(x)) for x in self.given)
+
+    def weak(self) -> Any:
+        """The dtype of all arguments together, to which Python numbers add no more than their kind."""
+        is_number = [isinstance(x, (int, float, complex)) for x in self.given]  # NumPy's float64, complex128 too
+        if not any(is_number) or all(is_number):
+            return None
+        return gb.result_type(*(x if number else x.dtype for x, number in zip(self.given, is_number)))
+
+
+ANGLES = ("deg2rad", "rad2deg", "degrees", "radians")
+QUANTILES = ("median", "percentile", "quantile")
+FLOAT = dtypes.float64  # the default dtype of these tests
+# Dtypes that are not NumPy's, and why; docs/numpy.md has them too.
+OWN_DTYPES: dict[str, Callable[[Case], bool]] = {
+    "NumPy has no bfloat16, and is given float32": lambda c: c.has_bfloat16() and dtypes.is_bfloat16(c.found),
+    "integers give the default float dtype, not the narrowest": lambda c: (
+        c.found == FLOAT and c.expected.name in ("float16", "float32") and c.is_of_integers()
+    ),
+    "a Python number takes the dtype of the arrays beside it everywhere": lambda c: c.found == c.weak(),
+    "statistics keep the dtype of the floats, where NumPy takes float64 at least": lambda c: (
+        c.name in ("average", "corrcoef", "cov") and c.expected == np.result_type(c.found, FLOAT)
+    ),
+    "quantiles are floats, of the dtype of the array's, whatever the shares": lambda c: (
+        c.name in QUANTILES and c.found == (FLOAT if np.result_type(c.given[0]).kind in "biu" else c.given[0].dtype)
+    ),
+    "variances are real": lambda c: c.name in ("std", "var") and c.found == dtypes.real_of(c.expected),
+    "eigenvalues are complex, as the standard has it": lambda c: (
+        c.name in ("linalg.eig", "linalg.eigvals") and c.found == dtypes.complex_of(c.expected)
+    ),
+    "a float dtype does not become an integer one where there are no elements": lambda c: (
+        c.name in ("bincount", "linalg.pinv") and c.found == FLOAT and c.is_of_integers()
+    ),
+    "edges of bins are float64, or of the dtype of the floats between them": lambda c: (
+        c.name.startswith("histogram") and c.found == FLOAT and c.expected == "float32"
+    ),
+    "ranks are int64": lambda c: c.name == "linalg.lstsq" and (c.found, c.expected) == ("int64", "int32"),
+    "16-bit floats are transformed in float32": lambda c: (
+        c.name.startswith("fft.") and c.expected == "float16" and c.found == "float32"
+    ),
+}
+
+# What NumPy says where something is taken here: of which functions, and why.
+SEVERAL_AXES = tuple(name for name in PUBLIC if name.startswith("fft.") and name[-1] in "n2")
+LENIENT: list[tuple[str, tuple[str, ...], str]] = [
+    ("array type float16 is unsupported", tuple(n for n in PUBLIC if n.startswith("linalg.")), "float32 computes it"),
+    ("'list' object cannot be interpreted", tuple(PUBLIC), "a list of axes is like a tuple of them"),
+    ("'range' object cannot be interpreted", tuple(PUBLIC), "and so is a range"),
+    ("is not iterable", ("fromfunction", "indices", *SEVERAL_AXES), "an integer is one length, or one axis"),
+    ("'int' has no len()", SEVERAL_AXES, "an integer is one length, or one axis"),
+    ("argument 'dtype'", ("fft.fftfreq", "fft.rfftfreq"), "an argument of the standard"),
+    (
+        "has no attribute",
+        ("astype", "rollaxis", "split", "array_split", *(f"{d}split" for d in "dhv"), "unstack"),
+        "lists are arrays",
+    ),
+    ("hould be a NumPy array", ("astype",), "lists are arrays"),
+    ("argument 'descending'", ("argsort", "sort"), "an argument of the standard"),
+    ("required positional argument: 'a_", ("clip",), "one bound is enough"),
+    ("output from dtype('float64') to dtype('bool')", ("around", "round"), "bools are round"),
+    ("ufunc 'positive'", ("clip", "positive"), "bools stay what they are"),
+    ("not supported for the input types", (*ANGLES, "fabs"), "complex numbers have multiples and magnitudes"),
+    ("numpy boolean subtract", ("gradient", *QUANTILES), "bools are numbers there"),
+    ("cannot reshape array of size 0", QUANTILES, "over no axes, no elements are no elements"),
+    ("zero-size array to reduction", QUANTILES, "of no shares there are no quantiles"),
+    ("Cannot cast array data", ("bincount",), "an array without elements counts nothing, in any dtype"),
+    ("provided simultaneously", ("std", "var"), "correction=0, the default, is like none"),
+    ("arrays is a tuple", ("block",), "a tuple is like a list"),
+    ("division by zero", ("average",), "the mean of nothing is NaN, as gb.mean has it"),
+    ("sum to zero", ("average",), "divided by 0: a GPU is not waited for"),
+    ("arange() is only supported for booleans", ("indices", "fromfunction"), "which are cast"),
+    ("Only length-1 arrays", ("interp",), "left and right broadcast"),
+    ("read-only", ("nan_to_num",), "the result is always an array of its own"),
+    ("Unable to avoid copy", ("nan_to_num",), "the result is always an array of its own"),
+    ("not enough values to unpack", ("fft.fftshift", "fft.ifftshift"), "no axes, no shift"),
+]
 
 
 def reference(name: str) -> Any:
@@ -309,40 +461,48 @@ def enormous(x: Any) -> bool:
     return isinstance(x, int) and abs(x) >= 10**9
 
 
-def assert_same(found: Any, expected: Any, values: bool) -> None:
-    """Equal in shape, and in kind of dtype and values as far as the promotion rules let them be.
+def leaves(arguments: Any) -> Iterator[Any]:
+    """The arrays and Python numbers among the arguments."""
+    if isinstance(arguments, (list, tuple)):
+        for argument in arguments:
+            yield from leaves(argument)
+    elif isinstance(arguments, (gb.Tensor, np.ndarray, np.generic, int, float, complex)):
+        yield arguments.array if isinstance(arguments, gb.Tensor) else arguments
 
-    A Python number takes the dtype of an array here where NumPy makes it an array first, and small integers give the
-    default float dtype where NumPy takes a narrow one.
-    """
+
+def assert_same(name: str, given: list[Any], found: Any, expected: Any, values: bool) -> None:
+    """Equal in shape, in dtype but for what OWN_DTYPES lists, and in values as far as the narrower dtype holds them."""
+    if expected is ANYTHING:
+        return
     if not isinstance(found, gb.Tensor):
         if isinstance(expected, (list, tuple)):
             assert len(found) == len(expected), (found, expected)
             for f, e in zip(found, expected):
-                assert_same(f, e, values)
+                assert_same(name, given, f, e, values)
         else:
             assert found == expected, (found, expected)
         return
     expected = np.asarray(expected)
+    assert found.dtype.name in dtypes.NAMES, found
     assert found.shape == expected.shape, (found, expected)
+    case = Case(name, given, found.dtype, expected.dtype.newbyteorder("="))
+    if case.found != case.expected:
+        assert any(is_so(case) for is_so in OWN_DTYPES.values()), (*case, found, expected)
+        if case.found.kind in "iu" and case.expected.kind in "iu":
+            expected = expected.astype(case.found)  # which overflows alike
+        if case.found.kind in "iu" and case.expected.kind == "f":  # uint64 beside a Python number, which wraps here
+            return
     if not 0 < expected.size < 10**6 or not values:
         return
-    kinds = {"u": "i"}
-    bfloat16 = found.dtype.name == "bfloat16"
-    assert "f" in (kind := found.dtype.kind, bfloat16 and "f") or kinds.get(kind, kind) == kinds.get(
-        expected.dtype.kind, expected.dtype.kind
-    ), (found, expected)
-    narrow = max(
-        ((x.dtype.itemsize // (2 if x.dtype.kind == "c" else 1)) for x in (found, expected) if x.dtype.kind in "fc"),
-        default=8,
-        key=lambda n: -n,
-    )
-    tolerance = 5e-2 if bfloat16 or narrow == 2 else {4: 1e-3}.get(narrow, 1e-9)
-    given, wanted = as_numpy(found), expected
-    if narrow < 8:
-        known = np.isfinite(given) & np.isfinite(wanted)
-        given, wanted = given[known], wanted[known]
-    np.testing.assert_allclose(given, wanted, rtol=tolerance, atol=tolerance)
+    bits = [np.finfo(dtypes.real_of(d)).bits for d in case[2:] if d.kind in "fc"]
+    narrow = 16 if dtypes.is_bfloat16(found.dtype) else min(bits, default=64)
+    tolerance = {16: 5e-2, 32: 1e-3, 64: 1e-9}[narrow]
+    given_, wanted = as_numpy(found), expected
+    # Products of complex infinities have many rules; between infinities, NumPy's quantiles are NaN.
+    if narrow < 64 or "c" in (case.found.kind, case.expected.kind) or name in QUANTILES:
+        known = np.isfinite(given_) & np.isfinite(wanted)
+        given_, wanted = given_[known], wanted[known]
+    np.testing.assert_allclose(given_, wanted, rtol=tolerance, atol=tolerance)
 
 
 def check(name: str, args: list[Any], more: dict[str, Any]) -> None:
@@ -353,6 +513,9 @@ def check(name: str, args: list[Any], more: dict[str, Any]) -> None:
         return
     finally:
         assert time.thread_time() - start < SOON, "took too long"
+    tensors = [container[key] for arguments in (args, more) for container, key in tensors_in(arguments)]
+    if len({t.device for t in tensors}) > 1:
+        assert name in MIXES_DEVICES, f"moved something from one device to another: {found}"
     function = reference(name)
     if function is None or has(enormous, [*args, *more.values()]):
         return
@@ -365,12 +528,14 @@ def check(name: str, args: list[Any], more: dict[str, Any]) -> None:
         with np.errstate(all="ignore"):
             expected = function(*as_numpy(args), **plain)
     except Exception as error:
-        words = str(error)
-        if any(word in words for word in LENIENT) or (isinstance(error, TypeError) and "argument" in words):
+        if any(words in str(error) and name in names for words, names, _ in LENIENT):
             return
         raise AssertionError(f"gives {found}, where NumPy says {error!r}") from None
-    rough = name in SHAPES_ONLY or (name.startswith("histogram") and has(is_narrow, args))
-    assert_same(found, expected, not rough)
+    of_numbers = (
+        name.startswith("histogram") or name.endswith("fftfreq") or name in QUANTILES
+    )  # whose dtypes NumPy keeps
+    rough = name in SHAPES_ONLY or (of_numbers and has(is_narrow, [*args, *more.values()]))
+    assert_same(name, [*leaves([*args, *more.values()])], found, expected, not rough)
 
 
 @pytest.fixture(autouse=True)
@@ -445,6 +610,8 @@ def test_enormous_requests(call: Callable[[gb.Tensor, int], Any], n: int) -> Non
         ("fmod", [gb.asarray(True), None], {}),
         ("logical_and", [gb.asarray(True), None], {}),
         ("asarray", [[-1]], {"dtype": "uint8"}),
+        ("asarray", [[-1.0]], {"dtype": "uint64"}),
+        ("asarray", [[1.5, 300.0]], {"dtype": "uint8"}),
         ("array", [[math.nan]], {"dtype": "int64"}),
         ("array", [np.array([1j])], {"dtype": "float32"}),
         ("linspace", [-3, 1], {"num": 6, "dtype": "int64"}),
@@ -453,8 +620,66 @@ def test_enormous_requests(call: Callable[[gb.Tensor, int], Any], n: int) -> Non
         ("cov", [[1.0, 2.0]], {}),
         ("block", [[]], {}),
         ("diff", [gb.asarray([1, 2])], {"n": 10**12}),
+        ("arange", [np.int8(1), 10**12], {}),
+        ("arange", [10**30, 5], {}),
+        ("full", [(2,), [[1, 2], [3]]], {}),
+        ("min", [[[1.0, 2.0]]], {"axis": True}),
+        ("divmod", [None, gb.asarray(np.zeros((2, 0), complex))], {}),
+        ("clip", [[1, 2]], {"min": 0, "a_min": 1, "a_max": 3}),
+        ("cov", [[-100, -1]], {"aweights": gb.asarray([1.0, 2.0], dtype="bfloat16")}),
+        ("cov", [[1.0, 2.0]], {"ddof": math.inf}),
+        ("cov", [[[1.0, 2.0, 4.0]]], {"rowvar": False}),
+        ("diff", [[1, 2]], {"prepend": 0.5}),
+        ("diff", [[True]], {"append": 100}),
+        ("cov", [[1, 2]], {"dtype": "int32"}),
+        ("interp", [[1j], [1.0, 2.0], [3.0, 4.0]], {}),
+        ("trapezoid", [[1.0, 2.0]], {"x": [[-7, 0], [-7, -7]]}),
+        ("average", [np.array([100, 7], np.int8)], {"weights": np.array([100, 7], np.int8)}),
+        ("nan_to_num", [[math.nan]], {"nan": 1j}),
+        ("around", [[True]], {"decimals": 1}),
+        ("vander", [[1, 2]], {"N": -1}),
+        ("var", [[1.0, 2.0]], {"ddof": 1, "correction": np.array([1, 2])}),
+        ("fft.irfft", [[1.0, 2.0]], {"n": -1}),
+        ("triu", [np.ones((2, 2))], {"k": range(1)}),
+        ("where", [gb.asarray([1.0], dtype="float16"), gb.asarray([0.1]), gb.asarray([0.2])], {}),
+        ("split", [[1, 2], np.float32], {}),
+        ("clip", [29, 0.5, gb.asarray([1, 40])], {}),
+        ("unique", [[math.nan, 1.0, math.nan, 1.0]], {"return_inverse": True, "return_counts": True}),
+        ("linalg.matrix_norm", [[[1.0]]], {"ord": np.array([1, 2])}),
+        ("linalg.norm", [[[1.0]]], {"ord": np.array([1, 2])}),
+        ("linalg.cond", [[[1.0]], np.array([1, 2])], {}),
+        ("linalg.qr", [[[1.0]]], {"mode": np.array([1, 2])}),
+        ("linalg.lstsq", [np.ones((2, 2), np.float32), np.ones(2, np.uint32)], {}),
     ],
 )
 def test_what_it_found(name: str, args: list[Any], more: dict[str, Any]) -> None:
     """Quiet wrong results and foreign exceptions of the past."""
     check(name, args, more)
+
+
+@pytest.mark.skipif(not OTHER_IS_THERE, reason=f"{OTHER} is not there")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, y: gb.add(x, y),
+        lambda x, y: gb.asarray([x, y]),
+        lambda x, y: gb.asarray([gb.ones(3, device=DEVICE).requires_grad_(), y]),
+        lambda x, y: gb.tensor([[x], [y]]),
+        lambda x, y: gb.take(x, gb.astype(y, "int64")),
+        lambda x, y: gb.cov(x, aweights=y),
+        lambda x, y: gb.histogram(x, bins=y),
+        lambda x, y: gb.histogram(x, weights=y),
+        lambda x, y: gb.linalg.pinv(gb.eye(3, device=DEVICE), rtol=y[0]),
+    ],
+)
+def test_nothing_moves_unseen(call: Callable[[gb.Tensor, gb.Tensor], Any]) -> None:
+    """Operands on two devices are an error, be one of them an option or in a list."""
+    x = np.arange(3.0)
+    with pytest.raises(gb.DeviceError, match=r"move (one|some) with"):
+        call(tensor(x), tensor(x).to(OTHER))
+
+
+def test_lists_of_tensors_go_where_they_are() -> None:
+    if OTHER_IS_THERE:
+        x = gb.ones(2, device=OTHER)
+        assert gb.asarray([x, x]).device.name == gb.tensor([[x]]).device.name == OTHER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import sys
 import types
 from typing import Any
@@ -373,7 +374,7 @@ def test_operands_that_do_not_fit() -> None:
         (lambda: linalg.cross(matrix, matrix), gb.ShapeError, "cross: axis -1 .* of length 3"),
         (lambda: linalg.cross(vector, vector, axis=0), gb.ShapeError, "cross: axis 0 .*negative"),
         (lambda: linalg.outer(vector, matrix), gb.ShapeError, "outer: .* not both vectors"),
-        (lambda: linalg.qr(matrix, mode="full"), gb.DataError, "qr: mode 'full' is unknown"),
+        (lambda: linalg.qr(matrix, mode="full"), gb.DataError, "qr: mode='full'; use 'reduced'"),
         (lambda: linalg.matrix_norm(matrix, ord=3), gb.DataError, "matrix_norm: ord 3 is unknown"),
         (lambda: linalg.vector_norm(vector, ord="fro"), gb.DTypeError, "vector_norm: ord 'fro' is not a number"),
         (lambda: linalg.vector_norm(vector, axis=1), gb.ShapeError, "axis 1"),
@@ -473,3 +474,11 @@ def test_what_cupy_leaves_to_us(functions: dict[str, Any]) -> None:
         ("fft", {}, (0, 4)), ("ifft", {}, (0, 4)), ("rfft", {}, (0, 3)), ("irfft", {"n": 6}, (0, 6))
     ):  # fmt: skip
         assert functions[name](nothing, axes=(1,), norm="ortho", **options).shape == shape
+
+
+@pytest.mark.parametrize("name", ["svd", "svdvals", "pinv", "matrix_rank"])
+def test_singular_values_of_infinities(name: str) -> None:
+    """LAPACK's iteration does not come to an end on this matrix."""
+    x = gb.asarray([[0.0, 100.0, 3.0], [-math.inf, 3.0, 2.5], [0.0, 3.0, 100.0]], dtype="float64")
+    with pytest.raises(gb.GpuBackpropError, match="did not converge"):
+        getattr(gb.linalg, name)(x)
