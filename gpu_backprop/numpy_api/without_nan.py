@@ -113,7 +113,11 @@ def nanvar(
 ) -> Tensor:  # fmt: skip
     """The variance over `axis` of what is not NaN, n - ddof in the denominator; NaN where that is not positive."""
     a = asarray(a)
-    lost = reduction.as_real("nanvar", "correction", ddof if correction is None else correction)
+    lost = reduction.as_real("nanvar", "ddof", ddof)
+    if correction is not None:
+        if lost:
+            raise DataError(f"nanvar: correction={correction} and ddof={ddof} are one thing; give one of them")
+        lost = reduction.as_real("nanvar", "correction", correction)
     if not dtypes.is_inexact(a.dtype):
         return standard.var(a, axis, dtype, ddof=lost, keepdims=keepdims, where=where)
     a, there = _there("nanvar", standard.in_floats("nanvar", a, dtype), where)

@@ -297,6 +297,12 @@ def without_nan(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x: ANYTHING if np.isnan(x).any() else function(x)
 
 
+def multi_dot(arrays: Any) -> Any:
+    """Of arrays of one dtype, which NumPy's asks for."""
+    arrays = [np.asarray(a) for a in arrays]
+    return np.linalg.multi_dot([a.astype(np.result_type(*arrays)) for a in arrays])
+
+
 def keeping_q(function: Callable[..., Any]) -> Callable[..., Any]:
     """NumPy's function, which of no elements at all leaves out the axes of q."""
 
@@ -322,7 +328,7 @@ REFERENCES: dict[str, Any] = {
     "interp": interp,
     "real": lambda x: np.real(np.asarray(x)),
     "unique": lambda x, **more: ANYTHING if np.isnan(x).any() and np.iscomplexobj(x) and more else np.unique(x, **more),
-    "linalg.multi_dot": lambda arrays: np.linalg.multi_dot([np.asarray(a, np.result_type(*arrays)) for a in arrays]),
+    "linalg.multi_dot": multi_dot,
     "linalg.matrix_power": floats(np.linalg.matrix_power),
 }
 # of which only shapes and dtypes are compared: signs of vectors and orders of values may differ
@@ -332,7 +338,7 @@ LEFT_OUT = ("append", "prepend", "dtype", "initial", "ddof", "correction", "a_mi
 # which give something of Tensors on two devices, and why; nothing else moves a Tensor unseen
 MIXES_DEVICES = {
     **dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "meshgrid"), "each is by itself"),
-    **dict.fromkeys(("percentile", "quantile"), "the shares are read as numbers"),
+    **dict.fromkeys(("percentile", "quantile", "nanpercentile", "nanquantile"), "the shares are read as numbers"),
     **dict.fromkeys(("full", "full_like"), "the value is read as a number"),
     **dict.fromkeys(("arange", "linspace", "logspace", "geomspace"), "the limits are read as numbers"),
     "histogram_bin_edges": "of weights, only their shape is looked at",
@@ -363,7 +369,8 @@ class Case(NamedTuple):
 
 
 ANGLES = ("deg2rad", "rad2deg", "degrees", "radians")
-QUANTILES = ("median", "percentile", "quantile")
+QUANTILES = tuple(p + name for p in ("", "nan") for name in ("median", "percentile", "quantile"))
+VARIANCES = ("std", "var", "nanstd", "nanvar")
 FLOAT = dtypes.float64  # the default dtype of these tests
 # Dtypes that are not NumPy's, and why; docs/numpy.md has them too.
 OWN_DTYPES: dict[str, Callable[[Case], bool]] = {
@@ -378,7 +385,7 @@ OWN_DTYPES: dict[str, Callable[[Case], bool]] = {
     "quantiles are floats, of the dtype of the array's, whatever the shares": lambda c: (
         c.name in QUANTILES and c.found == (FLOAT if np.result_type(c.given[0]).kind in "biu" else c.given[0].dtype)
     ),
-    "variances are real": lambda c: c.name in ("std", "var") and c.found == dtypes.real_of(c.expected),
+    "variances are real": lambda c: c.name in VARIANCES and c.found == dtypes.real_of(c.expected),
     "eigenvalues are complex, as the standard has it": lambda c: (
         c.name in ("linalg.eig", "linalg.eigvals") and c.found == dtypes.complex_of(c.expected)
     ),
@@ -418,7 +425,7 @@ LENIENT: list[tuple[str, tuple[str, ...], str]] = [
     ("cannot reshape array of size 0", QUANTILES, "over no axes, no elements are no elements"),
     ("zero-size array to reduction", QUANTILES, "of no shares there are no quantiles"),
     ("Cannot cast array data", ("bincount",), "an array without elements counts nothing, in any dtype"),
-    ("provided simultaneously", ("std", "var"), "correction=0, the default, is like none"),
+    ("provided simultaneously", VARIANCES, "correction=0, the default, is like none"),
     ("arrays is a tuple", ("block",), "a tuple is like a list"),
     ("division by zero", ("average",), "the mean of nothing is NaN, as gb.mean has it"),
     ("sum to zero", ("average",), "divided by 0: a GPU is not waited for"),
