@@ -213,7 +213,9 @@ inline int chained(const Layer* layers, int count) {
     int n = 1;
     for (; n < count; ++n) {
         const Layer &next = layers[n], &before = layers[n - 1];
-        if (!next.fits() || next.x.transposed || next.x.begin != before.out.begin || next.x.end != before.out.end) break;
+        // the same rows: a reshape in between leaves the memory, and makes others of it
+        const bool reads_it = next.x.begin == before.out.begin && next.x.end == before.out.end && next.x.rows == before.x.rows;
+        if (!next.fits() || next.x.transposed || !reads_it) break;
         const Tiles t = next.cut();
         bool alike = t.across == 1 && t.rows == first.rows && apart(next.out, layers[0].x);
         for (int i = 0; i < n && alike; ++i) alike = disjoint(next, layers[i]) && disjoint(layers[i], next);

@@ -794,3 +794,19 @@ def test_layers_in_turn_have_the_bits_of_one_after_the_other(dtype, n, places):
         same_bits(other, aside)
         for got, want in zip(outs, expected[1:]):
             same_bits(got, want)
+
+
+@pytest.mark.parametrize(("n", "rows"), [(512, 1024), (1024, 512), (512, 256)])
+def test_layers_with_a_reshape_in_between_are_no_chain(n, rows):
+    rng = np.random.default_rng(rows)
+    shapes = (64, 64), (64,), (64, n * 64 // rows), (64,)
+    w, b, w2, b2 = (gb.tensor(rng.normal(size=shape), dtype="float32") for shape in shapes)
+
+    def function(x):
+        linear = gb.nn.functional.linear
+        return linear(linear(x, w, b).reshape((rows, -1)), w2, b2)
+
+    captured = gb.capture(function)
+    for _ in range(4):
+        x = gb.tensor(rng.normal(size=(n, 64)), dtype="float32")
+        same_bits(captured(x).numpy(), function(x).numpy())
