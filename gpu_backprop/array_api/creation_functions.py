@@ -116,10 +116,11 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
-    """An array of `shape` filled with one value, of the value's kind of dtype unless told."""
+    """An array of `shape` filled with one value, of the value's kind of dtype, or a Tensor's dtype, unless told."""
     if isinstance(fill_value, Tensor):
         if fill_value.requires_grad:
             return _spread("full", fill_value, shape, dtype, device)
+        dtype = fill_value.dtype if dtype is None else dtype
         fill_value = fill_value.item()
     if dtype is None:
         kind = type(fill_value)

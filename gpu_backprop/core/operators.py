@@ -111,6 +111,8 @@ def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
                     mask |= 2
             elif y.__class__ is float or y.__class__ is int:
                 second = y
+            elif y.__class__ is float64.type or y.__class__ is float32.type:  # NumPy's; beside these, like Python's
+                y = second = float(y)
             else:
                 return general(x, y)
         elif y.__class__ is Tensor and (x.__class__ is float or x.__class__ is int):

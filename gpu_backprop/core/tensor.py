@@ -932,6 +932,20 @@ def _lists(data: Any, leaves: list[Any]) -> Any:
     return data.tolist() if isinstance(data, Tensor) else data
 
 
+def _dtype_beside(numbers: Any, inputs: tuple[Any, ...]) -> np.dtype | None:
+    """Of nested lists of floats: what one of them becomes beside the arrays among the inputs. None: the default."""
+    arrays = [x.dtype for x in inputs if isinstance(x, (Tensor, np.ndarray))]
+    if not arrays or (numbers and _holds_tensors(numbers)):
+        return None
+    try:
+        host = np.asarray(numbers)
+    except (ValueError, TypeError, OverflowError):  # which asarray tells in words
+        return None
+    if not host.size or host.dtype.kind not in "fc":
+        return None
+    return dtypes.result_type(*arrays, 0.0 if host.dtype.kind == "f" else 0j)
+
+
 def operand(x: Any, device: devices.Device) -> Tensor:
     """A foreign operand as a Tensor: a NumPy scalar goes where the others are, an array stays where it is."""
     if isinstance(x, Tensor):
@@ -953,17 +967,16 @@ def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     if device is not None and all(isinstance(x, (Tensor, int, float, complex)) or x is None for x in inputs):
         return inputs
     place = device or devices.default_device()
+
+    def made_of(x: Any) -> Any:
+        if isinstance(x, (Tensor, type(None))) or type(x) in (bool, int, float, complex):
+            return x
+        if isinstance(x, (list, tuple)):
+            return asarray(x, dtype=_dtype_beside(x, inputs), device=place)
+        return _make(x, None, place, copy=False) if device is None else operand(x, place)
+
     try:
-        made = tuple(
-            x
-            if isinstance(x, (Tensor, type(None))) or (type(x) in (bool, int, float, complex))
-            else (
-                operand(x, place)
-                if device is not None or isinstance(x, (list, tuple))
-                else _make(x, None, place, copy=False)
-            )
-            for x in inputs
-        )
+        made = tuple(made_of(x) for x in inputs)
         if not any(isinstance(x, Tensor) for x in made):
             made = tuple(x if x is None else operand(x, place) for x in made)
             if made and all(x is None for x in made):

@@ -80,6 +80,8 @@ def cov(
     Divided by n - ddof, where ddof is 0 with `bias`, else 1. fweights: how often each observation occurred, integers;
     aweights: how much each one counts.
     """
+    if y is not None:
+        m, y = tensors("cov", m, y)
     x = _variables("cov", m, rowvar, dtype)
     if y is not None:
         x = concatenate(tensors("cov", x, _variables("cov", y, rowvar, dtype)), axis=0)

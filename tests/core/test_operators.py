@@ -87,6 +87,19 @@ def test_two_operands(name: str, device: str) -> None:
         assert outcome(getattr(gb, name), x, y) == outcome(getattr(ew, name), x, y)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("number", [np.float32(0.1), np.float64(0.1), np.float64(1e300), np.float32("nan")])
+def test_numpys_numbers_are_as_pythons(number: Any, dtype: str) -> None:
+    for recorded in (False, True):
+        x = gb.tensor([0.5, -2.0], dtype=dtype, requires_grad=recorded)
+        with np.errstate(all="ignore"):
+            found, same = x * number, x * float(number)
+        assert (found.dtype, found.numpy().tobytes()) == (same.dtype, same.numpy().tobytes())
+        if recorded:
+            found.sum().backward()
+            np.testing.assert_array_equal(x.grad.numpy(), np.full(2, number, dtype))
+
+
 def test_operands_of_two_devices_are_refused() -> None:
     x, y = gb.ones(3, device="cpu"), gb.ones(3, device="emulated")
     with pytest.raises(gb.DeviceError, match="add: operands on cpu and emulated"):

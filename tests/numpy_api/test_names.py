@@ -115,6 +115,26 @@ def test_every_name_is_tried() -> None:
     assert {n for n in names if n not in source} == set()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex128"])
+def test_lists_of_floats_take_the_dtype_beside_them(dtype: str) -> None:
+    """They had been rounded to the default dtype first."""
+    gb.set_default_dtype("float32")
+    numbers = [0.1, 0.4, 0.7]
+    x = gb.asarray(np.array(numbers).astype(dtype))
+    wide = np.result_type(dtype, 0.0)
+    for found in (x + numbers, numbers * x, gb.append(x, numbers), gb.vstack([numbers, x]), gb.cov(x, numbers)):
+        assert found.dtype == wide
+    if wide == dtype:
+        assert gb.array_equal(x, numbers)
+        assert (x == tuple(numbers)).all()
+        assert gb.isin(x, numbers).all()
+    if dtype == "float64":
+        np.testing.assert_array_equal(gb.searchsorted(x, numbers).numpy(), [0, 1, 2])
+        np.testing.assert_allclose(gb.cov(x, numbers).numpy(), np.cov(x.numpy(), numbers), rtol=1e-14)
+        assert gb.full((2,), x[0])[0] == 0.1
+        np.testing.assert_array_equal(np.histogram(x, numbers)[0].numpy(), [1, 2])
+
+
 def test_lists_and_values_on_the_tape() -> None:
     s = gb.tensor(0.5, requires_grad=True)
     for f in (
