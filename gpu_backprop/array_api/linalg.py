@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..core import dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.errors import LinAlgError as LinAlgError
+from ..core.tape import without_gradient
 from ..core.tensor import Tensor, as_operands, asarray, operand
 from ..ops import decompositions, elementwise
 from ..ops.movement import concat
@@ -247,11 +248,12 @@ def _pinv(x: Tensor, /, *, rtol: Any) -> Tensor:
 
 def matrix_rank(x: Tensor, /, *, rtol: Any = None) -> Tensor:
     """How many singular values are above `rtol` times the largest, as `pinv` has it, in int64."""
-    x = _matrices("matrix_rank", asarray(x)).detach()
+    given = _matrices("matrix_rank", asarray(x))
+    x = given.detach()
     rtol = _rtol(x, rtol)
     values = svdvals(x.astype(dtypes.float32) if dtypes.is_half(x.dtype) else x)
     cutoff = values[..., :1] * (rtol[..., None] if isinstance(rtol, Tensor) else rtol)
-    return (values > cutoff).sum(axis=-1)
+    return without_gradient((values > cutoff).sum(axis=-1), given, name="matrix_rank")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
