@@ -191,6 +191,19 @@ def test_kinks(f: Callable[[gb.Tensor], gb.Tensor], at: list[float], gradient: l
         assert gb.grad(f)(gb.tensor(at)).tolist() == gradient
 
 
+@pytest.mark.parametrize("at", [1e-30, 1e25])
+def test_gradients_where_squares_leave_the_dtype(at: float) -> None:
+    x = gb.tensor([at])
+    for y in (at, -3 * at):
+        dx, dy = gb.elementwise_grad(gb.atan2, (0, 1))(x, gb.tensor([y]))
+        length = np.hypot(at, y)
+        np.testing.assert_allclose(dx.numpy(), [y / length / length], rtol=1e-6)
+        np.testing.assert_allclose(dy.numpy(), [-at / length / length], rtol=1e-6)
+    turn = gb.grad(lambda x: gb.angle(gb.asarray(1j * at) + x).sum())(x)
+    np.testing.assert_allclose(turn.numpy(), [-0.5 / at], rtol=1e-6)
+    np.testing.assert_allclose(gb.grad(lambda x: gb.asinh(x).sum())(x).numpy(), [1 / np.hypot(at, 1)], rtol=1e-6)
+
+
 # writing in place ----------------------------------------------------------------------------------------------------
 
 WRITES: dict[str, Callable[[gb.Tensor], Any]] = {
