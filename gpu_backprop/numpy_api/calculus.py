@@ -19,7 +19,7 @@ from .operands import floats, tensors
 __all__ = ["convolve", "correlate", "gradient", "interp", "polyval", "trapezoid"]
 
 
-def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, period: float | None = None) -> Tensor:
+def interp(x: Any, /, xp: Any, fp: Any, left: Any = None, right: Any = None, period: float | None = None) -> Tensor:
     """The piecewise linear function through the points (xp, fp), xp ascending, at `x`; differentiable in all three.
 
     Before the first point it is `left` (fp[0] when None), behind the last one `right` (fp[-1]). period: of `xp` and
@@ -144,7 +144,7 @@ def _slopes(f: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
     return concat([first, inner, last], axis=axis)
 
 
-def polyval(p: Any, x: Any, /) -> Tensor:
+def polyval(p: Any, /, x: Any) -> Tensor:
     """The polynomial of coefficients `p`, the highest power's first, at `x` (Horner's scheme)."""
     p, x = tensors("polyval", p, x)
     out = zeros_like(x)
@@ -153,13 +153,13 @@ def polyval(p: Any, x: Any, /) -> Tensor:
     return out
 
 
-def convolve(a: Any, v: Any, /, mode: str = "full") -> Tensor:
+def convolve(a: Any, /, v: Any, mode: str = "full") -> Tensor:
     """The discrete convolution of two vectors: "full", "same" (of the longer one) or "valid" (where they overlap)."""
     a, v = tensors("convolve", a, v)
     return correlate(a, ew.conjugate(v)[::-1], mode) if len(v) <= len(a) else convolve(v, a, mode)
 
 
-def correlate(a: Any, v: Any, /, mode: str = "valid") -> Tensor:
+def correlate(a: Any, /, v: Any, mode: str = "valid") -> Tensor:
     """The sums of products of `a`, moved along, with `v` conjugated, for two vectors; modes as in `convolve`."""
     a, v = tensors("correlate", a, v)
     if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:

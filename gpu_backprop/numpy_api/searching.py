@@ -28,7 +28,7 @@ def argwhere(a: Any, /) -> Tensor:
     return stack(nonzero(a), axis=1)
 
 
-def extract(condition: Any, arr: Any, /) -> Tensor:
+def extract(condition: Any, /, arr: Any) -> Tensor:
     """The elements of `arr` where the condition, of as many elements, holds."""
     return asarray(arr).reshape(-1)[asarray(condition).reshape(-1).astype("bool")]
 

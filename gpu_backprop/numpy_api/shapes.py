@@ -172,7 +172,7 @@ def column_stack(tup: Sequence[Any], /) -> Tensor:
     return concat([x if x.ndim > 1 else x.reshape((-1, 1)) for x in _sequence("column_stack", tup)], axis=1)
 
 
-def append(arr: Any, values: Any, /, axis: int | None = None) -> Tensor:
+def append(arr: Any, /, values: Any, axis: int | None = None) -> Tensor:
     """`arr` with `values` behind it along `axis` (both flattened when None)."""
     return concat(tensors("append", arr, values), axis=axis)
 

@@ -144,7 +144,7 @@ def word(*words: str) -> st.SearchStrategy[Any]:
 # parameters by name; those that are not here are arrays
 PARAMETERS = {
     **dict.fromkeys(("axis", "axes", "axis1", "axis2", "axisa", "axisb", "axisc", "source", "destination"), axis),
-    **dict.fromkeys(("shape", "s", "dimensions", "shapes", "repetitions", "pad_width"), shape),
+    **dict.fromkeys(("shape", "s", "dimensions", "shapes", "reps", "pad_width"), shape),
     **dict.fromkeys(("dtype", "type", "from_", "to", "arrays_and_dtypes"), dtype),
     **dict.fromkeys(
         ("n", "k", "N", "M", "num", "decimals", "repeats", "shift", "offset", "minlength", "n_rows"), integer

@@ -252,6 +252,17 @@ SMOOTH = [
         for name in ("convolve", "correlate")
         for mode in ("full", "same", "valid")
     ),
+    # by NumPy's keywords
+    Case("quantile q", lambda xp, a: xp.quantile(a, q=0.3, overwrite_input=False, out=None), V),
+    Case("percentile q", lambda xp, a: xp.percentile(a, q=30) + xp.nanpercentile(a, q=50, axis=0), V),
+    Case("median overwrite_input", lambda xp, a: xp.median(a, overwrite_input=False), V),
+    Case("interp fp", lambda xp, x, fp: xp.interp(x, xp=xp.asarray(ASCENDING), fp=fp), [((6,), (5,))]),
+    Case("polyval x", lambda xp, p, x: xp.polyval(p, x=x), [((3,), (2,))]),
+    Case("outer b", lambda xp, a, b: xp.outer(a, b=b), [((2,), (3,))]),
+    Case("append values", lambda xp, a, b: xp.append(a, values=b), [((2,), (3,))]),
+    Case("tile reps", lambda xp, a: xp.tile(a, reps=2), V),
+    Case("matrix_power n", lambda xp, a: xp.linalg.matrix_power(a, n=2), [((2, 2),)]),
+    Case("pinv rcond", lambda xp, a: xp.linalg.pinv(a, rcond=1e-9), [((3, 2),)]),
     # elementwise
     *(
         Case(name, lambda xp, a, name=name: getattr(xp, name)(a), X)
@@ -332,6 +343,12 @@ VALUES = [
         [(np.array([0, 4, 1, 1]),), (np.array([1], np.uint8),), (np.zeros(0, int),)],
     ),
     Case("digitize", lambda xp, a: xp.digitize(a, xp.asarray(ASCENDING)), [((6,),), (ASCENDING,)]),
+    Case("pinv rcond", lambda xp, a: xp.linalg.pinv(a, rcond=0.7), [((3, 2),)]),
+    Case("eigvalsh UPLO", lambda xp, a: (xp.linalg.eigvalsh(a, UPLO="U"), xp.linalg.eigvalsh(a, "L")), [((3, 3),)]),
+    Case("digitize bins", lambda xp, a: xp.digitize(a, bins=xp.asarray(ASCENDING)), [((6,),)]),
+    Case(
+        "eigh of the upper half", lambda xp, a: xp.linalg.eigh(a, UPLO="U")[0], [(COMPLEX[[0, 1, 3, 3]].reshape(2, 2),)]
+    ),
     Case("digitize right", lambda xp, a: xp.digitize(a, xp.asarray(ASCENDING), right=True), [(ASCENDING,)]),
     Case(
         "digitize descending",
@@ -474,6 +491,7 @@ VALUES = [
             xp.logspace(0, 2, 5),
             xp.geomspace(1, 100, 3),
             xp.linspace(0, 1),
+            xp.linspace(0, stop=1, num=5, retstep=True)[0],
             xp.indices((2, 3)),
             xp.zeros(2, int),
             xp.arange(0, 3, 1, float),

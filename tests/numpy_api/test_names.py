@@ -106,6 +106,11 @@ def test_aliases() -> None:
     assert gb.absolute is gb.abs
 
 
+def test_the_step_of_linspace_is_a_number() -> None:
+    for end, endpoint in ((2.0, True), (3.0, False)):
+        assert gb.linspace(0.0, end, 5, endpoint=endpoint, retstep=True)[1] == end / (5 - endpoint)
+
+
 def test_every_name_is_tried() -> None:
     """No function of numpy_api is left out above."""
     source = inspect.getsource(inspect.getmodule(Case)) + inspect.getsource(inspect.getmodule(check))
