@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..array_api.creation_functions import arange, zeros_like
 from ..array_api.manipulation_functions import concat
 from ..array_api.searching_functions import searchsorted
 from ..array_api.sorting_functions import argsort
+from ..array_api.statistical_functions import cumulative_sum
 from ..array_api.utility_functions import diff
 from ..core.devices import check_size
 from ..core.errors import DataError, DTypeError, ShapeError
@@ -16,7 +18,7 @@ from ..ops import elementwise as ew
 from ..ops import indexing, reduction
 from .operands import floats, tensors
 
-__all__ = ["convolve", "correlate", "gradient", "interp", "polyval", "trapezoid"]
+__all__ = ["convolve", "correlate", "gradient", "interp", "polyval", "trapezoid", "unwrap"]
 
 
 def interp(x: Any, /, xp: Any, fp: Any, left: Any = None, right: Any = None, period: float | None = None) -> Tensor:
@@ -73,6 +75,21 @@ def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor
         width = diff(x).reshape((-1, *(1,) * (y.ndim - place - 1))) if x.ndim == 1 else diff(x, axis=axis)
     lead = (slice(None),) * place
     return ((y[(*lead, slice(1, None))] + y[(*lead, slice(None, -1))]) * width * 0.5).sum(axis=axis)
+
+
+def unwrap(p: Any, /, discont: float | None = None, axis: int = -1, *, period: float = 2 * math.pi) -> Tensor:
+    """Angles along `axis` with multiples of `period` added, so that no step is greater than half of it (or than
+    `discont`, if that is more)."""
+    p, period = floats(p), reduction.as_real("unwrap", "period", period)
+    half = period / 2
+    widest = half if discont is None else reduction.as_real("unwrap", "discont", discont)
+    place = reduction.one_axis("unwrap", axis, p.ndim)
+    step = diff(p.detach(), axis=place)
+    inside = ew.remainder(step + half, period) - half
+    inside = ew.where(ew.logical_and(ew.equal(inside, -half), ew.greater(step, 0)), half, inside)
+    turns = ew.where(ew.less(ew.abs(step), widest), 0, inside - step)
+    lead = (slice(None),) * place
+    return concat([p[(*lead, slice(0, 1))], p[(*lead, slice(1, None))] + cumulative_sum(turns, axis=place)], axis=place)
 
 
 def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:

@@ -145,6 +145,13 @@ def word(*words: str) -> st.SearchStrategy[Any]:
 PARAMETERS = {
     **dict.fromkeys(("axis", "axes", "axis1", "axis2", "axisa", "axisb", "axisc", "source", "destination"), axis),
     **dict.fromkeys(("shape", "s", "dimensions", "shapes", "reps", "pad_width"), shape),
+    **dict.fromkeys(("kth", "m", "obj"), integer),
+    **dict.fromkeys(("assume_unique", "return_indices", "retstep"), flag),
+    **dict.fromkeys(("condlist", "choicelist", "keys"), sequence),
+    **dict.fromkeys(("discont", "default"), number),
+    "UPLO": word("L", "U"),
+    "func1d": st.just(lambda vector, *rest: vector[:1] * 2),
+    "kwargs": st.none(),
     **dict.fromkeys(("dtype", "type", "from_", "to", "arrays_and_dtypes"), dtype),
     **dict.fromkeys(
         ("n", "k", "N", "M", "num", "decimals", "repeats", "shift", "offset", "minlength", "n_rows"), integer
