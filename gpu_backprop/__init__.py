@@ -13,7 +13,21 @@ import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from numpy import errstate, get_printoptions, printoptions, set_printoptions
+from numpy import (
+    bool_,
+    complexfloating,
+    errstate,
+    floating,
+    get_printoptions,
+    inexact,
+    integer,
+    issubdtype,
+    number,
+    printoptions,
+    set_printoptions,
+    signedinteger,
+    unsignedinteger,
+)
 
 from . import random
 from .array_api.constants import e, inf, nan, newaxis, pi

@@ -33,7 +33,7 @@ OTHER = "emulated" if DEVICE == "cpu" else "cpu"
 NO_ARRAY_FUNCTIONS = {
     *("capture", "checkpoint", "default_device", "device", "devices", "enable_grad", "get_default_dtype"),
     *("get_matmul_precision", "grad", "gradcheck", "hvp", "is_grad_enabled", "jvp", "load", "manual_seed", "no_grad"),
-    *("errstate", "get_printoptions", "printoptions", "set_printoptions"),
+    *("errstate", "get_printoptions", "issubdtype", "printoptions", "set_printoptions"),
     *("primitive", "profile", "save", "set_default_device", "set_default_dtype", "set_matmul_precision"),
     *("synchronize", "tune_matmul", "value_and_grad", "vjp"),
 }

@@ -103,6 +103,9 @@ def test_interpolation_has_a_slope_where_a_point_is() -> None:
 def test_aliases() -> None:
     assert gb.row_stack is gb.vstack
     assert gb.ndarray is gb.Tensor
+    assert gb.bool_ is gb.bool
+    assert gb.issubdtype(gb.ones(1).dtype, gb.floating)
+    assert not gb.issubdtype((gb.ones(1) > 0).dtype, gb.integer)
     assert gb.absolute is gb.abs
 
 
