@@ -13,7 +13,21 @@ import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from numpy import errstate, get_printoptions, printoptions, set_printoptions
+from numpy import (
+    bool_,
+    complexfloating,
+    errstate,
+    floating,
+    get_printoptions,
+    inexact,
+    integer,
+    issubdtype,
+    number,
+    printoptions,
+    set_printoptions,
+    signedinteger,
+    unsignedinteger,
+)
 
 from . import random
 from .array_api.constants import e, inf, nan, newaxis, pi
@@ -140,10 +154,11 @@ if _TYPE_CHECKING:
     from .backends import emulated
     from .nn.serialization import load, save
     from .numpy_api import fft, linalg
-    from .numpy_api.calculus import convolve, correlate, gradient, interp, polyval, trapezoid
+    from .numpy_api.calculus import convolve, correlate, gradient, interp, polyval, trapezoid, unwrap
     from .numpy_api.einsum import einsum, einsum_path
     from .numpy_api.histograms import bincount, digitize, histogram, histogram_bin_edges
     from .numpy_api.padding import pad
+    from .numpy_api.placing import apply_along_axis, delete, insert, select
     from .numpy_api.quantiles import median, nanmedian, nanpercentile, nanquantile, percentile, quantile
     from .numpy_api.without_nan import (
         nanargmax,
@@ -171,10 +186,11 @@ _LAZY_NAMES = {
     name: module
     for module, names in {
         ".nn.serialization": "load save",
-        ".numpy_api.calculus": "convolve correlate gradient interp polyval trapezoid",
+        ".numpy_api.calculus": "convolve correlate gradient interp polyval trapezoid unwrap",
         ".numpy_api.einsum": "einsum einsum_path",
         ".numpy_api.histograms": "bincount digitize histogram histogram_bin_edges",
         ".numpy_api.padding": "pad",
+        ".numpy_api.placing": "apply_along_axis delete insert select",
         ".numpy_api.quantiles": "median nanmedian nanpercentile nanquantile percentile quantile",
         ".numpy_api.without_nan": "nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmin nanprod nanstd "
         "nansum nanvar",

@@ -149,9 +149,10 @@ def full_like(x: Tensor, /, fill_value: Any, dtype: Any = None, *, device: Any =
 
 
 def linspace(
-    start: float, stop: float, /, num: int = 50, *, dtype: Any = None, device: Any = None, endpoint: bool = True
-) -> Tensor:
-    """`num` evenly spaced values from start to stop."""
+    start: float, /, stop: float, num: int = 50, *, dtype: Any = None, device: Any = None, endpoint: bool = True,
+    retstep: bool = False,
+) -> Any:  # fmt: skip
+    """`num` evenly spaced values from start to stop; a pair of them and the distance between two with `retstep`."""
     start, stop = _number("linspace", start), _number("linspace", stop)
     if not isinstance(start, (int, float, np.number)) or not isinstance(stop, (int, float, np.number)):
         raise DTypeError(f"linspace: start={start!r} and stop={stop!r} must be numbers; use t.item() of a Tensor")
@@ -163,11 +164,12 @@ def linspace(
         raise DataError(f"linspace: start={start} and stop={stop} must be finite")
     place = devices.resolve(device)
     check_size("linspace", (num,), 8, place)
-    values = np.linspace(start, stop, num, endpoint=endpoint)
+    values, step = np.linspace(start, stop, num, endpoint=endpoint, retstep=True)
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     if target.kind in "iu":
         values = np.floor(values)  # as NumPy has it
-    return Tensor(place.backend.from_host(values.astype(target), copy=False), place)
+    out = Tensor(place.backend.from_host(values.astype(target), copy=False), place)
+    return (out, float(step)) if retstep else out
 
 
 def meshgrid(*arrays: Any, indexing: Literal["xy", "ij"] = "xy") -> tuple[Tensor, ...]:

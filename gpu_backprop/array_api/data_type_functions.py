@@ -20,7 +20,7 @@ def astype(x: Tensor, dtype: Any, /, *, copy: bool = True, device: Any = None) -
     return out if device is None else out.to(device)
 
 
-def can_cast(from_: Any, to: Any, /) -> bool:
+def can_cast(from_: Any, /, to: Any) -> bool:
     """True when values of one dtype (or of an array) are promoted to the other without loss of kind."""
     source = _dtype_of(from_)
     target = dtypes.as_dtype(to)

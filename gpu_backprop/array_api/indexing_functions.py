@@ -25,7 +25,7 @@ def take(x: Tensor, /, indices: Tensor, axis: int | None = None) -> Tensor:
     return indexing.take(x, indices, axis=one_axis("take", axis, x.ndim))
 
 
-def take_along_axis(x: Tensor, indices: Tensor, /, axis: int = -1) -> Tensor:
+def take_along_axis(x: Tensor, /, indices: Tensor, axis: int = -1) -> Tensor:
     """The elements of `x` that `indices` (integers, as many axes) name along `axis`; the other axes broadcast."""
     x, indices = _integers("take_along_axis", x, indices)
     axis = one_axis("take_along_axis", axis, x.ndim)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..core import dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.errors import LinAlgError as LinAlgError
+from ..core.tape import without_gradient
 from ..core.tensor import Tensor, as_operands, asarray, operand
 from ..ops import decompositions, elementwise
 from ..ops.movement import concat
@@ -158,7 +159,7 @@ def outer(x1: Tensor, x2: Tensor, /) -> Tensor:
     return x1[:, None] * x2
 
 
-def matrix_power(x: Tensor, n: int, /) -> Tensor:
+def matrix_power(x: Tensor, /, n: int) -> Tensor:
     """Square matrices to an integer power; a negative one is that of the inverse."""
     n = as_integer("matrix_power", "n", n)
     return _power(x, n)
@@ -228,16 +229,16 @@ def _rtol(x: Tensor, rtol: Any) -> Any:
     return max(x.shape[-2:]) * dtypes.epsilon(dtypes.real_of(_float_dtype(x)))
 
 
-def pinv(x: Tensor, /, *, rtol: Any = None) -> Tensor:
+def pinv(x: Tensor, /, rcond: Any = None, *, rtol: Any = None) -> Tensor:
     """The Moore-Penrose pseudo-inverses: shape (..., M, N) gives (..., N, M).
 
-    rtol: singular values up to `rtol` times the largest count as 0; a number or an array, one of each matrix. By
-        default max(M, N) times the epsilon of the dtype.
+    rtol (NumPy's `rcond` too): singular values up to `rtol` times the largest count as 0; a number or an array, one of
+        each matrix. By default max(M, N) times the epsilon of the dtype.
 
     The gradient is that among matrices of the same rank (Golub & Pereyra 1973); where the rank changes there is none.
     """
     x = _matrices("pinv", asarray(x))
-    return _pinv(x, rtol=_rtol(x, rtol))
+    return _pinv(x, rtol=_rtol(x, rcond if rtol is None else rtol))
 
 
 @_in_floats
@@ -247,11 +248,12 @@ def _pinv(x: Tensor, /, *, rtol: Any) -> Tensor:
 
 def matrix_rank(x: Tensor, /, *, rtol: Any = None) -> Tensor:
     """How many singular values are above `rtol` times the largest, as `pinv` has it, in int64."""
-    x = _matrices("matrix_rank", asarray(x)).detach()
+    given = _matrices("matrix_rank", asarray(x))
+    x = given.detach()
     rtol = _rtol(x, rtol)
     values = svdvals(x.astype(dtypes.float32) if dtypes.is_half(x.dtype) else x)
     cutoff = values[..., :1] * (rtol[..., None] if isinstance(rtol, Tensor) else rtol)
-    return (values > cutoff).sum(axis=-1)
+    return without_gradient((values > cutoff).sum(axis=-1), given, name="matrix_rank")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -296,20 +298,28 @@ def svdvals(x: Tensor, /) -> Tensor:
     return decompositions.svdvals(_matrices("svdvals", x))
 
 
+def _lower(name: str, x: Tensor, half: str) -> Tensor:
+    """Hermitian matrices of which the lower half is to be read."""
+    if as_choice(name, "UPLO", half, ["L", "U"]) == "U":
+        x = elementwise.conjugate(_matrices(name, x).mT)
+    return _square(name, x)
+
+
 @_in_floats
-def eigh(x: Tensor, /) -> EighResult:
+def eigh(x: Tensor, /, UPLO: str = "L") -> EighResult:
     """`eigenvalues` (real, ascending) and `eigenvectors` (orthonormal columns) of Hermitian matrices.
 
-    Reads the lower half of x only; the gradient is Hermitian as x is. A loss must not depend on the choice of vectors
-    (their phase, and the basis of those of equal eigenvalues): the gradient knows nothing of it.
+    Reads the lower half of x only ("U" as `UPLO`: the upper); the gradient is Hermitian as x is. A loss must not depend
+    on the choice of vectors (their phase, and the basis of those of equal eigenvalues): the gradient knows nothing of
+    it.
     """
-    return EighResult(*decompositions.eigh(_square("eigh", x)))
+    return EighResult(*decompositions.eigh(_lower("eigh", x, UPLO)))
 
 
 @_in_floats
-def eigvalsh(x: Tensor, /) -> Tensor:
-    """The real eigenvalues of Hermitian matrices, ascending; equal ones have gradients too. Reads the lower half."""
-    return decompositions.eigvalsh(_square("eigvalsh", x))
+def eigvalsh(x: Tensor, /, UPLO: str = "L") -> Tensor:
+    """The real eigenvalues of Hermitian matrices, ascending; equal ones have gradients too. Reads what `eigh` does."""
+    return decompositions.eigvalsh(_lower("eigvalsh", x, UPLO))
 
 
 @_in_floats

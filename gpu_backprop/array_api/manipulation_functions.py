@@ -180,9 +180,9 @@ def stack(arrays: Sequence[Tensor], /, axis: int = 0) -> Tensor:
     return movement.concat(*(expand_dims(t, axis=axis) for t in tensors), axis=axis)
 
 
-def tile(x: Tensor, repetitions: Any, /) -> Tensor:
-    """`x` laid out `repetitions[i]` times along axis i; whichever has fewer axes is given leading ones of length 1."""
-    x, times = asarray(x), as_integers("tile", "repetitions", repetitions)
+def tile(x: Tensor, /, reps: Any) -> Tensor:
+    """`x` laid out `reps[i]` times along axis i; whichever has fewer axes is given leading ones of length 1."""
+    x, times = asarray(x), as_integers("tile", "repetitions", reps)
     if any(r < 0 for r in times):
         raise ShapeError(f"tile: repetitions {times} are negative; use 0 or more")
     n = max(x.ndim, len(times))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import dtypes
-from ..core.errors import DTypeError, ShapeError
+from ..core.errors import ShapeError
 from ..core.tensor import Tensor, accumulating, asarray
+from ..core.tensor import in_floats as in_floats
 from ..ops import movement, reduction, scans
 from ..ops.primitive import Primitive
 from .creation_functions import full
@@ -51,13 +51,6 @@ def cumulative_sum(
     include_initial: begin with a 0, so that the axis is longer by one.
     """
     return _scan(scans.cumulative_sum, x, axis, dtype, 0 if include_initial else None)
-
-
-def in_floats(name: str, x: Any, dtype: Any) -> Tensor:
-    """`x` in a float or complex dtype, if one is given."""
-    if dtype is not None and not dtypes.is_inexact(dtypes.as_dtype(dtype)):
-        raise DTypeError(f"{name}: dtype {dtypes.as_dtype(dtype)} is neither float nor complex; cast the result")
-    return asarray(x, dtype=dtype)
 
 
 def logsumexp(x: Tensor, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..ops import elementwise, movement
 from ..ops.primitive import Primitive
+from ..ops.reduction import as_integer, as_integers
 from . import dtypes, tape, tree
 from .errors import DTypeError, ShapeError, TapeError
 from .modes import modes
@@ -29,13 +30,14 @@ class _Trace:
     def __init__(self, caller: str, f: Callable[..., Any], argnums: Sequence[int], args: Sequence[Any], kwargs: Any):
         self.caller = caller
         self.outer = modes.grad
-        chosen: list[Any] = []
         for i in argnums:
             if not -len(args) <= i < len(args):
                 raise ShapeError(
                     f"{caller}: argnums {i}, but {_name(f)} was called with {len(args)} positional arguments"
                 )
-            chosen.append(tree.as_tensors(args[i]))
+        if len({i % len(args) for i in argnums}) < len(argnums):
+            raise ShapeError(f"{caller}: argnums {tuple(argnums)} name an argument twice; name each once")
+        chosen = [tree.as_tensors(args[i]) for i in argnums]
         leaves, self.rebuild = tree.flatten(chosen)
         for leaf in leaves:
             if not dtypes.is_inexact(leaf.dtype):
@@ -73,23 +75,30 @@ def ones_like(t: Tensor) -> Tensor:
     return filled(t.shape, t.dtype, 1, t.device)
 
 
-def _argnums(argnums: int | Sequence[int]) -> tuple[int, ...]:
-    return (argnums,) if isinstance(argnums, int) else tuple(argnums)
+def _in_form(argnums: Any, gradients: Sequence[Any]) -> Any:
+    """The one gradient of one argument, a tuple of those of several."""
+    return tuple(gradients) if np.ndim(argnums) else gradients[0]
 
 
 def value_and_grad(
-    f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+    f: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    *,
+    argnum: int | Sequence[int] | None = None,
 ) -> Callable[..., Any]:
     """A function that returns `(f(...), gradient)`.
 
     The gradient has the form of argument number `argnums` (a Tensor, or nested lists, tuples and dicts of Tensors),
-    or is a tuple of such for several; that of a complex x + iy is df/dx - i df/dy. With `has_aux`, f returns
-    `(loss, aux)` and the result is `((loss, aux), gradient)`. Raises ShapeError when the loss is not a scalar, and
-    DTypeError when it is complex.
+    or is a tuple of such for several; `argnum`, as HIPS autograd names it, is the same. That of a complex x + iy is
+    df/dx - i df/dy. With `has_aux`, f returns `(loss, aux)` and the result is `((loss, aux), gradient)`. Raises
+    ShapeError when the loss is not a scalar, and DTypeError when it is complex.
     """
+    which = argnums if argnum is None else argnum
+    numbers = as_integers("grad", "argnums", which)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        trace = _Trace("grad", f, _argnums(argnums), args, kwargs)
+        trace = _Trace("grad", f, numbers, args, kwargs)
         loss, aux = trace.result if has_aux else (trace.result, None)
         if not isinstance(loss, Tensor):
             raise DTypeError(f"grad: {_name(f)} returned a {type(loss).__name__}; it must return a scalar Tensor")
@@ -107,7 +116,7 @@ def value_and_grad(
         if has_aux:
             parts, rebuild = tree.flatten(aux)
             aux = rebuild([part if part.node is None else _settled(part, trace) for part in parts])
-        gradient = gradients[0] if isinstance(argnums, int) else tuple(gradients)
+        gradient = _in_form(which, gradients)
         return ((value, aux), gradient) if has_aux else (value, gradient)
 
     return run
@@ -118,12 +127,18 @@ def _settled(result: Tensor, trace: _Trace) -> Tensor:
     return result if trace.outer and trace._touches_others([result], []) else result.detach()
 
 
-def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(
+    f: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    *,
+    argnum: int | Sequence[int] | None = None,
+) -> Callable[..., Any]:
     """A function that returns the gradient of the scalar function `f` (and aux, with `has_aux`).
 
     See `value_and_grad`. `gb.grad(gb.grad(f))` is the second derivative.
     """
-    both = value_and_grad(f, argnums, has_aux)
+    both = value_and_grad(f, argnums, has_aux, argnum=argnum)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         value, gradient = both(*args, **kwargs)
@@ -182,49 +197,83 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     return products
 
 
-def elementwise_grad(f: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
+def elementwise_grad(
+    f: Callable[..., Any], argnum: int | Sequence[int] = 0, *, holomorphic: bool = False
+) -> Callable[..., Any]:
     """A function that returns the derivative of each element of `f(x)` with respect to its own element of `x`.
 
-    For an f that works element by element: it is the gradient of the sum, in the form of argument number `argnum`.
+    For an f that works element by element: it is the gradient of the sum, in the form of argument number `argnum`, or
+    a tuple of such for several. Complex numbers and `holomorphic` are as in `jacobian`.
     """
+    numbers = as_integers("elementwise_grad", "argnum", argnum)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        trace = _Trace("elementwise_grad", f, (argnum,), args, kwargs)
+        trace = _Trace("elementwise_grad", f, numbers, args, kwargs)
         out = _one_tensor("elementwise_grad", f, trace.result)
-        return trace.rebuild(trace.pull([out], [ones_like(out)]))[0]
+        return _in_form(argnum, trace.rebuild(_derivatives(trace, out, ones_like(out), holomorphic)))
 
     return run
 
 
-def jacobian(f: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
+def jacobian(
+    f: Callable[..., Any], argnum: int | Sequence[int] = 0, *, holomorphic: bool = False
+) -> Callable[..., Any]:
     """A function that returns the derivatives of all elements of `f(x)` with respect to all of `x`.
 
-    x is argument number `argnum`, a Tensor or a nest of them; the result has its form, with Tensors of the shape of
-    f(x) followed by that of x. By one vector-Jacobian product an element of f(x).
+    x is argument number `argnum`, a Tensor or a nest of them; the result has its form (or is a tuple of such for
+    several), with Tensors of the shape of f(x) followed by that of x. By one vector-Jacobian product an element of
+    f(x); by two where x is real and f(x) complex, for its real and its imaginary part. Of a real f(x) with respect to
+    a complex x + iy it is df/dx - i df/dy, as `grad` has it. A complex function of complex numbers has one derivative
+    only if it is holomorphic, which the caller has to promise: DTypeError without `holomorphic=True`.
     """
+    numbers = as_integers("jacobian", "argnum", argnum)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        trace = _Trace("jacobian", f, (argnum,), args, kwargs)
+        trace = _Trace("jacobian", f, numbers, args, kwargs)
         out = _one_tensor("jacobian", f, trace.result)
-        rows = [trace.pull([out], [_unit(out, i)]) for i in range(out.size)]
+        rows = [_derivatives(trace, out, _unit(out, i), holomorphic) for i in range(out.size)]
+        if not rows:
+            kinds = [dtypes.result_type(stem, out) if _turns(stem, out) else stem.dtype for stem in trace.stems]
+            made = [filled(out.shape + x.shape, kind, 0, x.device) for x, kind in zip(trace.stems, kinds)]
+            return _in_form(argnum, trace.rebuild(made))
         made = [
             movement.concat(*(row.reshape((1, *stem.shape)) for row in column), axis=0).reshape(out.shape + stem.shape)
-            if column
-            else filled(out.shape + stem.shape, stem.dtype, 0, stem.device)
-            for stem, column in zip(trace.stems, zip(*rows) if rows else ((),) * len(trace.stems))
+            for stem, column in zip(trace.stems, zip(*rows))
         ]
-        return trace.rebuild(made)[0]
+        return _in_form(argnum, trace.rebuild(made))
 
     return run
 
 
-def hessian(f: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
+def hessian(f: Callable[..., Any], argnum: int = 0, *, holomorphic: bool = False) -> Callable[..., Any]:
     """A function that returns the second derivatives of `f(x)`: the Jacobian of the Jacobian.
 
     x is argument number `argnum`, one Tensor; the result has the shape of f(x) followed twice by that of x. `hvp` is
     the product with a vector, without the matrix.
     """
-    return jacobian(jacobian(f, argnum), argnum)
+    argnum = as_integer("hessian", "argnum", argnum)
+    return jacobian(jacobian(f, argnum, holomorphic=holomorphic), argnum, holomorphic=holomorphic)
+
+
+def _derivatives(trace: _Trace, out: Tensor, seed: Tensor, holomorphic: bool) -> list[Tensor]:
+    """What `seed` (of ones and zeros) pulls back to each stem: with respect to real ones both parts of a complex `out`.
+
+    With J = A + iB, the pull of a real x is Re(seed J): A of 1, and B of -i.
+    """
+    if out.dtype.kind == "c" and not holomorphic and any(stem.dtype.kind == "c" for stem in trace.stems):
+        raise DTypeError(
+            f"{trace.caller}: a complex result of complex arguments has one derivative only where the function is "
+            "holomorphic; say holomorphic=True, or take its parts (gb.real, gb.imag)"
+        )
+    found = trace.pull([out], [seed])
+    if not any(_turns(stem, out) for stem in trace.stems):
+        return found
+    turned = trace.pull([out], [seed * -1j])
+    return [a + 1j * b if _turns(stem, out) else a for stem, a, b in zip(trace.stems, found, turned)]
+
+
+def _turns(stem: Tensor, out: Tensor) -> bool:
+    return out.dtype.kind == "c" and stem.dtype.kind != "c"
 
 
 def _unit(like: Tensor, i: int) -> Tensor:

@@ -148,6 +148,8 @@ def apply(primitive: Primitive, /, *inputs: Any, **attrs: Any) -> Any:
         elif result.dtype.kind not in "biu":
             out.requires_grad = True
             out.node = _record(primitive, inputs, attrs, mask, out, residuals)
+    elif dtype.kind in "biu":
+        without_gradient(out, *inputs)
     if modes.watch is not None:
         modes.watch(primitive.name, out, inputs, False)
     return out
@@ -242,6 +244,22 @@ def _pick_outputs(node: Node, outs: Iterable[Tensor]) -> None:
             pick.specs = (pick.spec,)
             out.node = pick
             out.requires_grad = True
+
+
+def without_gradient(out: Tensor, *inputs: Any, name: str = "") -> Tensor:
+    """Integers or bools that remember which operation had no gradient, for the error of who asks for it: `name`, of
+    inputs that require grad, or else what the inputs remember."""
+    if modes.grad and out.array.dtype.kind in "biu":
+        for x in inputs:
+            made_by = _made_by(x) or (name if isinstance(x, Tensor) and x.requires_grad else None)
+            if made_by:
+                out._extra = {"made_by": made_by}
+                break
+    return out
+
+
+def _made_by(x: Any) -> str | None:
+    return x._extra.get("made_by") if isinstance(x, Tensor) and x._extra is not None else None
 
 
 def transfer(x: Tensor, device: Any) -> Tensor:
@@ -675,7 +693,7 @@ def nodes(outputs: Iterable[Tensor]) -> list[Node]:
 
 def has_gradient(caller: str, outputs: Sequence[Tensor]) -> None:
     """TapeError when no result can have a gradient, for its dtype or for the operation that made it."""
-    makers = [None if o._extra is None else o._extra.get("made_by") for o in outputs]
+    makers = [_made_by(o) for o in outputs]
     if outputs and not any(made_by is None and dtypes.is_inexact(o.dtype) for o, made_by in zip(outputs, makers)):
         source = f"{makers[0]!r}, which has" if makers[0] else f"operations of {outputs[0].dtype}, which have"
         raise TapeError(

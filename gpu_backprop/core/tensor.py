@@ -122,8 +122,12 @@ class Tensor:
             host.flags.writeable = False
         return host
 
-    def item(self) -> Any:
-        """The one value of a Tensor of size 1, as a Python number."""
+    def item(self, *index: Any) -> Any:
+        """The one value of a Tensor of size 1, or one at an index (of all, or one an axis): a Python number."""
+        if index:
+            several = len(index) > 1 or isinstance(index[0], (tuple, list))
+            places = reduction.as_integers("item", "index", index if len(index) > 1 else index[0])
+            return (self.detach()[places] if several else self.detach().reshape(-1)[places]).item()
         if self.array.size != 1:
             raise ShapeError(f"item: shape {list(self.shape)} holds {self.size} values; use t.numpy() or t.tolist()")
         return self.device.backend.to_host(self.array).item()
@@ -520,8 +524,10 @@ class Tensor:
         """The product over `axis`; small integers and bools multiply as int64 (unsigned as uint64)."""
         return _accumulated(reduction.prod, self, axis, dtype, keepdims, initial, where)
 
-    def mean(self, axis: Any = None, keepdims: bool = False, where: Any = True) -> Tensor:
-        """The arithmetic mean over `axis`."""
+    def mean(self, axis: Any = None, keepdims: bool = False, where: Any = True, *, dtype: Any = None) -> Tensor:
+        """The arithmetic mean over `axis`, computed in `dtype` if one is given."""
+        if dtype is not None:
+            self = in_floats("mean", self, dtype)
         if where is not True:
             return _masked().mean(self, axis, keepdims, where)
         return reduction.reduce(reduction.mean, self, axis, keepdims)
@@ -559,9 +565,12 @@ class Tensor:
         return reduction.arg_reduce(reduction.argmin, self, axis, keepdims)
 
     def var(
-        self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None, where: Any = True
-    ) -> Tensor:
+        self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None, where: Any = True,
+        dtype: Any = None,
+    ) -> Tensor:  # fmt: skip
         """The variance over `axis`: squared deviations from the mean, over n - correction (NumPy's word is ddof)."""
+        if dtype is not None:
+            self = in_floats("var", self, dtype)
         if ddof is not None and reduction.as_real("var", "correction", correction):
             raise DataError(f"var: correction={correction} and ddof={ddof} are one thing; give one of them")
         freedom = reduction.as_real("var", "correction", correction if ddof is None else ddof)
@@ -570,10 +579,11 @@ class Tensor:
         return reduction.reduce(reduction.var, self, axis, keepdims, correction=freedom)
 
     def std(
-        self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None, where: Any = True
-    ) -> Tensor:
+        self, axis: Any = None, correction: float = 0.0, keepdims: bool = False, *, ddof: Any = None, where: Any = True,
+        dtype: Any = None,
+    ) -> Tensor:  # fmt: skip
         """The standard deviation over `axis`: the square root of `var`."""
-        return ew.sqrt_of_variance(self.var(axis, correction, keepdims, ddof=ddof, where=where))
+        return ew.sqrt_of_variance(self.var(axis, correction, keepdims, ddof=ddof, where=where, dtype=dtype))
 
     # operators -------------------------------------------------------------------------------------------------------
 
@@ -661,6 +671,13 @@ def accumulating(x: Tensor, dtype: Any) -> Tensor:
     if kind in "bi":
         return x.astype(dtypes.int64, copy=False)
     return x.astype(dtypes.uint64, copy=False) if kind == "u" else x
+
+
+def in_floats(name: str, x: Any, dtype: Any) -> Tensor:
+    """`x` in a float or complex dtype, if one is given."""
+    if dtype is not None and not dtypes.is_inexact(dtypes.as_dtype(dtype)):
+        raise DTypeError(f"{name}: dtype {dtypes.as_dtype(dtype)} is neither float nor complex; cast the result")
+    return asarray(x, dtype=dtype)
 
 
 def _accumulated(primitive: Any, x: Tensor, axis: Any, dtype: Any, keepdims: bool, initial: Any, where: Any) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..array_api.creation_functions import arange, zeros_like
 from ..array_api.manipulation_functions import concat
 from ..array_api.searching_functions import searchsorted
 from ..array_api.sorting_functions import argsort
+from ..array_api.statistical_functions import cumulative_sum
 from ..array_api.utility_functions import diff
 from ..core.devices import check_size
 from ..core.errors import DataError, DTypeError, ShapeError
@@ -16,10 +18,10 @@ from ..ops import elementwise as ew
 from ..ops import indexing, reduction
 from .operands import floats, tensors
 
-__all__ = ["convolve", "correlate", "gradient", "interp", "polyval", "trapezoid"]
+__all__ = ["convolve", "correlate", "gradient", "interp", "polyval", "trapezoid", "unwrap"]
 
 
-def interp(x: Any, xp: Any, fp: Any, /, left: Any = None, right: Any = None, period: float | None = None) -> Tensor:
+def interp(x: Any, /, xp: Any, fp: Any, left: Any = None, right: Any = None, period: float | None = None) -> Tensor:
     """The piecewise linear function through the points (xp, fp), xp ascending, at `x`; differentiable in all three.
 
     Before the first point it is `left` (fp[0] when None), behind the last one `right` (fp[-1]). period: of `xp` and
@@ -73,6 +75,21 @@ def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor
         width = diff(x).reshape((-1, *(1,) * (y.ndim - place - 1))) if x.ndim == 1 else diff(x, axis=axis)
     lead = (slice(None),) * place
     return ((y[(*lead, slice(1, None))] + y[(*lead, slice(None, -1))]) * width * 0.5).sum(axis=axis)
+
+
+def unwrap(p: Any, /, discont: float | None = None, axis: int = -1, *, period: float = 2 * math.pi) -> Tensor:
+    """Angles along `axis` with multiples of `period` added, so that no step is greater than half of it (or than
+    `discont`, if that is more)."""
+    p, period = floats(p), reduction.as_real("unwrap", "period", period)
+    half = period / 2
+    widest = half if discont is None else reduction.as_real("unwrap", "discont", discont)
+    place = reduction.one_axis("unwrap", axis, p.ndim)
+    step = diff(p.detach(), axis=place)
+    inside = ew.remainder(step + half, period) - half
+    inside = ew.where(ew.logical_and(ew.equal(inside, -half), ew.greater(step, 0)), half, inside)
+    turns = ew.where(ew.less(ew.abs(step), widest), 0, inside - step)
+    lead = (slice(None),) * place
+    return concat([p[(*lead, slice(0, 1))], p[(*lead, slice(1, None))] + cumulative_sum(turns, axis=place)], axis=place)
 
 
 def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
@@ -144,7 +161,7 @@ def _slopes(f: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
     return concat([first, inner, last], axis=axis)
 
 
-def polyval(p: Any, x: Any, /) -> Tensor:
+def polyval(p: Any, /, x: Any) -> Tensor:
     """The polynomial of coefficients `p`, the highest power's first, at `x` (Horner's scheme)."""
     p, x = tensors("polyval", p, x)
     out = zeros_like(x)
@@ -153,13 +170,13 @@ def polyval(p: Any, x: Any, /) -> Tensor:
     return out
 
 
-def convolve(a: Any, v: Any, /, mode: str = "full") -> Tensor:
+def convolve(a: Any, /, v: Any, mode: str = "full") -> Tensor:
     """The discrete convolution of two vectors: "full", "same" (of the longer one) or "valid" (where they overlap)."""
     a, v = tensors("convolve", a, v)
     return correlate(a, ew.conjugate(v)[::-1], mode) if len(v) <= len(a) else convolve(v, a, mode)
 
 
-def correlate(a: Any, v: Any, /, mode: str = "valid") -> Tensor:
+def correlate(a: Any, /, v: Any, mode: str = "valid") -> Tensor:
     """The sums of products of `a`, moved along, with `v` conjugated, for two vectors; modes as in `convolve`."""
     a, v = tensors("correlate", a, v)
     if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:

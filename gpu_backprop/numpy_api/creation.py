@@ -10,6 +10,7 @@ import numpy as np
 
 from ..array_api import linalg
 from ..array_api.creation_functions import arange, eye, linspace
+from ..array_api.searching_functions import nonzero
 from ..core import devices, dtypes
 from ..core.devices import check_size
 from ..core.errors import DataError, DTypeError, ShapeError
@@ -21,7 +22,7 @@ from .shapes import ravel
 
 __all__ = [
     *("array", "asanyarray", "ascontiguousarray", "copy", "diag", "diagflat", "fromfunction", "geomspace", "identity"),
-    *("indices", "logspace", "tri", "vander"),
+    *("indices", "ix_", "logspace", "tri", "tril_indices", "triu_indices", "vander"),
 ]
 
 
@@ -135,6 +136,33 @@ def indices(dimensions: Any, dtype: Any = None, *, device: Any = None) -> Tensor
     check_size("indices", (max(lengths, default=0),), 8, devices.resolve(device))
     check_size("indices", (len(lengths), *lengths), 8, devices.resolve(device))
     return asarray(np.indices(lengths), dtype=dtype, device=device)
+
+
+def tril_indices(n: int, /, k: int = 0, m: int | None = None, *, device: Any = None) -> tuple[Tensor, ...]:
+    """The indices of the lower triangle of an (n, m) matrix, up to the diagonal `k`: of its rows and of its columns."""
+    return _triangle("tril_indices", np.tril_indices, n, k, m, device)
+
+
+def triu_indices(n: int, /, k: int = 0, m: int | None = None, *, device: Any = None) -> tuple[Tensor, ...]:
+    """The indices of the upper triangle of an (n, m) matrix, from the diagonal `k` on: of its rows and its columns."""
+    return _triangle("triu_indices", np.triu_indices, n, k, m, device)
+
+
+def _triangle(name: str, of_host: Any, n: Any, k: Any, m: Any, device: Any) -> tuple[Tensor, ...]:
+    n, k, m = (as_integer(name, "argument", v) for v in (n, k, n if m is None else m))
+    if n < 0 or m < 0:
+        raise ShapeError(f"{name}: a matrix of {n} rows and {m} columns; use lengths of at least 0")
+    check_size(name, (n, m), 8, devices.resolve(device))
+    return tuple(asarray(part, device=device) for part in of_host(n, max(-n, min(k, m)), m))
+
+
+def ix_(*args: Any) -> tuple[Tensor, ...]:
+    """Vectors of indices (or masks) in the shapes in which they name every combination: x[gb.ix_(rows, columns)]."""
+    parts = [asarray(a) for a in args]
+    if any(part.ndim != 1 for part in parts):
+        raise ShapeError(f"ix_: shapes {[list(part.shape) for part in parts]}; give vectors")
+    parts = [nonzero(p)[0] if p.dtype.kind == "b" else p if p.size else p.astype("int64") for p in parts]
+    return tuple(part.reshape((1,) * i + (part.size,) + (1,) * (len(parts) - 1 - i)) for i, part in enumerate(parts))
 
 
 def fromfunction(

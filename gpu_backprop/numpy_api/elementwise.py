@@ -32,8 +32,8 @@ __all__ = [
     *_UNARY,
     *_BINARY,
     *("allclose", "angle", "array_equal", "array_equiv", "deg2rad", "degrees", "divmod", "fabs", "float_power"),
-    *("isclose", "iscomplex", "iscomplexobj", "isneginf", "isposinf", "isreal", "isrealobj", "isscalar", "nan_to_num"),
-    *("rad2deg", "radians", "real_if_close", "rint"),
+    *("isclose", "iscomplex", "iscomplexobj", "isneginf", "isposinf", "isreal", "isrealobj", "isscalar", "modf"),
+    *("nan_to_num", "rad2deg", "radians", "real_if_close", "rint"),
 ]
 
 globals().update({name: getattr(standard, target) for name, target in ALIASES.items()})
@@ -80,6 +80,13 @@ def angle(z: Any, /, deg: bool = False) -> Tensor:
     z = floats(z)
     turned = ew.atan2(*((ew.imag(z), ew.real(z)) if z.dtype.kind == "c" else (0.0, z)))
     return rad2deg(turned) if deg else turned
+
+
+def modf(x: Any, /) -> tuple[Tensor, Tensor]:
+    """The parts behind and before the point, both of the sign of `x`; an infinite number has 0 behind it."""
+    x = floats(x)
+    whole = ew.trunc(x)
+    return ew.where(ew.isinf(x), 0, x - whole), whole
 
 
 def nan_to_num(x: Any, /, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Tensor:

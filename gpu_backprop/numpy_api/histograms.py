@@ -53,7 +53,7 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Tensor:
     return _binned(x.astype(dtypes.int64, copy=False), weights, n)
 
 
-def digitize(x: Any, bins: Any, /, right: bool = False) -> Tensor:
+def digitize(x: Any, /, bins: Any, right: bool = False) -> Tensor:
     """The bin of each value, by edges that ascend or descend: of ascending ones bins[i - 1] <= x < bins[i].
 
     right: the right edge belongs to a bin, and not the left one.

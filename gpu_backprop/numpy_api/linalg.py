@@ -53,7 +53,7 @@ def cond(x: Any, /, p: Any = None) -> Tensor:
     return standard.matrix_norm(x, ord=p) * standard.matrix_norm(standard.inv(x), ord=p)
 
 
-def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def lstsq(a: Any, /, b: Any, rcond: float | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The shortest `x` that makes |a x - b| smallest; the squares of that length (empty if `a` has not full rank, or
     no more rows than columns), the rank of `a`, and its singular values.
 

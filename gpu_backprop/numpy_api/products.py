@@ -16,7 +16,7 @@ from .shapes import moved_to_back
 __all__ = ["cross", "diagonal", "dot", "inner", "kron", "outer", "trace", "vdot"]
 
 
-def dot(a: Any, b: Any, /) -> Tensor:
+def dot(a: Any, /, b: Any) -> Tensor:
     """The sums of products over the last axis of `a` and the second last (a vector's only) one of `b`.
 
     Vectors give their inner product, matrices the matrix product; a number multiplies.
@@ -30,7 +30,7 @@ def dot(a: Any, b: Any, /) -> Tensor:
     return tensordot(a, b, axes=((-1,), (-min(b.ndim, 2),)))
 
 
-def inner(a: Any, b: Any, /) -> Tensor:
+def inner(a: Any, /, b: Any) -> Tensor:
     """The sums of products over the last axes of both; a number multiplies."""
     a, b = tensors("inner", a, b)
     if not a.ndim or not b.ndim:
@@ -47,19 +47,19 @@ def _same_length(name: str, a: Tensor, i: int, b: Tensor, j: int) -> None:
         )
 
 
-def vdot(a: Any, b: Any, /) -> Tensor:
+def vdot(a: Any, /, b: Any) -> Tensor:
     """The inner product of all elements, those of `a` conjugated."""
     a, b = tensors("vdot", a, b)
     return dot(conjugate(a).reshape(-1), b.reshape(-1))
 
 
-def outer(a: Any, b: Any, /) -> Tensor:
+def outer(a: Any, /, b: Any) -> Tensor:
     """The products of each element of `a` with each one of `b`, both flattened."""
     a, b = tensors("outer", a, b)
     return a.reshape((-1, 1)) * b.reshape(-1)
 
 
-def kron(a: Any, b: Any, /) -> Tensor:
+def kron(a: Any, /, b: Any) -> Tensor:
     """The Kronecker product: `b` once for each element of `a`, multiplied by it, in blocks."""
     a, b = tensors("kron", a, b)
     n = max(a.ndim, b.ndim)
@@ -68,7 +68,7 @@ def kron(a: Any, b: Any, /) -> Tensor:
     return blocks.reshape(tuple(i * j for i, j in zip(left, right)))
 
 
-def cross(a: Any, b: Any, /, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Tensor:
+def cross(a: Any, /, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Tensor:
     """The cross products of vectors of 3 coordinates along axes `axisa` and `axisb`, laid along `axisc`.
 
     axis: all three in one.

@@ -30,7 +30,7 @@ _CHOOSING = {"lower": "floor", "higher": "ceil", "nearest": "round"}
 
 
 def quantile(
-    a: Any, q: Any, /, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
+    a: Any, /, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
 ) -> Tensor:
     """The values below which the shares `q` (0 to 1) of the elements over `axis` lie.
 
@@ -43,34 +43,34 @@ def quantile(
 
 
 def percentile(
-    a: Any, q: Any, /, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
+    a: Any, /, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
 ) -> Tensor:
     """`quantile` of the percentages `q` (0 to 100)."""
     return _quantile("percentile", a, _shares("percentile", q, 100), axis, method, keepdims, unused)
 
 
-def median(a: Any, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+def median(a: Any, /, axis: Any = None, *, keepdims: bool = False, **unused: Any) -> Tensor:
     """The middle value over `axis`, or the mean of the middle two; NaN where there is a NaN."""
-    return _quantile("median", a, np.asarray(0.5), axis, "linear", keepdims, {})
+    return _quantile("median", a, np.asarray(0.5), axis, "linear", keepdims, unused)
 
 
 def nanquantile(
-    a: Any, q: Any, /, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
+    a: Any, /, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
 ) -> Tensor:
     """`quantile` of what is not NaN; NaN where nothing is."""
     return _quantile("nanquantile", a, _shares("nanquantile", q, 1), axis, method, keepdims, unused)
 
 
 def nanpercentile(
-    a: Any, q: Any, /, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
+    a: Any, /, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False, **unused: Any
 ) -> Tensor:
     """`percentile` of what is not NaN; NaN where nothing is."""
     return _quantile("nanpercentile", a, _shares("nanpercentile", q, 100), axis, method, keepdims, unused)
 
 
-def nanmedian(a: Any, /, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+def nanmedian(a: Any, /, axis: Any = None, *, keepdims: bool = False, **unused: Any) -> Tensor:
     """`median` of what is not NaN; NaN where nothing is."""
-    return _quantile("nanmedian", a, np.asarray(0.5), axis, "linear", keepdims, {})
+    return _quantile("nanmedian", a, np.asarray(0.5), axis, "linear", keepdims, unused)
 
 
 def _shares(name: str, q: Any, whole: int) -> np.ndarray:
@@ -84,8 +84,9 @@ def _shares(name: str, q: Any, whole: int) -> np.ndarray:
 
 
 def _quantile(name: str, a: Any, q: np.ndarray, axis: Any, method: str, keepdims: bool, unused: Any) -> Tensor:
-    if any(value is not None and value is not False for value in unused.values()):
-        raise DTypeError(f"{name}: {', '.join(unused)} is not available; leave it out")
+    refused = [word for word, value in unused.items() if word != "overwrite_input" and value is not None]
+    if refused:
+        raise DTypeError(f"{name}: {', '.join(refused)} is not available; leave it out")
     if not ((q >= 0) & (q <= 1)).all():
         raise DataError(f"{name}: the share {q.ravel()[0] if q.size == 1 else q.tolist()} is not between 0 and all")
     a = floats(a)

@@ -139,7 +139,8 @@ def rot90(m: Any, /, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
 # joining
 
 
-def _sequence(name: str, arrays: Any) -> list[Tensor]:
+def sequence(name: str, arrays: Any) -> list[Tensor]:
+    """The arrays of a list, at least one."""
     if not hasattr(arrays, "__iter__") or isinstance(arrays, (set, frozenset, dict)):
         raise DTypeError(f"{name}: {arrays!r} is not a sequence of arrays; give a list of them")
     made = list(arrays)
@@ -150,7 +151,7 @@ def _sequence(name: str, arrays: Any) -> list[Tensor]:
 
 def vstack(tup: Sequence[Any], /) -> Tensor:
     """The arrays below each other: along the first axis, vectors as rows."""
-    return concat([atleast_2d(x) for x in _sequence("vstack", tup)], axis=0)
+    return concat([atleast_2d(x) for x in sequence("vstack", tup)], axis=0)
 
 
 row_stack = vstack
@@ -158,21 +159,21 @@ row_stack = vstack
 
 def hstack(tup: Sequence[Any], /) -> Tensor:
     """The arrays beside each other: along the second axis, vectors one after the other."""
-    made = [atleast_1d(x) for x in _sequence("hstack", tup)]
+    made = [atleast_1d(x) for x in sequence("hstack", tup)]
     return concat(made, axis=0 if made[0].ndim == 1 else 1)
 
 
 def dstack(tup: Sequence[Any], /) -> Tensor:
     """The arrays behind each other: along the third axis."""
-    return concat([atleast_3d(x) for x in _sequence("dstack", tup)], axis=2)
+    return concat([atleast_3d(x) for x in sequence("dstack", tup)], axis=2)
 
 
 def column_stack(tup: Sequence[Any], /) -> Tensor:
     """Vectors as the columns of a matrix, beside matrices."""
-    return concat([x if x.ndim > 1 else x.reshape((-1, 1)) for x in _sequence("column_stack", tup)], axis=1)
+    return concat([x if x.ndim > 1 else x.reshape((-1, 1)) for x in sequence("column_stack", tup)], axis=1)
 
 
-def append(arr: Any, values: Any, /, axis: int | None = None) -> Tensor:
+def append(arr: Any, /, values: Any, axis: int | None = None) -> Tensor:
     """`arr` with `values` behind it along `axis` (both flattened when None)."""
     return concat(tensors("append", arr, values), axis=axis)
 

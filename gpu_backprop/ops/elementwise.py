@@ -65,13 +65,13 @@ sqrt_of_variance = _unary("sqrt", lambda g, out: g / (_positive(out) * 2))
 acos = _unary("acos", lambda g, x: -g / sqrt(1 - x * x))
 acosh = _unary("acosh", lambda g, x: g / (sqrt(x - 1) * sqrt(x + 1)))  # not sqrt(x^2 - 1): of another sign at -2i
 asin = _unary("asin", lambda g, x: g / sqrt(1 - x * x))
-asinh = _unary("asinh", lambda g, x: g / sqrt(x * x + 1))
+asinh = _unary("asinh", lambda g, x: g / _length(x))
 atan = _unary("atan", lambda g, x: g / (x * x + 1))
-# of these two at the origin, where there is no gradient, 0
+# of these two at the origin, where there is no gradient, 0; divided twice, as squares of 1e-30 or 1e30 leave float32
 atan2 = _binary(
     "atan2",
-    lambda g, x, y: g * y / _positive(x * x + y * y),
-    lambda g, x, y: -g * x / _positive(x * x + y * y),
+    lambda g, x, y: _over(g, y, hypot(x, y)),
+    lambda g, x, y: -_over(g, x, hypot(x, y)),
     promotes="real",
 )
 atanh = _unary("atanh", lambda g, x: g / (1 - x * x))
@@ -214,6 +214,17 @@ def _sinc_slope(x):
 def _positive(x):
     """x, with 1 in place of 0: a denominator whose numerator is 0 there too."""
     return where(equal(x, 0), 1, x)
+
+
+def _over(g, x, length):
+    """g x / length^2."""
+    length = _positive(length)
+    return g * (x / length) / length
+
+
+def _length(x):
+    """sqrt(x^2 + 1), of real numbers also where x^2 is infinite."""
+    return sqrt(x * x + 1) if x.dtype.kind == "c" else hypot(x, 1)
 
 
 def conjugate(x):

@@ -33,7 +33,7 @@ OTHER = "emulated" if DEVICE == "cpu" else "cpu"
 NO_ARRAY_FUNCTIONS = {
     *("capture", "checkpoint", "default_device", "device", "devices", "enable_grad", "get_default_dtype"),
     *("get_matmul_precision", "grad", "gradcheck", "hvp", "is_grad_enabled", "jvp", "load", "manual_seed", "no_grad"),
-    *("errstate", "get_printoptions", "printoptions", "set_printoptions"),
+    *("errstate", "get_printoptions", "issubdtype", "printoptions", "set_printoptions"),
     *("primitive", "profile", "save", "set_default_device", "set_default_dtype", "set_matmul_precision"),
     *("synchronize", "tune_matmul", "value_and_grad", "vjp"),
 }
@@ -144,7 +144,14 @@ def word(*words: str) -> st.SearchStrategy[Any]:
 # parameters by name; those that are not here are arrays
 PARAMETERS = {
     **dict.fromkeys(("axis", "axes", "axis1", "axis2", "axisa", "axisb", "axisc", "source", "destination"), axis),
-    **dict.fromkeys(("shape", "s", "dimensions", "shapes", "repetitions", "pad_width"), shape),
+    **dict.fromkeys(("shape", "s", "dimensions", "shapes", "reps", "pad_width"), shape),
+    **dict.fromkeys(("kth", "m", "obj"), integer),
+    **dict.fromkeys(("assume_unique", "return_indices", "retstep"), flag),
+    **dict.fromkeys(("condlist", "choicelist", "keys"), sequence),
+    **dict.fromkeys(("discont", "default"), number),
+    "UPLO": word("L", "U"),
+    "func1d": st.just(lambda vector, *rest: vector[:1] * 2),
+    "kwargs": st.none(),
     **dict.fromkeys(("dtype", "type", "from_", "to", "arrays_and_dtypes"), dtype),
     **dict.fromkeys(
         ("n", "k", "N", "M", "num", "decimals", "repeats", "shift", "offset", "minlength", "n_rows"), integer

@@ -73,8 +73,16 @@ def test_argnums_and_keywords() -> None:
     np.testing.assert_allclose(gb.grad(f, argnums=-1)(a, b).numpy(), X**2)
     (only,) = gb.grad(f, (1,))(a, b)
     np.testing.assert_allclose(only.numpy(), X**2)
+    np.testing.assert_allclose(gb.grad(f, argnum=np.int64(1))(a, b).numpy(), X**2)  # as HIPS autograd names it
+    assert len(gb.value_and_grad(f, argnum=[0, 1])(a, b)[1]) == 2
     with pytest.raises(gb.ShapeError, match="argnums 2, but f was called with 2"):
         gb.grad(f, 2)(a, b)
+    for twice in ((0, 0), (1, -1)):
+        with pytest.raises(gb.ShapeError, match="name an argument twice"):
+            gb.grad(f, twice)(a, b)
+    for odd in ("x", 1.5, True, None):
+        with pytest.raises(gb.DTypeError, match=r"argnums .* is not made of integers"):
+            gb.grad(f, odd)
 
 
 class Layer(NamedTuple):
@@ -252,6 +260,27 @@ def test_elementwise_grad_again_and_again() -> None:
         ours, theirs = gb.elementwise_grad(ours), autograd.elementwise_grad(theirs)
         np.testing.assert_allclose(ours(x).numpy(), theirs(x), rtol=1e-10, atol=1e-12, strict=True)
     assert gb.elementwise_grad(lambda a, b: a * b * b, 1)(gb.ones(2), gb.tensor([1.0, 2.0])).tolist() == [2, 4]
+
+
+def test_several_arguments() -> None:
+    for function in (gb.elementwise_grad, gb.jacobian):
+        assert [d.item() for d in function(lambda a, b: a * b * b, (0, -1))(2.0, 3.0)] == [9.0, 12.0]
+    with pytest.raises(gb.DTypeError, match=r"hessian: argnum .* use one integer"):
+        gb.hessian(gb.multiply, (0, 1))
+
+
+def test_complex_derivatives_have_both_parts_or_are_refused() -> None:
+    x, z = np.array([0.5, 2.0]), np.array([1 + 2j, -0.5j])
+    wave, slope = lambda v: gb.exp(v * 1j), 1j * np.exp(1j * x)
+    np.testing.assert_allclose(gb.elementwise_grad(wave)(x).numpy(), slope)
+    np.testing.assert_allclose(gb.jacobian(wave)(x).numpy(), np.diag(slope))
+    np.testing.assert_allclose(gb.hessian(wave)(x[:1]).numpy(), 1j * slope[:1, None, None])
+    assert gb.jacobian(lambda v: wave(v)[:0])(x).dtype == np.complex128
+    np.testing.assert_allclose(gb.elementwise_grad(lambda v: v * v, holomorphic=True)(z).numpy(), 2 * z)
+    np.testing.assert_allclose(gb.jacobian(lambda v: gb.abs(v) ** 2)(z).numpy(), np.diag(2 * z.conj()), atol=1e-15)
+    for function in (gb.jacobian, gb.elementwise_grad):
+        with pytest.raises(gb.DTypeError, match=f"{function.__name__}: .* say holomorphic=True"):
+            function(gb.conj)(z)
 
 
 @pytest.mark.parametrize("name", ["elementwise_grad", "jacobian", "hessian"])

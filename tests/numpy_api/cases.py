@@ -252,6 +252,39 @@ SMOOTH = [
         for name in ("convolve", "correlate")
         for mode in ("full", "same", "valid")
     ),
+    # placing, sets and order
+    Case("insert", lambda xp, a, b: xp.insert(a, 2, b), [((4,), ()), ((2, 3), (2,))]),
+    Case("insert a row", lambda xp, a, b: xp.insert(a, -1, b, axis=1), [((2, 3), (2,)), ((2, 3), ())]),
+    Case("insert several", lambda xp, a, b: xp.insert(a, [3, 0, 1], b, axis=1), [((2, 3), (2, 3)), ((2, 3), (3,))]),
+    Case("insert one", lambda xp, a, b: xp.insert(a, [1], b, axis=1), [((2, 3), (2, 2)), ((2, 3), (2, 1))]),
+    Case("insert slice", lambda xp, a, b: xp.insert(a, slice(0, 4, 2), b), [((4,), (2,))]),
+    Case("delete", lambda xp, a: xp.delete(a, 1), X),
+    Case("delete several", lambda xp, a: xp.delete(a, [0, -1], axis=1), [((2, 3),)]),
+    Case("delete slice", lambda xp, a: xp.delete(a, slice(None, None, 2), -1), [((2, 3),)]),
+    Case("delete mask", lambda xp, a: xp.delete(a, np.array([True, False, True]), axis=1), [((2, 3),)]),
+    Case("select", lambda xp, a, b: xp.select([a > 1, a > 0], [a * a, b], 0.5), PAIR),
+    Case("apply_along_axis", lambda xp, a: xp.apply_along_axis(lambda v: v[:2] * v.sum(), 1, a), [((2, 3, 2),)]),
+    Case("apply_along_axis of numbers", lambda xp, a: xp.apply_along_axis(lambda v: (v * v).sum(), 0, a), X),
+    Case("union1d", lambda xp, a, b: xp.union1d(a, b), [((2, 2), (3,))]),
+    Case("intersect1d", lambda xp, a: xp.intersect1d(a, a[1:, ::-1]), [((3, 2),)]),
+    Case("setdiff1d", lambda xp, a: xp.setdiff1d(a, a[1:]), [((3, 2),)]),
+    Case("partition", lambda xp, a: xp.partition(a, 2)[..., 2], [((5,),), ((2, 3),)]),
+    Case("partition flat", lambda xp, a: xp.partition(a, (0, -1), axis=None)[[0, -1]], X),
+    Case("modf", lambda xp, a: xp.modf(a * 2)[0], X),
+    Case("unwrap", lambda xp, a: xp.unwrap(a * 5), [((6,),), ((2, 3),)]),
+    Case("unwrap axis", lambda xp, a: xp.unwrap(a * 3, 4.0, axis=0, period=1.5), [((4, 2),)]),
+    Case("ix_", lambda xp, a: a[xp.ix_([2, 0], [True, False, True])], [((3, 3),)], alone=True),
+    # by NumPy's keywords
+    Case("quantile q", lambda xp, a: xp.quantile(a, q=0.3, overwrite_input=False, out=None), V),
+    Case("percentile q", lambda xp, a: xp.percentile(a, q=30) + xp.nanpercentile(a, q=50, axis=0), V),
+    Case("median overwrite_input", lambda xp, a: xp.median(a, overwrite_input=False), V),
+    Case("interp fp", lambda xp, x, fp: xp.interp(x, xp=xp.asarray(ASCENDING), fp=fp), [((6,), (5,))]),
+    Case("polyval x", lambda xp, p, x: xp.polyval(p, x=x), [((3,), (2,))]),
+    Case("outer b", lambda xp, a, b: xp.outer(a, b=b), [((2,), (3,))]),
+    Case("append values", lambda xp, a, b: xp.append(a, values=b), [((2,), (3,))]),
+    Case("tile reps", lambda xp, a: xp.tile(a, reps=2), V),
+    Case("matrix_power n", lambda xp, a: xp.linalg.matrix_power(a, n=2), [((2, 2),)]),
+    Case("pinv rcond", lambda xp, a: xp.linalg.pinv(a, rcond=1e-9), [((3, 2),)]),
     # elementwise
     *(
         Case(name, lambda xp, a, name=name: getattr(xp, name)(a), X)
@@ -332,6 +365,42 @@ VALUES = [
         [(np.array([0, 4, 1, 1]),), (np.array([1], np.uint8),), (np.zeros(0, int),)],
     ),
     Case("digitize", lambda xp, a: xp.digitize(a, xp.asarray(ASCENDING)), [((6,),), (ASCENDING,)]),
+    Case("pinv rcond", lambda xp, a: xp.linalg.pinv(a, rcond=0.7), [((3, 2),)]),
+    Case("eigvalsh UPLO", lambda xp, a: (xp.linalg.eigvalsh(a, UPLO="U"), xp.linalg.eigvalsh(a, "L")), [((3, 3),)]),
+    Case(
+        "sets of integers",
+        lambda xp, a, b: (
+            *(xp.union1d(a, b), xp.intersect1d(a, b, return_indices=True), xp.setdiff1d(a, b)),
+            *(xp.setdiff1d(a[:2], b, assume_unique=True), xp.setdiff1d(b, a)),
+            xp.intersect1d(a[:2], b[:2], assume_unique=True, return_indices=True),
+        ),
+        [(np.array([5, 1, 5, 3]), np.array([[4, 5], [1, 1]])), (np.array([], int), np.array([1]))],
+    ),
+    Case(
+        "lexsort",
+        lambda xp, a, b: (xp.lexsort((a, b)), xp.lexsort((b,)), xp.lexsort((b, a, a))),
+        [(np.array([3, 1, 2, 1]), np.array([0, 1, 0, 1])), ((2, 3), (2, 3))],
+    ),
+    Case("argpartition", lambda xp, a: xp.argpartition(a, 1)[..., 1], [((2, 3),)]),
+    Case(
+        "unravel_index",
+        lambda xp, a: (xp.unravel_index(a, (2, 3, 4)), xp.unravel_index(a, (6, 5), order="F")),
+        [(np.array([[22, 0], [7, 13]]),), (np.array(5),)],
+    ),
+    Case("modf of others", lambda xp, a: xp.modf(a), [(MIXED,), (np.arange(3),)]),
+    Case("insert integers", lambda xp, a: xp.insert(a, [1, 1], [2.7, 3]), [(np.arange(4),)]),
+    Case("insert mask", lambda xp, a: xp.insert(a, a > 0, a[a > 0], axis=0), [((4,),)], alone=True),
+    Case("unwrap at half a turn", lambda xp, a: xp.unwrap(a), [(np.array([0, np.pi, 2 * np.pi, -np.pi]),)]),
+    Case(
+        "triangles",
+        lambda xp: (xp.tril_indices(3), xp.tril_indices(2, -1, 4), xp.triu_indices(4, 2), xp.triu_indices(2, m=3)),
+        [()],
+        alone=True,
+    ),
+    Case("digitize bins", lambda xp, a: xp.digitize(a, bins=xp.asarray(ASCENDING)), [((6,),)]),
+    Case(
+        "eigh of the upper half", lambda xp, a: xp.linalg.eigh(a, UPLO="U")[0], [(COMPLEX[[0, 1, 3, 3]].reshape(2, 2),)]
+    ),
     Case("digitize right", lambda xp, a: xp.digitize(a, xp.asarray(ASCENDING), right=True), [(ASCENDING,)]),
     Case(
         "digitize descending",
@@ -474,6 +543,7 @@ VALUES = [
             xp.logspace(0, 2, 5),
             xp.geomspace(1, 100, 3),
             xp.linspace(0, 1),
+            xp.linspace(0, stop=1, num=5, retstep=True)[0],
             xp.indices((2, 3)),
             xp.zeros(2, int),
             xp.arange(0, 3, 1, float),

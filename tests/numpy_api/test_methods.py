@@ -18,6 +18,9 @@ VALUES = np.array([[1.5, -2.0, 0.5], [3.0, 0.25, -1.0]])
     [
         lambda x: x.sum(0),
         lambda x: x.mean(axis=1, keepdims=True),
+        lambda x: x.mean(0, dtype=np.float32),
+        lambda x: x.var(dtype=np.float64),
+        lambda x: x.std(axis=1, dtype=np.float64, ddof=1),
         lambda x: x.prod(),
         lambda x: x.max(1),
         lambda x: x.min(axis=0),
@@ -77,6 +80,13 @@ def test_methods(call, device) -> None:
 def test_values_and_numbers() -> None:
     t = gb.tensor(VALUES)
     assert t.tolist() == VALUES.tolist()
+    for index in ((4,), (-1,), (1, 0), ((0, -2),)):
+        assert t.item(*index) == VALUES.item(*index)
+    for index, error in (((6,), IndexError), ((0, 3), IndexError), ((0.5,), gb.DTypeError), (((0,),), gb.ShapeError)):
+        with pytest.raises(error):
+            t.item(*index)
+    with pytest.raises(gb.DTypeError, match="mean: dtype int64 is neither float nor complex"):
+        t.mean(dtype=int)
     assert (t.itemsize, t.nbytes, t.strides) == (8, 48, (24, 8))
     assert 0.25 in t
     assert 7 not in t

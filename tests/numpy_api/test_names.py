@@ -103,7 +103,15 @@ def test_interpolation_has_a_slope_where_a_point_is() -> None:
 def test_aliases() -> None:
     assert gb.row_stack is gb.vstack
     assert gb.ndarray is gb.Tensor
+    assert gb.bool_ is gb.bool
+    assert gb.issubdtype(gb.ones(1).dtype, gb.floating)
+    assert not gb.issubdtype((gb.ones(1) > 0).dtype, gb.integer)
     assert gb.absolute is gb.abs
+
+
+def test_the_step_of_linspace_is_a_number() -> None:
+    for end, endpoint in ((2.0, True), (3.0, False)):
+        assert gb.linspace(0.0, end, 5, endpoint=endpoint, retstep=True)[1] == end / (5 - endpoint)
 
 
 def test_every_name_is_tried() -> None:

@@ -110,13 +110,17 @@ def test_every_public_function_without_gradient_has_such_a_row() -> None:
     ("f", "name"),
     [
         (lambda x: gb.argmax(x), "argmax"),
-        (lambda x: gb.argsort(x)[0], "operations of int64"),
-        (lambda x: gb.sum(x > 0), "operations of int64"),
+        (lambda x: gb.argsort(x)[0], "argsort"),
+        (lambda x: gb.sum(x > 0), "greater"),
+        (lambda x: gb.all(gb.concat([x > 0, x == 1])), "greater"),
+        (lambda x: gb.isclose(x, 1.5).sum(), "less_equal"),
+        (lambda x: gb.digitize(x, gb.asarray([2.0], device=x.device)).sum(), "searchsorted"),
         (lambda x: gb.count_nonzero(x), "count_nonzero"),
         (lambda x: x[0] > x[1], "greater"),
         (lambda x: gb.all(x), "all"),
         (lambda x: gb.searchsorted(gb.arange(3.0), x[0]), "searchsorted"),
-        (lambda x: gb.linalg.matrix_rank(x.reshape(1, -1)), "operations of int64"),
+        (lambda x: gb.linalg.matrix_rank(x.reshape(1, -1)), "matrix_rank"),
+        (lambda x: x.astype("int64").sum(), "operations of int64"),
     ],
 )
 def test_grad_names_the_operation(f: Callable[[gb.Tensor], gb.Tensor], name: str, device: str) -> None:
@@ -185,6 +189,19 @@ KINKS: list[tuple[str, Callable[[gb.Tensor], gb.Tensor], list[float], list[float
 def test_kinks(f: Callable[[gb.Tensor], gb.Tensor], at: list[float], gradient: list[float]) -> None:
     with np.errstate(all="ignore"):
         assert gb.grad(f)(gb.tensor(at)).tolist() == gradient
+
+
+@pytest.mark.parametrize("at", [1e-30, 1e25])
+def test_gradients_where_squares_leave_the_dtype(at: float) -> None:
+    x = gb.tensor([at])
+    for y in (at, -3 * at):
+        dx, dy = gb.elementwise_grad(gb.atan2, (0, 1))(x, gb.tensor([y]))
+        length = np.hypot(at, y)
+        np.testing.assert_allclose(dx.numpy(), [y / length / length], rtol=1e-6)
+        np.testing.assert_allclose(dy.numpy(), [-at / length / length], rtol=1e-6)
+    turn = gb.grad(lambda x: gb.angle(gb.asarray(1j * at) + x).sum())(x)
+    np.testing.assert_allclose(turn.numpy(), [-0.5 / at], rtol=1e-6)
+    np.testing.assert_allclose(gb.grad(lambda x: gb.asinh(x).sum())(x).numpy(), [1 / np.hypot(at, 1)], rtol=1e-6)
 
 
 # writing in place ----------------------------------------------------------------------------------------------------
