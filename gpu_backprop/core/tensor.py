@@ -419,13 +419,13 @@ class Tensor:
         self._bump_version()
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if modes.grad and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+        raw = value if isinstance(value, (int, float, complex)) else operand(value, self.device)
+        if modes.grad and (self.requires_grad or (isinstance(raw, Tensor) and raw.requires_grad)):
             raise TapeError(
                 "item assignment: a Tensor that requires grad cannot be written in place; "
                 "use gb.where(mask, new, t), or write inside `with gb.no_grad():`"
             )
         template, arrays = split_index(self, index)
-        raw = operand(value, self.device) if not isinstance(value, (int, float, complex)) else value
         if isinstance(raw, Tensor):
             raw = raw.detach()
             if raw.device is not self.device:

@@ -71,3 +71,20 @@ def test_a_wider_dtype_of_the_same_kind_is_written_as_in_numpy(device):
         t = gb.ones(3, dtype=own, device=device)
         with pytest.raises(gb.DTypeError, match=rf"in-place add: a result of \w+\[3\] does not fit into {own}\[3\]"):
             t += gb.ones(3, dtype=other, device=device)
+
+
+def test_lists_with_tensors_on_the_tape_are_not_written() -> None:
+    """Their gradient would be lost, as that of a Tensor would."""
+    v = gb.tensor([1.0, 2.0], requires_grad=True)
+    for index, value in ((slice(None), [v[0] * 3, v[1]]), (slice(None), (1.0, v[1])), ([0], [v[0]])):
+        y = gb.ones(2)
+        with pytest.raises(gb.TapeError, match="item assignment: .*use gb.where"):
+            y[index] = value
+        assert y.tolist() == [1, 1]
+        with gb.no_grad():
+            y[index] = value
+    matrix = gb.ones((2, 2))
+    with pytest.raises(gb.TapeError, match="item assignment"):
+        matrix[...] = [[1.0, 2.0], [v[0], 4.0]]
+    with pytest.raises(gb.TapeError, match="fill: "):
+        gb.ones(2).fill([v[0]])
