@@ -78,7 +78,7 @@ def test_lists_with_tensors_on_the_tape_are_not_written() -> None:
     v = gb.tensor([1.0, 2.0], requires_grad=True)
     for index, value in ((slice(None), [v[0] * 3, v[1]]), (slice(None), (1.0, v[1])), ([0], [v[0]])):
         y = gb.ones(2)
-        with pytest.raises(gb.TapeError, match="item assignment: .*use gb.where"):
+        with pytest.raises(gb.TapeError, match=r"item assignment: .*use gb\.where"):
             y[index] = value
         assert y.tolist() == [1, 1]
         with gb.no_grad():

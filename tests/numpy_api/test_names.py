@@ -184,6 +184,19 @@ def test_quantiles_at_infinite_elements() -> None:
     assert gb.nanmedian(gb.asarray([-np.inf])).item() == np.nanmedian([-np.inf]) == -np.inf
 
 
+@pytest.mark.parametrize("method", ["lower", "higher", "nearest", "linear", "hazen"])
+def test_shares_keep_their_digits(method: str) -> None:
+    """In float32, 0.7 of ten steps is less than seven."""
+    gb.set_default_dtype("float32")
+    values = np.arange(11.0)
+    for q in (0.7, 0.1, [0.1, 0.3], (0.9,), np.float64(0.7)):
+        for name in ("quantile", "nanquantile"):
+            found = getattr(gb, name)(gb.asarray(values), q, method=method).numpy()
+            np.testing.assert_allclose(found, np.quantile(values, q, method=method), rtol=1e-14, strict=True)
+    found = gb.percentile(gb.asarray(values), 70.1, method=method).item()
+    assert found == pytest.approx(np.percentile(values, 70.1, method=method), rel=1e-14)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_masked_means_of_narrow_floats_are_taken_in_wide_ones(dtype: str, device: str) -> None:
     x = gb.full((4096,), 60000.0, dtype=dtype, device=device)
