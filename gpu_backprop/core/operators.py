@@ -8,6 +8,7 @@ seen (tests/core/test_operators.py).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 from weakref import ref
@@ -15,10 +16,11 @@ from weakref import ref
 import numpy as np
 
 from ..ops import elementwise as ew
+from ..ops import indexing
 from ..ops.primitive import Primitive
 from . import tape
 from .dtypes import float32, float64
-from .errors import DTypeError, ShapeError
+from .errors import DTypeError, ShapeError, TapeError
 from .modes import modes
 from .tape import Node, sequence
 from .tensor import Tensor, matmul, operand
@@ -225,11 +227,17 @@ def _write_result(operation: Any, x: Tensor, other: Any) -> Tensor:
     """`x op= other`: written in place when nothing is being recorded, else the functional result.
 
     Inside `no_grad` a leaf is written in place too, as training loops written by hand expect. As in NumPy the result
-    may be of a wider dtype of the same kind: int32 += int64 stays int32.
+    may be of a wider dtype of the same kind: int32 += int64 stays int32. Raises TapeError for a view whose base is in
+    use, which a new Tensor would not reach.
     """
     name = getattr(operation, "name", "matmul")
     y = other if isinstance(other, (int, float, complex)) else operand(other, x.device)
     if modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
+        if _is_view_in_use(x):
+            raise TapeError(
+                f"in-place {name}: a view cannot be written where a gradient is required, and the Tensor that it is a "
+                f"part of would not change; write t = gb.{name}(t, other) for a new Tensor, or gb.where for the whole"
+            )
         return operation(x, y)
     with tape.no_grad():
         result = operation(x, y)
@@ -241,6 +249,18 @@ def _write_result(operation: Any, x: Tensor, other: Any) -> Tensor:
         )
     x._write(f"in-place {name}", ..., result.array)
     return x
+
+
+def _is_view_in_use(x: Tensor) -> bool:
+    """Does somebody beside `x` hold the memory that it is a part of?
+
+    Tensors of one memory have one version cell, so that its references count them; a view of a temporary is alone. Of
+    what is on the tape, only x[...] counts: h.reshape(...) is mostly the one name of what it holds.
+    """
+    cell = x._version_cell
+    if cell is None or x.array.base is None or (x.node is not None and x.node.primitive is not indexing.view):
+        return False
+    return sys.getrefcount(cell) > 3  # of `x`, of the name here, and of the call
 
 
 def _in_place(operation: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:

@@ -88,3 +88,32 @@ def test_lists_with_tensors_on_the_tape_are_not_written() -> None:
         matrix[...] = [[1.0, 2.0], [v[0], 4.0]]
     with pytest.raises(gb.TapeError, match="fill: "):
         gb.ones(2).fill([v[0]])
+
+
+def test_a_view_on_the_tape_is_not_written_past_its_base(device) -> None:
+    a = gb.tensor([2.0, 3.0], requires_grad=True, device=device)
+    c = gb.ones(3, device=device)
+    v, row, b = c[:2], c.reshape((1, 3))[0, :2], a * 2
+    for view, other in ((v, a), (row, a), (b[:1], 5), (c.detach()[:2], a)):
+        with pytest.raises(gb.TapeError, match=r"in-place multiply: a view .* t = gb\.multiply\(t, other\)"):
+            view *= other
+    with pytest.raises(gb.TapeError, match="in-place"):
+        c[:2] += a
+    for part in gb.stack([b, b]):
+        with pytest.raises(gb.TapeError, match="in-place"):
+            part -= 1
+    assert c.tolist() == [1, 1, 1]
+    with gb.no_grad():
+        v *= a
+    assert c.tolist() == [2, 3, 1]
+
+
+def test_a_view_of_nothing_else_in_use_becomes_a_new_tensor(device) -> None:
+    a = gb.tensor([2.0, 3.0], requires_grad=True, device=device)
+    h, total, flat = (a * a)[:1], gb.zeros(4, device=device)[:2], gb.exp(a * 0).reshape((2, 1))
+    h += 1
+    total += a
+    flat += 1
+    (h.sum() + total.sum() + flat.sum()).backward()
+    assert (h.tolist(), total.tolist(), flat.tolist()) == ([5], [2, 3], [[2], [2]])
+    assert a.grad.tolist() == [5, 1]
