@@ -163,6 +163,20 @@ def test_what_a_mask_leaves_out_has_no_part_in_gradients(device: str) -> None:
         assert gb.grad(lambda x: f(x, m))(x).tolist() == [slopes[0], 0, slopes[1], 0]  # noqa: B023
 
 
+def test_initial_ties_as_one_element_more(device: str) -> None:
+    x, v = gb.tensor([[1.0, 2.0, 2.0]], device=device), gb.tensor(2.0, device=device)
+    mask = gb.asarray([[True, True, False]], device=device)
+    for options, shares in (({}, [0, 1, 1]), ({"where": mask}, [0, 1, 0]), ({"axis": 1, "keepdims": True}, [0, 1, 1])):
+        for name, sign in (("max", 1), ("min", -1)):
+
+            def f(x: Any, v: Any, name: str = name, sign: int = sign, options: Any = options) -> Any:
+                return getattr(gb, name)(sign * x, initial=sign * v, **options).sum() * sign
+
+            of_x, of_v = gb.grad(f, (0, 1))(x, v)
+            np.testing.assert_allclose(of_x.numpy()[0], np.array(shares) / (sum(shares) + 1))
+            np.testing.assert_allclose(of_v.numpy(), 1 / (sum(shares) + 1))
+
+
 def test_masks_and_counts_of_nan_are_captured(device: str) -> None:
     """Which elements count is found out anew at each call."""
 
