@@ -19,11 +19,11 @@ from ..ops import elementwise as ew
 from ..ops import indexing
 from ..ops.primitive import Primitive
 from . import tape
-from .dtypes import float32, float64
+from .dtypes import bool_, float32, float64
 from .errors import DTypeError, ShapeError, TapeError
 from .modes import modes
 from .tape import Node, sequence
-from .tensor import Tensor, matmul, operand
+from .tensor import Tensor, filled, matmul, operand
 
 _new = object.__new__
 _NO_ATTRS: dict[str, Any] = {}
@@ -210,11 +210,13 @@ def _power(x: Tensor, exponent: Any, /) -> Tensor:
     return _square(x) if exponent.__class__ is int and exponent == 2 else _pow(x, exponent)
 
 
-def _compared(compare: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
-    """With None and strings, which are equal to no array, Python's own answer."""
+def _compared(compare: Callable[[Any, Any], Tensor], other_is: bool) -> Callable[[Any, Any], Tensor]:
+    """With None and strings, which no number is equal to, `other_is` of each element, as in NumPy."""
 
-    def function(x: Any, other: Any, /) -> Any:
-        return NotImplemented if other is None or isinstance(other, str) else compare(x, other)
+    def function(x: Any, other: Any, /) -> Tensor:
+        if other is None or isinstance(other, str):
+            return filled(x.shape, bool_, other_is, x.device)
+        return compare(x, other)
 
     return function
 
@@ -277,7 +279,7 @@ _square, _pow = one(ew.square), two(ew.pow)
 for _name, _primitive in _UNARY.items():
     _define(_name, one(_primitive))
 for _name, _primitive in _COMPARISONS.items():
-    _define(_name, _compared(two(_primitive)) if _name in ("eq", "ne") else two(_primitive))
+    _define(_name, _compared(two(_primitive), _name == "ne") if _name in ("eq", "ne") else two(_primitive))
 for _name, _primitive in _ARITHMETIC.items():
     _define(_name, _power if _name == "pow" else two(_primitive))
     _define(f"r{_name}", _reflected(two(_primitive)))

@@ -117,3 +117,21 @@ def test_a_view_of_nothing_else_in_use_becomes_a_new_tensor(device) -> None:
     (h.sum() + total.sum() + flat.sum()).backward()
     assert (h.tolist(), total.tolist(), flat.tolist()) == ([5], [2, 3], [[2], [2]])
     assert a.grad.tolist() == [5, 1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "error", "words"),
+    [
+        ("float32", 1j, gb.DTypeError, "complex128 into float32; use gb.real"),
+        ("float32", np.complex64(1j), gb.DTypeError, "complex64 into float32; use gb.real"),
+        ("int64", float("nan"), gb.DataError, "nan is no int64; use a float dtype"),
+        ("int64", float("inf"), gb.DataError, "inf is no int64; use a float dtype"),
+        ("int8", 300, gb.DataError, r"\(Tensor of int8\); use a wider dtype"),
+        ("int64", 2**70, gb.DataError, r"\(Tensor of int64\); use a wider dtype"),
+    ],
+)
+def test_numbers_that_a_dtype_does_not_hold(dtype, value, error, words) -> None:
+    t = gb.zeros(2, dtype=dtype)
+    with pytest.raises(error, match=f"item assignment: .*{words}"):
+        t[0] = value
+    assert t.tolist() == [0, 0]
