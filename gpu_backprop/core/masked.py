@@ -6,17 +6,18 @@ gets the gradient 0, whatever it is. Tensor's methods come here only if one of t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..ops import elementwise as ew
-from ..ops import reduction
+from ..ops import movement, reduction
 from ..ops.primitive import Primitive
 from . import dtypes
 from .errors import DataError, DTypeError, ShapeError
 from .tensor import Tensor, asarray, operand
 
-_NEUTRAL = {"sum": 0, "prod": 1, "any": False, "all": True}
-_JOINS = {"sum": ew.add, "prod": ew.multiply, "max": ew.maximum, "min": ew.minimum}
+_NEUTRAL = {"sum": 0, "prod": 1, "any": False, "all": True, "max": -math.inf, "min": math.inf}
+_JOINS = {"sum": ew.add, "prod": ew.multiply}
 
 
 def reduced(
@@ -30,18 +31,22 @@ def reduced(
     name = primitive.name
     start = None if initial is None else _start(name, initial, x)
     if where is not True:
-        fill = _NEUTRAL.get(name, start)
-        if fill is None:
+        if start is None and name in ("max", "min"):
             raise DataError(f"{name}: where may leave nothing to choose from; give initial, the value if it does")
+        fill = _NEUTRAL[name]
         x = x.astype(dtypes.bool_, copy=False) if fill.__class__ is bool else x
-        x = ew.where(mask_of(name, where, x), x, fill)
+        x = ew.where(mask_of(name, where, x), x, start if fill.__class__ is float and x.dtype.kind in "biu" else fill)
     if start is None:
         return reduction.reduce(primitive, x, axis, keepdims)
+    if name in _JOINS:
+        return _JOINS[name](start, reduction.reduce(primitive, x, axis, keepdims))
+    # `initial` is one element more, so that it has the same share of a gradient as others that are equal to it.
     axes = reduction.normalize_axis(name, axis, x.ndim)
-    if not all(x.shape[i] for i in axes):  # no elements: `initial` alone
-        x = start.broadcast_to(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
-        return reduction.reduce(primitive, x, axes, keepdims)
-    return _JOINS[name](start, reduction.reduce(primitive, x, axes, keepdims))
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    lengths = tuple(x.shape[i] for i in rest)
+    rows = x.permute_dims((*rest, *axes)).reshape((*lengths, math.prod(x.shape[i] for i in axes)))
+    out = reduction.reduce(primitive, movement.concat(rows, start.broadcast_to((*lengths, 1)), axis=len(rest)), -1)
+    return out.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape))) if keepdims else out
 
 
 def mean(x: Tensor, axis: Any, keepdims: bool, where: Any) -> Tensor:

@@ -8,6 +8,7 @@ seen (tests/core/test_operators.py).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 from weakref import ref
@@ -15,13 +16,14 @@ from weakref import ref
 import numpy as np
 
 from ..ops import elementwise as ew
+from ..ops import indexing
 from ..ops.primitive import Primitive
 from . import tape
-from .dtypes import float32, float64
-from .errors import DTypeError, ShapeError
+from .dtypes import bool_, float32, float64
+from .errors import DTypeError, ShapeError, TapeError
 from .modes import modes
 from .tape import Node, sequence
-from .tensor import Tensor, matmul, operand
+from .tensor import Tensor, filled, matmul, operand
 
 _new = object.__new__
 _NO_ATTRS: dict[str, Any] = {}
@@ -210,11 +212,13 @@ def _power(x: Tensor, exponent: Any, /) -> Tensor:
     return _square(x) if exponent.__class__ is int and exponent == 2 else _pow(x, exponent)
 
 
-def _compared(compare: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
-    """With None and strings, which are equal to no array, Python's own answer."""
+def _compared(compare: Callable[[Any, Any], Tensor], other_is: bool) -> Callable[[Any, Any], Tensor]:
+    """With None and strings, which no number is equal to, `other_is` of each element, as in NumPy."""
 
-    def function(x: Any, other: Any, /) -> Any:
-        return NotImplemented if other is None or isinstance(other, str) else compare(x, other)
+    def function(x: Any, other: Any, /) -> Tensor:
+        if other is None or isinstance(other, str):
+            return filled(x.shape, bool_, other_is, x.device)
+        return compare(x, other)
 
     return function
 
@@ -227,11 +231,17 @@ def _write_result(operation: Any, x: Tensor, other: Any) -> Tensor:
     """`x op= other`: written in place when nothing is being recorded, else the functional result.
 
     Inside `no_grad` a leaf is written in place too, as training loops written by hand expect. As in NumPy the result
-    may be of a wider dtype of the same kind: int32 += int64 stays int32.
+    may be of a wider dtype of the same kind: int32 += int64 stays int32. Raises TapeError for a view whose base is in
+    use, which a new Tensor would not reach.
     """
     name = getattr(operation, "name", "matmul")
     y = other if isinstance(other, (int, float, complex)) else operand(other, x.device)
     if modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
+        if _is_view_in_use(x):
+            raise TapeError(
+                f"in-place {name}: a view cannot be written where a gradient is required, and the Tensor that it is a "
+                f"part of would not change; write t = gb.{name}(t, other) for a new Tensor, or gb.where for the whole"
+            )
         return operation(x, y)
     with tape.no_grad():
         result = operation(x, y)
@@ -243,6 +253,18 @@ def _write_result(operation: Any, x: Tensor, other: Any) -> Tensor:
         )
     x._write(f"in-place {name}", ..., result.array)
     return x
+
+
+def _is_view_in_use(x: Tensor) -> bool:
+    """Does somebody beside `x` hold the memory that it is a part of?
+
+    Tensors of one memory have one version cell, so that its references count them; a view of a temporary is alone. Of
+    what is on the tape, only x[...] counts: h.reshape(...) is mostly the one name of what it holds.
+    """
+    cell = x._version_cell
+    if cell is None or x.array.base is None or (x.node is not None and x.node.primitive is not indexing.view):
+        return False
+    return sys.getrefcount(cell) > 3  # of `x`, of the name here, and of the call
 
 
 def _in_place(operation: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -259,7 +281,7 @@ _square, _pow = one(ew.square), two(ew.pow)
 for _name, _primitive in _UNARY.items():
     _define(_name, one(_primitive))
 for _name, _primitive in _COMPARISONS.items():
-    _define(_name, _compared(two(_primitive)) if _name in ("eq", "ne") else two(_primitive))
+    _define(_name, _compared(two(_primitive), _name == "ne") if _name in ("eq", "ne") else two(_primitive))
 for _name, _primitive in _ARITHMETIC.items():
     _define(_name, _power if _name == "pow" else two(_primitive))
     _define(f"r{_name}", _reflected(two(_primitive)))

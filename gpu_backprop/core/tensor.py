@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -100,7 +101,14 @@ class Tensor:
         return str(self.device.backend.to_host(self.array))
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and not self.ndim else format(str(self), spec)
+        if spec and not self.ndim:
+            return format(self.item(), spec)
+        try:
+            return format(str(self), spec)
+        except ValueError:
+            raise DTypeError(
+                f"format: {spec!r} is for one number, not for shape {list(self.shape)}; use gb.printoptions, or t[i]"
+            ) from None
 
     __hash__ = object.__hash__
 
@@ -417,19 +425,21 @@ class Tensor:
             self.device.backend.write(self.array, index, value)
         except IndexError as error:
             raise ShapeIndexError(f"{name}: {error} (Tensor of shape {list(self.shape)})") from error
+        except OverflowError as error:
+            raise DataError(f"{name}: {error} (Tensor of {self.dtype}); use a wider dtype") from error
         except (ValueError, TypeError) as error:
             remedy = "; write to a copy (t.copy())" if "read-only" in str(error) else "; make the shapes fit"
             raise ShapeError(f"{name}: {error} (Tensor of shape {list(self.shape)}){remedy}") from error
         self._bump_version()
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if modes.grad and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+        raw = value if isinstance(value, (int, float, complex)) else operand(value, self.device)
+        if modes.grad and (self.requires_grad or (isinstance(raw, Tensor) and raw.requires_grad)):
             raise TapeError(
                 "item assignment: a Tensor that requires grad cannot be written in place; "
                 "use gb.where(mask, new, t), or write inside `with gb.no_grad():`"
             )
         template, arrays = split_index(self, index)
-        raw = operand(value, self.device) if not isinstance(value, (int, float, complex)) else value
         if isinstance(raw, Tensor):
             raw = raw.detach()
             if raw.device is not self.device:
@@ -437,8 +447,11 @@ class Tensor:
                     f"item assignment: a value on {raw.device} into a Tensor on {self.device}; use v.to(t.device)"
                 )
             raw = raw.array
-            if raw.dtype.kind == "c" and self.dtype.kind != "c":
-                raise DTypeError(f"item assignment: {raw.dtype} into {self.dtype}; use gb.real(v), gb.imag or gb.abs")
+        found = raw.dtype if hasattr(raw, "dtype") else np.dtype(type(raw))
+        if found.kind == "c" and self.dtype.kind != "c":
+            raise DTypeError(f"item assignment: {found} into {self.dtype}; use gb.real(v), gb.imag or gb.abs")
+        if isinstance(raw, float) and self.dtype.kind in "iu" and not math.isfinite(raw):
+            raise DataError(f"item assignment: {raw} is no {self.dtype}; use a float dtype")
         if any(a.device is not self.device for a in arrays):
             raise DeviceError(f"item assignment: an index on another device than {self.device}; use i.to(t.device)")
         self._write("item assignment", indexing.fill(template, tuple(a.array for a in arrays)), raw)

@@ -59,6 +59,11 @@ def fill(self: Tensor, value: Any) -> None:
     _write("fill", self, asarray(value, device=self.device), "gb.full_like(t, value)")
 
 
+def rounded(self: Tensor, ndigits: Any = None) -> Any:
+    """round(t, 2) is a Tensor, t.round(2); round(t) is Python's integer, as of NumPy's scalars."""
+    return round(self._real_item("round")) if ndigits is None else self.round(ndigits)
+
+
 METHODS = {
     **{name: getattr(elementwise, name) for name in ("clip", "conj", "round")},
     **{name: getattr(products, name) for name in ("diagonal", "dot", "trace")},
@@ -67,6 +72,7 @@ METHODS = {
     **{f.__name__: f for f in (argsort, fill, nonzero, repeat, searchsorted, sort, take)},
     "__contains__": lambda self, value: bool((self == value).any()),
     "__divmod__": more.divmod,
+    "__round__": rounded,
     "__rdivmod__": lambda self, other: more.divmod(other, self),
     "__getattr__": _missing,
     "__array_function__": protocols.array_function,

@@ -22,6 +22,7 @@ _REDUCTIONS = {
 _SCANS = {"add": "cumsum", "multiply": "cumprod"}
 _DEFAULTS = {"out": (None,), "where": (True,), "dtype": (None,), "subok": (True,), "order": ("K",)}
 _OTHER = frozenset(("save",))  # names that mean something else here
+_OF_MEMORY = frozenset(("may_share_memory", "shares_memory"))  # NumPy's own functions ask, and give no array
 
 
 def _public(module: str, name: str) -> Callable[..., Any] | None:
@@ -75,9 +76,11 @@ def array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: A
     if not all(issubclass(kind, (Tensor, np.ndarray)) for kind in types):
         return NotImplemented
     module, name = function.__module__, function.__name__
+    if name in _OF_MEMORY:
+        return function(*(np.asarray(x) if isinstance(x, Tensor) else x for x in args), **kwargs)
     ours = _public(module, name)
     if ours is None:
-        raise DTypeError(f"{module}.{name}: not available for a Tensor, whose gradient would be lost; {_INSTEAD}")
+        raise DTypeError(f"{module}.{name}: not available for a Tensor; {_INSTEAD}")
     given = {k: v for k, v in kwargs.items() if not _is_default(k, v)}
     if "out" in given:
         raise DTypeError(f"{module}.{name}: out= would write where the tape cannot follow; take the result instead")

@@ -76,9 +76,10 @@ def nanmedian(a: Any, /, axis: Any = None, *, keepdims: bool = False, **unused: 
 def _shares(name: str, q: Any, whole: int) -> np.ndarray:
     """`q` of `whole` as shares of 1."""
     given = reduction.as_constant(name, "a share", q if isinstance(q, Tensor) else asarray(q, device="cpu"))
-    q = given.numpy() if given is q else given.array  # of numbers, which a captured function may name
-    if q.dtype.kind == "c":
-        raise DTypeError(f"{name}: shares of {q.dtype}; give real numbers")
+    if given.dtype.kind == "c":
+        raise DTypeError(f"{name}: shares of {given.dtype}; give real numbers")
+    # Numbers, which a captured function may name, are read anew: Python's keep their digits in any default dtype.
+    q = given.numpy() if given is q else asarray(q, dtype=dtypes.float64, device="cpu").array
     shares: np.ndarray = q.astype(np.float64) / whole
     return shares
 

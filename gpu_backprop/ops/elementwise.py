@@ -212,8 +212,8 @@ def _sinc_slope(x):
 
 
 def _positive(x):
-    """x, with 1 in place of 0: a denominator whose numerator is 0 there too."""
-    return where(equal(x, 0), 1, x)
+    """x, with infinity in place of 0: a quotient by it is 0 there, and so are its derivatives."""
+    return where(equal(x, 0), float("inf"), x)
 
 
 def _over(g, x, length):

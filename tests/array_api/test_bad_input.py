@@ -310,12 +310,13 @@ def multi_dot(arrays: Any) -> Any:
     return np.linalg.multi_dot([a.astype(np.result_type(*arrays)) for a in arrays])
 
 
-def keeping_q(function: Callable[..., Any]) -> Callable[..., Any]:
-    """NumPy's function, which of no elements at all leaves out the axes of q."""
+def at_shares(function: Callable[..., Any]) -> Callable[..., Any]:
+    """With shares in float64, which NumPy rounds to the array's dtype, and with their axes of no elements too."""
 
     def call(a: Any, q: Any, **more: Any) -> Any:
+        q = np.asarray(q, np.float64)
         out = function(a, q, **more)
-        return out if np.size(a) else np.broadcast_to(out, (*np.shape(q), *np.shape(out)))
+        return out if np.size(a) else np.broadcast_to(out, (*q.shape, *np.shape(out)))
 
     return call
 
@@ -327,8 +328,7 @@ REFERENCES: dict[str, Any] = {
     **{name: without_nan(getattr(np, name)) for name in ("unique_inverse", "unique_all")},
     "argsort": stable(np.argsort),
     "ascontiguousarray": np.asarray,  # NumPy's gives an axis
-    "nanquantile": keeping_q(np.nanquantile),
-    "nanpercentile": keeping_q(np.nanpercentile),
+    **{name: at_shares(getattr(np, name)) for name in ("percentile", "quantile", "nanpercentile", "nanquantile")},
     "cov": cov,
     "floor_divide": floor_divide,
     "divmod": lambda x1, x2: (floor_divide(x1, x2), np.remainder(x1, x2)),
@@ -545,9 +545,7 @@ def check(name: str, args: list[Any], more: dict[str, Any]) -> None:
         if any(words in str(error) and name in names for words, names, _ in LENIENT):
             return
         raise AssertionError(f"gives {found}, where NumPy says {error!r}") from None
-    of_numbers = (
-        name.startswith("histogram") or name.endswith("fftfreq") or name in QUANTILES
-    )  # whose dtypes NumPy keeps
+    of_numbers = name.startswith("histogram") or name.endswith("fftfreq")  # whose dtypes NumPy keeps
     rough = name in SHAPES_ONLY or (of_numbers and has(is_narrow, [*args, *more.values()]))
     assert_same(name, [*leaves([*args, *more.values()])], found, expected, not rough)
 

@@ -207,3 +207,27 @@ def test_text() -> None:
 @pytest.mark.emulated
 def test_text_names_the_device() -> None:
     assert repr(gb.tensor([1.0], device="emulated")) == "tensor([1.], device='emulated')"
+
+
+def test_round_and_format_are_those_of_numbers() -> None:
+    total = gb.sum(gb.tensor([1.234, 2.345], dtype="float64"))
+    assert round(total, 2).item() == round(np.float64(3.579), 2) == 3.58
+    assert isinstance(round(total, 2), gb.Tensor)
+    assert (round(total), type(round(total))) == (4, int)
+    assert round(gb.tensor([1.26, 2.34]), 1).tolist() == gb.tensor([1.3, 2.3]).tolist()
+    assert round(gb.tensor(2.5)) == 2
+    with pytest.raises(gb.ShapeError, match="holds 2 values"):
+        round(gb.ones(2))
+    with pytest.raises(
+        gb.DTypeError, match=r"format: '\.2f' is for one number, not for shape \[2\]; use gb\.printoptions"
+    ):
+        f"{gb.ones(2):.2f}"
+    assert f"{gb.ones(2):>9}" == "  [1. 1.]"
+
+
+@pytest.mark.parametrize("other", [None, "a"])
+def test_nothing_is_equal_to_none_or_to_a_string(other, device) -> None:
+    t, host = gb.ones((2, 1), device=device), np.ones((2, 1))
+    for found, expected in ((t == other, host == other), (t != other, host != other), (other == t, other == host)):
+        assert found.device is t.device
+        np.testing.assert_array_equal(found.numpy(), expected, strict=True)

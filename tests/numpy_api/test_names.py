@@ -191,6 +191,20 @@ def test_what_a_mask_leaves_out_has_no_part_in_gradients(device: str) -> None:
         assert gb.grad(lambda x: f(x, m))(x).tolist() == [slopes[0], 0, slopes[1], 0]  # noqa: B023
 
 
+def test_initial_ties_as_one_element_more(device: str) -> None:
+    x, v = gb.tensor([[1.0, 2.0, 2.0]], device=device), gb.tensor(2.0, device=device)
+    mask = gb.asarray([[True, True, False]], device=device)
+    for options, shares in (({}, [0, 1, 1]), ({"where": mask}, [0, 1, 0]), ({"axis": 1, "keepdims": True}, [0, 1, 1])):
+        for name, sign in (("max", 1), ("min", -1)):
+
+            def f(x: Any, v: Any, name: str = name, sign: int = sign, options: Any = options) -> Any:
+                return getattr(gb, name)(sign * x, initial=sign * v, **options).sum() * sign
+
+            of_x, of_v = gb.grad(f, (0, 1))(x, v)
+            np.testing.assert_allclose(of_x.numpy()[0], np.array(shares) / (sum(shares) + 1))
+            np.testing.assert_allclose(of_v.numpy(), 1 / (sum(shares) + 1))
+
+
 def test_masks_and_counts_of_nan_are_captured(device: str) -> None:
     """Which elements count is found out anew at each call."""
 
@@ -210,6 +224,19 @@ def test_quantiles_at_infinite_elements() -> None:
     assert gb.nanquantile(gb.asarray([np.inf, np.nan, 1.0]), [0.0, 0.5, 1.0]).tolist() == [1, np.inf, np.inf]
     assert gb.quantile(gb.asarray([np.inf, 1.0]), [0.0, 0.5, 1.0]).tolist() == [1, np.inf, np.inf]
     assert gb.nanmedian(gb.asarray([-np.inf])).item() == np.nanmedian([-np.inf]) == -np.inf
+
+
+@pytest.mark.parametrize("method", ["lower", "higher", "nearest", "linear", "hazen"])
+def test_shares_keep_their_digits(method: str) -> None:
+    """In float32, 0.7 of ten steps is less than seven."""
+    gb.set_default_dtype("float32")
+    values = np.arange(11.0)
+    for q in (0.7, 0.1, [0.1, 0.3], (0.9,), np.float64(0.7)):
+        for name in ("quantile", "nanquantile"):
+            found = getattr(gb, name)(gb.asarray(values), q, method=method).numpy()
+            np.testing.assert_allclose(found, np.quantile(values, q, method=method), rtol=1e-14, strict=True)
+    found = gb.percentile(gb.asarray(values), 70.1, method=method).item()
+    assert found == pytest.approx(np.percentile(values, 70.1, method=method), rel=1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -103,9 +103,10 @@ def test_arrays_and_scalars_on_either_side() -> None:
         (lambda t: np.add(t, t, where=np.array([True, False])), r"numpy.add: .*'where'.*use gpu_backprop's functions"),
         (lambda t: np.logical_or.reduce(t, initial=3), r"numpy.logical_or.reduce: .*'initial'.*t.detach\(\).numpy\(\)"),
         (lambda t: np.mean(t, out=np.empty(())), r"numpy.mean: out= would write"),
-        (lambda t: np.i0(t), r"numpy.i0: not available for a Tensor, whose gradient would be lost"),
+        (lambda t: np.i0(t), r"numpy.i0: not available for a Tensor; use gpu_backprop's"),
         (lambda t: np.linalg.tensorinv(t), r"numpy.linalg.tensorinv: not available"),
         (lambda t: np.save("nowhere.npy", t), r"numpy.save: not available"),
+        (lambda t: np.copyto(t, 1), r"numpy.copyto: not available for a Tensor; use .*t\.detach\(\)\.numpy\(\)"),
         (lambda t: np.frompyfunc(abs, 1, 1)(t), r"this ufunc is not NumPy's and does not take Tensors"),
     ],
 )
@@ -119,6 +120,18 @@ def test_errors_of_ours_stay_what_they_are() -> None:
         np.concatenate([gb.ones((2, 3)), gb.ones((2, 2))])
     with pytest.raises(gb.ShapeError, match="axis 5"):
         np.sum(gb.ones(2), axis=5)
+
+
+def test_questions_about_memory() -> None:
+    """Which numpy.random asks of what it permutes."""
+    t = gb.ones(3)
+    assert np.may_share_memory(t, t[:2])
+    assert np.shares_memory(t.numpy(), t)
+    assert not np.shares_memory(t[:1], t[1:])
+    assert sorted(np.random.default_rng(0).permutation(gb.arange(3))) == [0, 1, 2]
+    assert sorted(np.random.permutation(gb.arange(3))) == [0, 1, 2]  # noqa: NPY002
+    with pytest.raises(gb.TapeError, match="this Tensor requires grad, which its values"):
+        np.random.permutation(t.requires_grad_())  # noqa: NPY002
 
 
 def test_other_arrays_have_their_turn() -> None:
@@ -152,9 +165,9 @@ def test_values_that_would_leave_the_tape_unseen() -> None:
 
 def test_names_mean_what_they_mean_in_numpy() -> None:
     """Names that NumPy and we both have, beyond the standard and numpy_api: none is handed over by chance."""
-    rooms = (*vars(gb.array_api).values(), *vars(gb.numpy_api).values())
+    both = {n for n in dir(gb) if callable(getattr(gb, n)) and callable(getattr(np, n, None))}
+    rooms = (*vars(gb.array_api).values(), *vars(gb.numpy_api).values())  # all of them, now that all names were read
     modules = [m for m in rooms if isinstance(m, types.ModuleType)]
-    ours = {name for m in modules for name in getattr(m, "__all__", ())}
-    both = {n for n in dir(gb) if callable(getattr(gb, n)) and callable(getattr(np, n, None))} - ours
+    both -= {name for m in modules for name in getattr(m, "__all__", ())}
     both = {n for n in both if getattr(gb, n) is not getattr(np, n)}
     assert both == {"load", "save", "ndarray"}  # np.load takes no arrays; protocols.py leaves out np.save
