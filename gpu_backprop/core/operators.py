@@ -23,7 +23,7 @@ from .dtypes import bool_, float32, float64
 from .errors import DTypeError, ShapeError, TapeError
 from .modes import modes
 from .tape import Node, sequence
-from .tensor import Tensor, filled, matmul, operand
+from .tensor import Tensor, as_operands, filled, matmul
 
 _new = object.__new__
 _NO_ATTRS: dict[str, Any] = {}
@@ -235,7 +235,7 @@ def _write_result(operation: Any, x: Tensor, other: Any) -> Tensor:
     use, which a new Tensor would not reach.
     """
     name = getattr(operation, "name", "matmul")
-    y = other if isinstance(other, (int, float, complex)) else operand(other, x.device)
+    y = as_operands(f"in-place {name}", (x, other))[1]
     if modes.grad and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
         if _is_view_in_use(x):
             raise TapeError(

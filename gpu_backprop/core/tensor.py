@@ -433,7 +433,7 @@ class Tensor:
         self._bump_version()
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raw = value if isinstance(value, (int, float, complex)) else operand(value, self.device)
+        raw = as_operands("item assignment", (self, value))[1]
         if modes.grad and (self.requires_grad or (isinstance(raw, Tensor) and raw.requires_grad)):
             raise TapeError(
                 "item assignment: a Tensor that requires grad cannot be written in place; "
@@ -965,7 +965,7 @@ def _lists(data: Any, leaves: list[Any]) -> Any:
 def _dtype_beside(numbers: Any, inputs: tuple[Any, ...]) -> np.dtype | None:
     """Of nested lists of floats: what one of them becomes beside the arrays among the inputs. None: the default."""
     arrays = [x.dtype for x in inputs if isinstance(x, (Tensor, np.ndarray))]
-    if not arrays or (numbers and _holds_tensors(numbers)):
+    if not arrays or next(_tensors_in(numbers), None) is not None:
         return None
     try:
         host = np.asarray(numbers)

@@ -140,6 +140,10 @@ def test_lists_of_floats_take_the_dtype_beside_them(dtype: str) -> None:
         np.testing.assert_array_equal(gb.searchsorted(x, numbers).numpy(), [0, 1, 2])
         np.testing.assert_allclose(gb.cov(x, numbers).numpy(), np.cov(x.numpy(), numbers), rtol=1e-14)
         assert gb.full((2,), x[0])[0] == 0.1
+        written, added = gb.zeros(3, dtype=dtype), gb.zeros(3, dtype=dtype)
+        written[:] = numbers
+        added += numbers
+        assert written.tolist() == added.tolist() == numbers
         np.testing.assert_array_equal(np.histogram(x, numbers)[0].numpy(), [1, 2])
 
 
