@@ -113,7 +113,7 @@ struct Tiles {
 // are threads, if those are more. (Then, and then only, their number may change the last bits.)
 inline Tiles tiles(intptr_t n, intptr_t k, intptr_t m, intptr_t threads) {
     constexpr intptr_t ROWS = 256, FEW = 64, STEP = 16;  // STEP: no remainders inside
-    if (double(n) * double(k) * double(m) < 1 << 20) return {n, m, 1, 1};
+    if (double(n) * double(k) * double(m) < 1 << 18) return {n, m, 1, 1};
     const auto parts = [](intptr_t size, intptr_t count) { return ((size + count - 1) / count + STEP - 1) / STEP * STEP; };
     const intptr_t wanted = threads > 2 ? threads : 2, down = n < FEW ? 1 : n <= 2 * ROWS ? 2 : (n + ROWS - 1) / ROWS;
     Tiles t = {parts(n, down), parts(m, (wanted + down - 1) / down), 0, 0};
