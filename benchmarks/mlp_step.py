@@ -47,6 +47,7 @@ from mlp_peers import PEERS, PRECISIONS, LeftOut, Setting, flops, problem
 NETWORKS = "64-32-10@32,784-256-128-10@128,784-1024-1024-10@256,784-4096-4096-4096-10@512"  # @batch, of training
 INFERENCE_BATCHES = (1, 256)
 CHECKED_STEPS = 5
+REST = 0.15  # seconds before a turn: OpenBLAS's threads look out for work for a tenth of a second after the last product
 OURS = next(iter(PEERS))
 
 
@@ -202,6 +203,7 @@ def measure(setting: Setting, peers: list[str], rounds: int, seconds: float, pat
         return results
 
     def turn(one: Worker, count: int) -> float:
+        time.sleep(REST)
         one.ask(max(1, count // 4))
         return one.ask(count)["seconds"]
 
