@@ -47,7 +47,7 @@ from mlp_peers import PEERS, PRECISIONS, LeftOut, Setting, flops, problem
 NETWORKS = "64-32-10@32,784-256-128-10@128,784-1024-1024-10@256,784-4096-4096-4096-10@512"  # @batch, of training
 INFERENCE_BATCHES = (1, 256)
 CHECKED_STEPS = 5
-REST = 0.15  # seconds before a turn: OpenBLAS's threads look out for work for a tenth of a second after the last product
+REST = 0.15  # seconds before a turn: OpenBLAS's threads look out for work for a tenth of a second after a product
 OURS = next(iter(PEERS))
 
 

@@ -3,9 +3,9 @@
 // The caller takes pieces too, and waits only for pieces that somebody has begun: on a machine that is busy otherwise it
 // does them all. (The workers of a BLAS have their share fixed beforehand, so every product waits for the slowest: beside
 // one other program that computes, ten to a hundred times as long.) A worker looks out for new work for about a
-// millisecond, longer than what lies between the parts of a training step, and then sleeps: waking it takes 50 microseconds. The system often wakes it on the
-// caller's processor and leaves it there, so it moves away itself. Nobody waits with the processor's pause instruction: in
-// a virtual machine many of them hand the processor to others.
+// millisecond, longer than what lies between the parts of a training step, and then sleeps: waking it takes 50 microseconds
+// and more. The system often wakes it on the caller's processor and leaves it there, so it moves away itself. Nobody waits
+// with the processor's pause instruction: in a virtual machine many of them hand the processor to others.
 #pragma once
 
 #include <pthread.h>
