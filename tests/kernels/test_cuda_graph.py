@@ -359,7 +359,7 @@ def test_a_capture_without_room_says_how_much_it_needs(graphs, machine, monkeypa
     with gb.device("emulated"):
         x = gb.ones((64, 64))
         wanted = (
-            r"no room for the 32,768 bytes of a Program on emulated \(.*32.25 KiB asked, 3.00 GiB in use.*smaller batch"
+            r"no room for the 49,152 bytes of a Program on emulated \(.*48.25 KiB asked, 3.00 GiB in use.*smaller batch"
         )
         with pytest.raises(DeviceError, match=wanted):
             gb.capture(function)(x)
