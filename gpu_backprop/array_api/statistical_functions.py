@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import ShapeError
-from ..core.tensor import Tensor, accumulating, asarray
-from ..core.tensor import in_floats as in_floats
+from ..core.tensor import Tensor, accumulating, asarray, in_floats
 from ..ops import movement, reduction, scans
 from ..ops.primitive import Primitive
 from .creation_functions import full

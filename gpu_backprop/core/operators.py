@@ -261,10 +261,13 @@ def _is_view_in_use(x: Tensor) -> bool:
     Tensors of one memory have one version cell, so that its references count them; a view of a temporary is alone. Of
     what is on the tape, only x[...] counts: h.reshape(...) is mostly the one name of what it holds.
     """
-    cell = x._version_cell
-    if cell is None or x.array.base is None or (x.node is not None and x.node.primitive is not indexing.view):
+    if (
+        x._version_cell is None
+        or x.array.base is None
+        or (x.node is not None and x.node.primitive is not indexing.view)
+    ):
         return False
-    return sys.getrefcount(cell) > 3  # of `x`, of the name here, and of the call
+    return sys.getrefcount(x._version_cell) > 2  # of `x`, and of the call; a local name counts in some Pythons only
 
 
 def _in_place(operation: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:

@@ -11,7 +11,7 @@ from ..array_api import statistical_functions as standard
 from ..array_api.creation_functions import ones_like
 from ..core import dtypes
 from ..core.errors import DataError, ShapeError
-from ..core.tensor import Tensor, asarray
+from ..core.tensor import Tensor, asarray, in_floats
 from ..ops import elementwise as ew
 from ..ops import reduction
 from .operands import floats, tensors
@@ -110,7 +110,7 @@ def _degrees(n: int, ddof: float) -> float:
 
 
 def _variables(name: str, m: Any, rowvar: bool, dtype: Any) -> Tensor:
-    m = floats(standard.in_floats(name, m, dtype))
+    m = floats(in_floats(name, m, dtype))
     if m.ndim > 2:
         raise ShapeError(f"{name}: shape {list(m.shape)}; give a matrix of variables by observations")
     if m.ndim < 2:

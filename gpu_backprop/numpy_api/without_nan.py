@@ -9,7 +9,7 @@ from ..array_api import statistical_functions as standard
 from ..core import dtypes
 from ..core.errors import DataError
 from ..core.masked import mask_of
-from ..core.tensor import Tensor, asarray
+from ..core.tensor import Tensor, asarray, in_floats
 from ..ops import elementwise as ew
 from ..ops import reduction
 from .operands import floats
@@ -103,7 +103,7 @@ def nanargmin(a: Any, /, axis: int | None = None, *, keepdims: bool = False) -> 
 
 def nanmean(a: Any, /, axis: Any = None, dtype: Any = None, *, keepdims: bool = False, where: Any = True) -> Tensor:
     """The mean over `axis` of what is not NaN; NaN where nothing is."""
-    a, there = _there("nanmean", floats(standard.in_floats("nanmean", a, dtype)), where)
+    a, there = _there("nanmean", floats(in_floats("nanmean", a, dtype)), where)
     return a.mean(axis, keepdims, there)
 
 
@@ -120,7 +120,7 @@ def nanvar(
         lost = reduction.as_real("nanvar", "correction", correction)
     if not dtypes.is_inexact(a.dtype):
         return standard.var(a, axis, dtype, ddof=lost, keepdims=keepdims, where=where)
-    a, there = _there("nanvar", standard.in_floats("nanvar", a, dtype), where)
+    a, there = _there("nanvar", in_floats("nanvar", a, dtype), where)
     out = a.var(axis, keepdims=keepdims, ddof=lost, where=there)
     return ew.where(ew.greater(there.sum(axis, keepdims=keepdims), lost), out, math.nan)
 
