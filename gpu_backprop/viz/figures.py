@@ -13,6 +13,9 @@ def number(x: Any) -> str:
     """One number in at most four significant digits."""
     if isinstance(x, (bool, np.bool_)):
         return str(bool(x))
+    if np.iscomplexobj(x):
+        real, imaginary = number(x.real), number(x.imag)
+        return f"{real}{'' if imaginary.startswith('-') else '+'}{imaginary}j"
     value = float(x)
     if value != value or value in (float("inf"), float("-inf")):
         return str(value)

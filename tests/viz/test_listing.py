@@ -203,6 +203,8 @@ def test_a_deep_tape_is_listed_and_drawn() -> None:
     [
         *((0.0, "0"), (1.0, "1"), (-3.0, "-3"), (0.12345, "0.1235"), (1234.5, "1234"), (1e-7, "1e-7")),
         *((123456789.0, "1.235e8"), (float("nan"), "nan"), (float("-inf"), "-inf"), (True, "True"), (7, "7")),
+        (1.5 - 2j, "1.5-2j"),
+        (np.complex64(complex(0.25, float("inf"))), "0.25+infj"),
     ],
 )
 def test_numbers_are_readable(value: float, text: str) -> None:
