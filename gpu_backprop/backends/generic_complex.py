@@ -40,6 +40,30 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         imag = xp.where(no_turn & ~endless, nan, xp.where(xp.isnan(a), xp.where(b == 0, b, nan), imag))
         return _complex(real, imag)
 
+    def cupy_tan(z):
+        turned = cupy_tanh(_complex(-z.imag, z.real))  # tan z = -i tanh iz
+        return _complex(turned.imag, -turned.real)
+
+    def cupy_divide(x, y):
+        """R. Smith's (Communications of the ACM 5, 1962), as NumPy has it: CuPy's of an infinite divisor is NaN."""
+        dtype = np.result_type(*(getattr(operand, "dtype", operand) for operand in (x, y)))
+        (a, b), (c, d) = (_parts(xp.asarray(operand, dtype=dtype)) for operand in (x, y))
+        turned = xp.abs(c) < xp.abs(d)
+        a, b, c, d = xp.where(turned, b, a), xp.where(turned, a, b), xp.where(turned, d, c), xp.where(turned, c, d)
+        zero = (c == 0) & (d == 0)  # each part is divided by it
+        with np.errstate(all="ignore"):
+            ratio = d / c
+            scale = 1 / xp.where(zero, xp.abs(c), c + d * ratio)
+            real = xp.where(zero, a, a + b * ratio) * scale
+            imag = xp.where(zero, b, b - a * ratio) * scale
+        return _complex(real, xp.where(turned, -imag, imag))
+
+    def cupy_reciprocal(z):
+        return cupy_divide(z.dtype.type(1), z)
+
+    def _parts(z):
+        return z.real, z.imag
+
     def polar(z):
         """log |z| and the angle of z, for numbers that are 0 or not finite."""
         return xp.log(xp.hypot(z.real, z.imag)), xp.arctan2(z.imag, z.real)
@@ -67,19 +91,20 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
 
     if xp is np:
         return {"expm1": expm1, "tanh": tanh}
-    return {"acosh": cupy_acosh, "expm1": expm1, "log": cupy_log, "log1p": cupy_log1p, "tanh": cupy_tanh}
+    own = (cupy_acosh, cupy_divide, cupy_log, cupy_log1p, cupy_reciprocal, cupy_tan, cupy_tanh)
+    return {"expm1": expm1} | {f.__name__.removeprefix("cupy_"): f for f in own}
 
 
 def either(real: Callable[..., Any], of_complex: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of one array by its dtype."""
+    """A function by the dtypes of its operands: arrays and Python numbers."""
 
     @functools.wraps(real)
-    def run(x: Any, out: Any = None, **attrs: Any) -> Any:
-        if x.dtype.kind != "c":
-            return real(x, **attrs) if out is None else real(x, out=out, **attrs)
+    def run(*operands: Any, out: Any = None, **attrs: Any) -> Any:
+        if all(getattr(x, "dtype", np.dtype(type(x))).kind != "c" for x in operands):
+            return real(*operands, **attrs) if out is None else real(*operands, out=out, **attrs)
         if out is None:
-            return of_complex(x)
-        out[...] = of_complex(x)
+            return of_complex(*operands)
+        out[...] = of_complex(*operands)
         return out
 
     return run

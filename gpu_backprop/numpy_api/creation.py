@@ -161,7 +161,10 @@ def ix_(*args: Any) -> tuple[Tensor, ...]:
     parts = [asarray(a) for a in args]
     if any(part.ndim != 1 for part in parts):
         raise ShapeError(f"ix_: shapes {[list(part.shape) for part in parts]}; give vectors")
-    parts = [nonzero(p)[0] if p.dtype.kind == "b" else p if p.size else p.astype("int64") for p in parts]
+    parts = [
+        nonzero(p)[0] if p.dtype.kind == "b" else p if p.size or hasattr(a, "dtype") else p.astype("int64")
+        for p, a in zip(parts, args, strict=True)
+    ]
     return tuple(part.reshape((1,) * i + (part.size,) + (1,) * (len(parts) - 1 - i)) for i, part in enumerate(parts))
 
 

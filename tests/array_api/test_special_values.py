@@ -251,7 +251,24 @@ def test_clip_by_nan(device: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
-@pytest.mark.parametrize("name", ["acosh", "expm1", "log", "log1p", "tanh"])
+def test_quotients_of_complex_numbers(dtype: str, device: str) -> None:
+    """NumPy's, for infinite, vanishing, tiny and huge divisors too."""
+    scale = np.array([1, np.finfo(dtype).tiny * 4, np.finfo(dtype).max / 8])[:, None]
+    with np.errstate(all="ignore"):
+        y = np.concatenate([GRID, (GRID[np.isfinite(GRID)] * scale).ravel()]).astype(dtype)
+        x = y[:, None]
+        careful = generic_complex.table(types.SimpleNamespace(**vars(np)))["divide"]  # as over CuPy
+        for found in ((gb.asarray(x) / gb.asarray(y)).numpy(), careful(x, y)):
+            assert same(found, x / y, rtol=1e-6 if dtype == "complex64" else 1e-12).all()
+        for number in (2.0, 1 - 2j):
+            np.testing.assert_allclose((number / gb.asarray(y)).numpy(), (number / x)[:, 0], rtol=1e-6)
+            np.testing.assert_allclose((gb.asarray(y) / number).numpy(), y / number, rtol=1e-6)
+        inverse = gb.reciprocal(gb.asarray(y)).numpy()
+        np.testing.assert_allclose(inverse[y != 0], 1 / y[y != 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("name", ["acosh", "expm1", "log", "log1p", "tan", "tanh"])
 def test_limits_that_an_array_module_lacks(name: str, dtype: str) -> None:
     """Functions of CuPy's that have other special values, over one that gives nonsense for them."""
 
@@ -262,10 +279,10 @@ def test_limits_that_an_array_module_lacks(name: str, dtype: str) -> None:
 
         return run
 
-    known = ("arccosh", "log", "log1p", "tanh")
+    known = ("arccosh", "log", "log1p", "tan", "tanh")
     xp = types.SimpleNamespace(**{**vars(np), **{name: careless(getattr(np, name)) for name in known}})
-    given = complexes([given for given, _ in cases(COMPLEX[name])], dtype)
-    if name == "tanh":  # of 0 any array module has it right
+    given = complexes([given for given, _ in cases(COMPLEX[name])], dtype) if name in COMPLEX else GRID.astype(dtype)
+    if name in ("tan", "tanh"):  # of 0 any array module has it right
         given = given[given != 0]
     with np.errstate(all="ignore"):
         found = generic_complex.table(xp)[name](given)
