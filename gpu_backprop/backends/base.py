@@ -85,6 +85,9 @@ class Backend(ABC):
         """array[index] = value; the one way in which the rest of the package writes into an array."""
         array[index] = value
 
+    def is_writable(self, array: Array) -> bool:
+        return bool(array.flags.writeable)
+
     def carve(
         self, memory: Array, offset: int, shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]
     ) -> Array:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..core import precision
-from . import generic
+from . import borrowed, generic
 from .base import Array, Backend, Functions, host_memory
 from .cuda_graph import GraphRun
 from .cuda_machine import CudaMachine, cuda_status
@@ -156,8 +156,13 @@ class KernelBackend(Backend):
         """Kernels are under way that may report a fault: somebody has to look."""
         self._fault_pending = True
 
+    def is_writable(self, array: Array) -> bool:
+        return borrowed.is_writable(array)
+
     def write(self, array: Array, index: Any, value: Any) -> None:
         if self.xp is not np:
+            if not borrowed.is_writable(array):
+                raise ValueError("assignment destination is read-only")  # NumPy's words
             if isinstance(value, np.generic):
                 value = value.item()  # CuPy takes no NumPy scalars
             elif isinstance(value, self.xp.ndarray) and self.xp.may_share_memory(array, value):

@@ -49,6 +49,10 @@ def lend(
     if copy is False and asked == HOST:
         raise ExchangeError(f"__dlpack__: copy=False for a Tensor on {t.device}: the CPU cannot read it")
     array = t.array
+    if asked != HOST and not t.device.backend.is_writable(array):  # which CuPy's DLPack cannot tell
+        if copy is False:
+            raise ExchangeError("__dlpack__: copy=False for memory that may only be read; use t.copy()")
+        copy = True
     if asked != HOST and copy:
         array = t.device.functions["copy"](array)
     more = {"stream": stream, "max_version": max_version, "dl_device": dl_device and asked}
@@ -63,7 +67,8 @@ def cuda_interface(t: Tensor) -> dict[str, Any]:
         raise MissingError("__cuda_array_interface__: only of a Tensor on a GPU that does not require grad")
     if modes.recorder is not None:
         modes.recorder.needs_value("memory is handed to another library")
-    return t.device.backend.run(lambda array: array.__cuda_array_interface__, [t.array], {})
+    interface = t.device.backend.run(lambda array: array.__cuda_array_interface__, [t.array], {})
+    return interface | {"data": (interface["data"][0], not t.device.backend.is_writable(t.array))}
 
 
 def _lend_host(array: np.ndarray, max_version: tuple[int, int] | None, copy: bool | None) -> Any:

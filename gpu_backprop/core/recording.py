@@ -132,7 +132,7 @@ class Recorder:
             not grad.requires_grad
             and grad.array.dtype == leaf.array.dtype
             and bool(grad.array.flags.c_contiguous)
-            and bool(getattr(grad.array.flags, "writeable", True))
+            and grad.device.backend.is_writable(grad.array)
         )
 
     def steps(self, flat: Any) -> None:

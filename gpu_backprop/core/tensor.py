@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backends import borrowed
 from ..ops import elementwise as ew
 from ..ops import indexing, linalg, movement, reduction
 from . import devices, dtypes
@@ -852,26 +853,9 @@ def _make(data: Any, dtype: Any, device: Any, copy: bool) -> Tensor:
 
 
 def wrap_cuda(data: Any) -> Tensor:
-    """A CuPy array (or another array in GPU memory) as a Tensor that shares its memory.
-
-    By DLPack where there is a choice: only there the owner makes our stream wait for the work on its own.
-    """
-    import cupy
-
-    by_dlpack = hasattr(data, "__dlpack__") and not isinstance(data, cupy.ndarray)
-    try:
-        array = cupy.from_dlpack(data) if by_dlpack else cupy.asarray(data)
-    except BufferError as error:
-        raise ExchangeError(
-            f"tensor: the {type(data).__name__} does not lend its memory ({error}); give a copy"
-        ) from None
+    """A CuPy array (or another array in GPU memory) as a Tensor that shares its memory."""
+    array = borrowed.adopt(data)
     dtypes.as_dtype(array.dtype)
-    steps = (stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1)
-    if any(distance % array.itemsize for distance in (array.data.ptr, *steps)):
-        raise DataError(
-            f"tensor: the {type(data).__name__} at address {array.data.ptr:#x}, of strides {array.strides}, is not "
-            f"aligned to its {array.itemsize} bytes an element; give a copy (t.clone() in PyTorch, x.copy() in CuPy)"
-        )
     return Tensor(array, devices.device(f"cuda:{array.device.id}"))
 
 

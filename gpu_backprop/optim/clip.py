@@ -89,7 +89,7 @@ def gradient_pieces(params: list[Any]) -> list[Tensor]:
         if isinstance(grad, FlatGrad):
             runs.setdefault(id(grad.flat), []).append(grad)
             continue
-        if grad.node is not None or not _writable(grad.array):
+        if grad.node is not None or not _is_own(grad):
             # a recorded gradient, or a view of memory that is not ours, is replaced by a copy
             grad = p.grad = Tensor(grad.device.functions["copy"](grad.array), grad.device)
         pieces.append(grad)
@@ -116,9 +116,10 @@ def any_nonfinite(params: list[Any], device: Any) -> Tensor:
     return filled((), dtypes.bool_, False, device) if found is None else found
 
 
-def _writable(array: Any) -> bool:
-    flags = array.flags
-    return bool(getattr(flags, "writeable", True)) and bool(flags.c_contiguous) and array.base is None
+def _is_own(grad: Tensor) -> bool:
+    """Is it written through this Tensor alone?"""
+    array = grad.array
+    return grad.device.backend.is_writable(array) and bool(array.flags.c_contiguous) and array.base is None
 
 
 def power_sum(x: Tensor, p: float) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gpu_backprop as gb
+from gpu_backprop.backends import borrowed
 from gpu_backprop.core import devices
 from gpu_backprop.core.errors import DataError, DTypeError
 
@@ -19,9 +20,19 @@ class Array(np.ndarray):
 
     device = types.SimpleNamespace(id=1)
     address = 0x7F0000000000
+    place: Any = None
+
+    def __new__(cls, shape: Any, dtype: Any, place: Any, strides: Any) -> Array:
+        array = np.zeros(shape, dtype).view(cls)
+        array.place = place
+        return array
 
     __cuda_array_interface__ = property(lambda self: {"data": (self.address, False)})
-    data = property(lambda self: types.SimpleNamespace(ptr=self.address))  # type: ignore[assignment]
+
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        memory = types.SimpleNamespace(ptr=self.address - 64, size=1024, device_id=1, _owner=None)
+        return self.place or types.SimpleNamespace(ptr=self.address, mem=memory)
 
 
 def make(address: int = 0x7F0000000000, strides: Any = None, dtype: str = "f4") -> Array:
@@ -35,9 +46,9 @@ def make(address: int = 0x7F0000000000, strides: Any = None, dtype: str = "f4") 
 class Foreign:
     """Another library's array, in the ways that it can be asked for."""
 
-    def __init__(self, array: Array, dlpack: bool):
+    def __init__(self, array: Array, dlpack: bool, constant: bool = False):
         self.array = array
-        self.__cuda_array_interface__: dict[str, Any] = {}
+        self.__cuda_array_interface__ = {"data": (array.address, constant)}
         if dlpack:
             self.__dlpack__ = lambda **_: None
             self.__dlpack_device__ = lambda: (2, 1)
@@ -58,7 +69,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise BufferError("it requires a gradient")
         return data.array
 
-    cupy = types.SimpleNamespace(ndarray=Array, asarray=asarray, from_dlpack=from_dlpack)
+    cuda = types.SimpleNamespace(
+        UnownedMemory=lambda ptr, size, owner, device: types.SimpleNamespace(ptr=ptr, size=size, _owner=owner),
+        MemoryPointer=lambda memory, offset: types.SimpleNamespace(mem=memory, ptr=memory.ptr + offset),
+    )
+    cupy = types.SimpleNamespace(ndarray=Array, asarray=asarray, from_dlpack=from_dlpack, cuda=cuda)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     cpu, device = devices.device("cpu"), devices.device
     monkeypatch.setattr(devices, "device", lambda name: cpu if name == "cuda:1" else device(name))
@@ -97,6 +112,22 @@ def test_from_dlpack(asked):
     assert not np.shares_memory(copied, array)
 
 
+@pytest.mark.parametrize("dlpack", [True, False])
+def test_what_another_library_takes_for_constant_stays_so(asked, dlpack):
+    """Its memory remembers, for views have the same; a view that repeats elements shows it by its strides."""
+    array = make()
+    found = gb.asarray(Foreign(array, dlpack, constant=True)).array
+    assert found.data.ptr == array.address
+    assert found.data.mem._owner.owner.size == 1024  # kept alive
+
+    def view(place: Any, strides: tuple[int, int]) -> Any:
+        return types.SimpleNamespace(shape=(2, 3), strides=strides, data=place)
+
+    assert not borrowed.is_writable(view(found.data, (12, 4)))
+    assert borrowed.is_writable(view(array.data, (12, 4)))
+    assert not borrowed.is_writable(view(array.data, (0, 4)))
+
+
 class Lent(np.ndarray):
     """A CuPy array, as far as one lends it; a call gives what it was asked for."""
 
@@ -110,7 +141,7 @@ def gpu() -> devices.Device:
     backend = devices.device("cpu").backend
     stand_in = types.SimpleNamespace(
         xp=types.SimpleNamespace(ndarray=Lent), dlpack_device=(2, 1), native=None, functions={"copy": np.ndarray.copy},
-        run=backend.run, to_host=np.asarray,
+        run=backend.run, to_host=np.asarray, is_writable=backend.is_writable,
     )  # fmt: skip
     return devices.Device("cuda:1", stand_in)  # type: ignore[arg-type]
 
@@ -138,7 +169,19 @@ def test_what_requires_grad_on_a_gpu_is_copied(gpu):
     assert t.detach().__dlpack__(copy=False)[0] is t.array
 
 
+def test_what_may_only_be_read_on_a_gpu_is_copied(gpu):
+    array = np.ones(3).view(Lent)
+    array.flags.writeable = False
+    t = gb.Tensor(array, gpu)
+    assert not np.shares_memory(t.__dlpack__()[0], array)
+    with pytest.raises(gb.ExchangeError, match=r"memory that may only be read; use t\.copy\(\)"):
+        t.__dlpack__(copy=False)
+
+
 def test_the_cuda_array_interface(gpu):
     assert gb.Tensor(make(), gpu).__cuda_array_interface__ == {"data": (Array.address, False)}
+    constant = make()
+    constant.flags.writeable = False
+    assert gb.Tensor(constant, gpu).__cuda_array_interface__ == {"data": (Array.address, True)}
     assert not hasattr(gb.Tensor(make(), gpu).requires_grad_(), "__cuda_array_interface__")
     assert not hasattr(gb.ones(3), "__cuda_array_interface__")

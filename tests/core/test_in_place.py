@@ -43,10 +43,16 @@ def test_augmented_matmul() -> None:
     np.testing.assert_array_equal(t.numpy(), [[2, 1], [4, 3]])
 
 
-def test_a_repeated_view_cannot_be_written() -> None:
-    x = gb.ones(3).broadcast_to((2, 3))
+def test_a_repeated_view_cannot_be_written(device) -> None:
+    ones = gb.ones(3)
+    x = ones.broadcast_to((2, 3))
     with pytest.raises(gb.ShapeError, match=r"in-place add: .*read-only.*t\.copy\(\)"):
         x += 1
+    with pytest.raises(gb.ShapeError, match=r"item assignment: .*read-only.*t\.copy\(\)"):
+        x[:, 1:][0] = 2
+    with pytest.raises(gb.ShapeError, match=r"copy_: .*read-only"):
+        x.copy_(gb.zeros((2, 3)))
+    assert ones.tolist() == [1, 1, 1]
 
 
 def test_copy_of_another_shape() -> None:

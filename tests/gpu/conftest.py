@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 import gpu_backprop as gb
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX is given what it uses, not most of the GPU
 
 WORK = 4096  # ones((WORK, WORK)) @ ones / WORK is ones again, after some milliseconds
 

@@ -108,6 +108,33 @@ def test_tensors_of_torch(cupy):
     assert (ours * 2).numpy().tolist() == [0, 2, 4, 6, 8, 10]
 
 
+def test_arrays_of_jax(cupy):
+    """Shared, and not to be written, as on the CPU; ours are copied only where JAX cannot share them."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    if not any(d.platform == "gpu" for d in jax.devices()):
+        pytest.skip("this JAX has no CUDA")
+    theirs = jax.numpy.arange(6, dtype="float32").reshape(2, 3)
+    for ours in (gb.asarray(theirs), gb.from_dlpack(theirs)):
+        assert ours.device == "cuda"
+        assert pointer(ours.array) == theirs.unsafe_buffer_pointer()
+        for view in (ours, ours.T, ours[0]):
+            with pytest.raises(gb.ShapeError, match=r"read-only .*t\.copy\(\)"):
+                view[0] = 5
+            assert cupy.from_dlpack(view).data.ptr != view.array.data.ptr
+            with pytest.raises(gb.ExchangeError, match="may only be read"):
+                view.__dlpack__(copy=False)
+        x = ours.requires_grad_()
+        (gb.sin(x) * x).sum().backward()
+        expected = jax.grad(lambda x: (jax.numpy.sin(x) * x).sum())(theirs)
+        np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-5)
+    mine = gb.tensor(theirs)
+    mine[0, 0] = 5
+    assert np.asarray(theirs)[0, 0] == 0
+    back = jax.numpy.from_dlpack(mine)
+    assert back.unsafe_buffer_pointer() == pointer(mine.array)
+    np.testing.assert_array_equal(back, mine.numpy())
+
+
 def test_dlpack(cupy):
     tensor = gb.arange(6.0).reshape((2, 3)).T
     assert tensor.__dlpack_device__() == (2, 0)

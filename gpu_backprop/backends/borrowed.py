@@ -1,0 +1,64 @@
+"""Memory on a GPU that another library owns, and memory that may not be written.
+
+CuPy's arrays have no flag of that. Of a borrowed array its memory remembers it, which all views of it share; of a view
+that repeats elements (broadcast_to) its strides show it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.errors import DataError, ExchangeError
+
+
+class ReadOnly(NamedTuple):
+    """The owner of memory that its library takes for constant, as JAX does."""
+
+    owner: Any
+
+
+def adopt(data: Any) -> Any:
+    """An array of CuPy's or another library's in GPU memory, as a CuPy array that shares it.
+
+    By DLPack where there is a choice: only there the owner makes our stream wait for the work on its own.
+    """
+    import cupy
+
+    by_dlpack = hasattr(data, "__dlpack__") and not isinstance(data, cupy.ndarray)
+    try:
+        array = cupy.from_dlpack(data) if by_dlpack else cupy.asarray(data)
+    except BufferError as error:
+        raise ExchangeError(
+            f"tensor: the {type(data).__name__} does not lend its memory ({error}); give a copy"
+        ) from None
+    steps = (stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1)
+    if any(distance % array.itemsize for distance in (array.data.ptr, *steps)):
+        raise DataError(
+            f"tensor: the {type(data).__name__} at address {array.data.ptr:#x}, of strides {array.strides}, is not "
+            f"aligned to its {array.itemsize} bytes an element; give a copy (t.clone() in PyTorch, x.copy() in CuPy)"
+        )
+    if isinstance(data, cupy.ndarray) or not _is_constant(data):
+        return array
+    memory = array.data.mem
+    constant = cupy.cuda.UnownedMemory(memory.ptr, memory.size, ReadOnly(memory), memory.device_id)
+    place = cupy.cuda.MemoryPointer(constant, array.data.ptr - memory.ptr)
+    return cupy.ndarray(array.shape, array.dtype, place, array.strides)
+
+
+def _is_constant(data: Any) -> bool:
+    """Does its library say, by the one protocol that CuPy lets us ask, that nobody may write into it?"""
+    try:
+        return bool(data.__cuda_array_interface__["data"][1])
+    except (AttributeError, RuntimeError, TypeError):  # it has none, or PyTorch's reasons not to give it
+        return False
+
+
+def is_writable(array: Any) -> bool:
+    """May an array of NumPy or CuPy be written into?"""
+    if isinstance(array, np.ndarray):
+        return array.flags.writeable
+    if any(step == 0 and n > 1 for n, step in zip(array.shape, array.strides, strict=True)):
+        return False
+    return not isinstance(getattr(array.data.mem, "_owner", None), ReadOnly)
