@@ -59,6 +59,6 @@ def is_writable(array: Any) -> bool:
     """May an array of NumPy or CuPy be written into?"""
     if isinstance(array, np.ndarray):
         return array.flags.writeable
-    if any(step == 0 and n > 1 for n, step in zip(array.shape, array.strides, strict=True)):
+    if array.size and any(step == 0 and n > 1 for n, step in zip(array.shape, array.strides, strict=True)):
         return False
     return not isinstance(getattr(array.data.mem, "_owner", None), ReadOnly)

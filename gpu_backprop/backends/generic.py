@@ -343,6 +343,14 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         scale = 1.0 / (1.0 - p) if p < 1 else 0.0
         return _put(xp.where(keep, x * scale, xp.zeros_like(x)), out)
 
+    def sign(x, out=None):
+        if x.dtype.kind == "b":  # CuPy's is 1
+            raise TypeError("not defined for bools")
+        return xp.sign(x, out=out)
+
+    def sinc(x, out=None):
+        return _put(xp.where(xp.isnan(x), x, xp.sinc(x)), out)  # CuPy's of NaN is 1
+
     functions = (
         astype, copy, reshape, concat, getitem, take, class_indices, floor_divide,
         relu, relu_backward, sigmoid, sigmoid_backward, tanh_backward, leaky_relu, leaky_relu_backward, elu,
@@ -351,7 +359,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         softmax, softmax_backward, log_softmax, log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
-    own = {f.__name__: f for f in functions}
+    own = {f.__name__: f for f in functions + (() if xp is np else (sign, sinc))}
     for family in (generic_losses, generic_norms, generic_sorting, generic_linalg):
         own |= family.table(xp)
     return own | generic_indexing.table(xp, own)

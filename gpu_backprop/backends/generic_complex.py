@@ -44,25 +44,48 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         turned = cupy_tanh(_complex(-z.imag, z.real))  # tan z = -i tanh iz
         return _complex(turned.imag, -turned.real)
 
+    def operands(x, y):
+        """Two arrays or numbers in complex128, and the dtype of what is made of them.
+
+        CuPy's kernels take float32's subnormal numbers for 0, among them what lies between in a quotient of huge ones.
+        """
+        dtype = np.result_type(*(getattr(operand, "dtype", operand) for operand in (x, y)))
+        return (*(xp.asarray(operand, dtype=np.complex128) for operand in (x, y)), dtype)
+
     def cupy_divide(x, y):
         """R. Smith's (Communications of the ACM 5, 1962), as NumPy has it: CuPy's of an infinite divisor is NaN."""
-        dtype = np.result_type(*(getattr(operand, "dtype", operand) for operand in (x, y)))
-        (a, b), (c, d) = (_parts(xp.asarray(operand, dtype=dtype)) for operand in (x, y))
-        turned = xp.abs(c) < xp.abs(d)
-        a, b, c, d = xp.where(turned, b, a), xp.where(turned, a, b), xp.where(turned, d, c), xp.where(turned, c, d)
+        x, y, dtype = operands(x, y)
+        turned = xp.abs(y.real) < xp.abs(y.imag)
+        a, b = xp.where(turned, x.imag, x.real), xp.where(turned, x.real, x.imag)
+        c, d = xp.where(turned, y.imag, y.real), xp.where(turned, y.real, y.imag)
         zero = (c == 0) & (d == 0)  # each part is divided by it
         with np.errstate(all="ignore"):
             ratio = d / c
             scale = 1 / xp.where(zero, xp.abs(c), c + d * ratio)
             real = xp.where(zero, a, a + b * ratio) * scale
             imag = xp.where(zero, b, b - a * ratio) * scale
-        return _complex(real, xp.where(turned, -imag, imag))
+            return _complex(real, xp.where(turned, -imag, imag)).astype(dtype)
 
     def cupy_reciprocal(z):
-        return cupy_divide(z.dtype.type(1), z)
+        return cupy_divide(1, z)
 
-    def _parts(z):
-        return z.real, z.imag
+    def ordered(compare):
+        """By real parts, then by imaginary ones; of NaN never true."""
+
+        def run(x, y):
+            x, y, _ = operands(x, y)
+            known = ~(xp.isnan(x.imag) | xp.isnan(y.imag))
+            return xp.where(x.real == y.real, compare(x.imag, y.imag), compare(x.real, y.real) & known)
+
+        return run
+
+    def cupy_sign(z):
+        """z / |z|; beside one infinite part the other vanishes."""
+        a, b = z.real, z.imag
+        endless, zero, one = xp.isinf(a) ^ xp.isinf(b), xp.zeros_like(a), xp.ones_like(a)
+        endless &= ~xp.isnan(z)
+        real, imag = (xp.where(xp.isinf(part), xp.copysign(one, part), zero) for part in (a, b))
+        return either_way(z, ~endless, xp.sign(z), real, imag)
 
     def polar(z):
         """log |z| and the angle of z, for numbers that are 0 or not finite."""
@@ -75,7 +98,15 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         return either_way(z, xp.isfinite(z) & (z != 0), xp.log(z), *polar(z))
 
     def cupy_log1p(z):
-        return either_way(z, xp.isfinite(z) & (z != -1), xp.log1p(z), *polar(_complex(z.real + 1, z.imag)))
+        real, imag = polar(_complex(z.real + 1, z.imag))
+        return _complex(xp.where(xp.isfinite(z) & (z != -1), xp.log1p(z).real, real), imag)
+
+    def scaled(scale):
+        def run(z):
+            result = cupy_log(z)
+            return _complex(result.real * scale, result.imag * scale)
+
+        return run
 
     def cupy_acosh(z):
         a, b, quarter = z.real, z.imag, z.real.dtype.type(math.pi / 2)
@@ -91,8 +122,15 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
 
     if xp is np:
         return {"expm1": expm1, "tanh": tanh}
-    own = (cupy_acosh, cupy_divide, cupy_log, cupy_log1p, cupy_reciprocal, cupy_tan, cupy_tanh)
-    return {"expm1": expm1} | {f.__name__.removeprefix("cupy_"): f for f in own}
+    own = (
+        cupy_acosh, cupy_divide, cupy_log, cupy_log1p, cupy_reciprocal, cupy_sign, cupy_tan, cupy_tanh,
+    )  # fmt: skip
+    comparisons = ("greater", "greater_equal", "less", "less_equal")
+    return (
+        {f.__name__.removeprefix("cupy_"): f for f in own}
+        | {name: ordered(getattr(xp, name)) for name in comparisons}
+        | {"expm1": expm1, "log2": scaled(1 / math.log(2)), "log10": scaled(1 / math.log(10))}
+    )
 
 
 def either(real: Callable[..., Any], of_complex: Callable[..., Any]) -> Callable[..., Any]:

@@ -41,6 +41,7 @@ UNARY = {
     "round": "3>3 inf>inf -inf>-inf 0>0 -0>-0 nan>nan 2.5>2 3.5>4 -2.5>-2 -0.5>-0",
     "sign": "-3>-1 -inf>-1 3>1 inf>1 nan>nan 0>0 -0>+-0",
     "sin": "nan>nan 0>0 -0>-0 inf>nan -inf>nan",
+    "sinc": "nan>nan 0>1 -0>1 inf>nan",
     "sinh": "nan>nan 0>0 -0>-0 inf>inf -inf>-inf",
     "sqrt": "nan>nan -1>nan -inf>nan 0>0 -0>-0 inf>inf",
     "square": "nan>nan -inf>inf -0>0",
@@ -268,7 +269,25 @@ def test_quotients_of_complex_numbers(dtype: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
-@pytest.mark.parametrize("name", ["acosh", "expm1", "log", "log1p", "tan", "tanh"])
+@pytest.mark.parametrize("name", ["greater", "greater_equal", "less", "less_equal"])
+def test_orders_of_complex_numbers(name: str, dtype: str, device: str) -> None:
+    """NumPy's: by real parts, then by imaginary ones."""
+    x, y = GRID.astype(dtype)[:, None], GRID.astype(dtype)
+    careful = generic_complex.table(types.SimpleNamespace(**vars(np)))[name]  # as over CuPy
+    with np.errstate(invalid="ignore"):
+        for found in (getattr(gb, name)(gb.asarray(x), gb.asarray(y)).numpy(), careful(x, y)):
+            np.testing.assert_array_equal(found, getattr(np, name)(x, y))
+        found = getattr(gb, name)(gb.asarray(y), 2 - 2j).numpy()
+        np.testing.assert_array_equal(found, getattr(np, name)(y, 2 - 2j))
+
+
+def test_bools_have_no_sign(device: str) -> None:
+    with pytest.raises(gb.DTypeError, match=r"sign\(bool"):
+        gb.sign(gb.asarray([True]))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("name", ["acosh", "expm1", "log", "log10", "log1p", "log2", "sign", "tan", "tanh"])
 def test_limits_that_an_array_module_lacks(name: str, dtype: str) -> None:
     """Functions of CuPy's that have other special values, over one that gives nonsense for them."""
 
