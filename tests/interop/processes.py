@@ -12,10 +12,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(*arguments: str) -> str:
-    """What `python arguments...` prints."""
+def run(*arguments: str, device: str = "cpu") -> str:
+    """What `python arguments...` prints, with this default device."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"SCIPY_ARRAY_API": "1", "GPU_BACKPROP_DEVICE": "cpu", "PYTHONPATH": path}
+    environment = os.environ | {"SCIPY_ARRAY_API": "1", "GPU_BACKPROP_DEVICE": device, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=300, env=environment, check=False
     )
@@ -23,6 +23,6 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def report(module: str) -> Any:
+def report(module: str, device: str = "cpu") -> Any:
     """What a file of this folder prints as JSON."""
-    return json.loads(run(str(ROOT / "tests" / "interop" / f"{module}.py")))
+    return json.loads(run("-W", "ignore", str(ROOT / "tests" / "interop" / f"{module}.py"), device=device))

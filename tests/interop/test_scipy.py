@@ -38,6 +38,17 @@ def test_gradients_flow_through_what_is_written_for_any_array_library(found) -> 
     assert {name: case["error"] for name, case in found["gradients"].items() if case["error"]} == {}
 
 
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    """What is written in the array API runs there; what is compiled for NumPy asks for a copy, which is refused."""
+    found = report("scipy_cases", device="cuda")
+    assert {name: case["error"] for name, case in found["gradients"].items() if case["error"]} == {}
+    errors = [case["error"] for case in found["dispatched"].values() if case["error"]]
+    assert len(found["dispatched"]) - len(errors) >= 90
+    for error in errors:  # signal.group_delay makes an array on the CPU
+        assert error.startswith(("DTypeError: numpy.asarray: this Tensor is on cuda", "DeviceError: multiply: ")), error
+
+
 def test_what_scipy_computes_with_numpy_alone(found) -> None:
     """Not in SciPy's table of what takes other arrays, or marked there: equal values, or an error of type."""
     for name, case in (found["unlisted"] | found["NumPy only"]).items():

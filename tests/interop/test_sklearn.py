@@ -32,3 +32,12 @@ def test_what_scikit_learn_computes_with_numpy_alone(found) -> None:
         assert case["types"] or case["error"].startswith("DTypeError: numpy."), (name, case)
     refused = {name for name, case in found["NumPy"].items() if case["error"]}
     assert refused <= {"RobustScaler", "nan_euclidean_distances"}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    found = report("sklearn_cases", device="cuda")
+    names = {name: case["error"] for group in ("estimators", "metrics", "tools") for name, case in found[group].items()}
+    errors = {name: error for name, error in names.items() if error}
+    assert len(names) == 81
+    assert set(errors) <= {"calibration_curve"}, errors  # which searches among numbers on the CPU
