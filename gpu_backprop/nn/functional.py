@@ -261,6 +261,9 @@ def batch_norm(
     if (running_mean is None) != (running_var is None):
         given, missing = ("running_var", "running_mean") if running_mean is None else ("running_mean", "running_var")
         raise DataError(f"batch_norm: {given} without {missing}; pass both, or neither")
+    for what, t in (("running_mean", running_mean), ("running_var", running_var)):
+        if t is not None and not t.device.backend.is_writable(t.array):
+            raise DataError(f"batch_norm: {what} may only be read, and training moves it; give t.copy()")
     # the running statistics keep their dtype: they are written in place
     dtype = dtypes.result_type(*(t for t in (x, weight, bias) if t is not None))
     operands = (t if t is None else t.astype(dtype, copy=False) for t in (x, weight, bias))

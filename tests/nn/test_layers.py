@@ -385,6 +385,11 @@ BAD = [
         gb.DataError,
         "batch_norm: running_var without running_mean",
     ),
+    (
+        lambda: F.batch_norm(gb.ones((2, 3)), gb.zeros(3), gb.ones(1).broadcast_to((3,)), training=True),
+        gb.DataError,
+        r"batch_norm: running_var may only be read, and training moves it; give t\.copy\(\)",
+    ),
     (lambda: gb.nn.BatchNorm1d(3)(gb.ones((1, 3))), gb.DataError, "1 values a channel"),
     (lambda: gb.nn.BatchNorm1d(3)(gb.ones((0, 3))), gb.DataError, "0 values a channel"),
     (lambda: gb.nn.BatchNorm1d(3)(gb.ones((2, 4))), gb.ShapeError, r"\[2, 4\] for num_features=3"),
