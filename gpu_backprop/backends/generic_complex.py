@@ -22,6 +22,13 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
             exact = xp.expm1(a) * xp.cos(b) - 2 * xp.sin(b / 2) ** 2 + 0.0  # + 0: never -0
             return _complex(xp.where(near, exact, e.real - 1), e.imag)
 
+    def log1p(z):
+        a, b = z.real, z.imag
+        with np.errstate(all="ignore"):
+            near = (xp.abs(a) < 0.5) & (xp.abs(b) < 0.5)  # where log |1 + z| loses the digits of z
+            real, imag = polar(_complex(a + 1, b))
+            return _complex(xp.where(near, xp.log1p(a * (a + 2) + b * b) / 2, real), imag)
+
     def tanh(z):
         with np.errstate(all="ignore"):
             result = xp.tanh(z)
@@ -97,10 +104,6 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
     def cupy_log(z):
         return either_way(z, xp.isfinite(z) & (z != 0), xp.log(z), *polar(z))
 
-    def cupy_log1p(z):
-        real, imag = polar(_complex(z.real + 1, z.imag))
-        return _complex(xp.where(xp.isfinite(z) & (z != -1), xp.log1p(z).real, real), imag)
-
     def scaled(scale):
         def run(z):
             result = cupy_log(z)
@@ -121,15 +124,13 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         return result
 
     if xp is np:
-        return {"expm1": expm1, "tanh": tanh}
-    own = (
-        cupy_acosh, cupy_divide, cupy_log, cupy_log1p, cupy_reciprocal, cupy_sign, cupy_tan, cupy_tanh,
-    )  # fmt: skip
+        return {"expm1": expm1, "log1p": log1p, "tanh": tanh}
+    own = (cupy_acosh, cupy_divide, cupy_log, cupy_reciprocal, cupy_sign, cupy_tan, cupy_tanh)
     comparisons = ("greater", "greater_equal", "less", "less_equal")
     return (
         {f.__name__.removeprefix("cupy_"): f for f in own}
         | {name: ordered(getattr(xp, name)) for name in comparisons}
-        | {"expm1": expm1, "log2": scaled(1 / math.log(2)), "log10": scaled(1 / math.log(10))}
+        | {"expm1": expm1, "log1p": log1p, "log2": scaled(1 / math.log(2)), "log10": scaled(1 / math.log(10))}
     )
 
 
