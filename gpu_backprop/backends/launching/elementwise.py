@@ -18,6 +18,10 @@ from ..base import Array
 from .shared import BLOCK, NUMBERS, Function, Launch, accumulator, c_name, ceil_div, element_strides, packs
 from .transpose import transposing
 
+# Blocks a multiprocessor, where elements lie in order. On an H200 a quarter of them took 4 % longer, for the last wave is
+# not full; without a bound, kernels that load constants before their first element (GELU's) took a fifth longer.
+SHORT = 128
+
 
 class ElementwiseLaunches:
     """Functions of the rows of table.ELEMENTWISE, copies and casts."""
@@ -182,7 +186,7 @@ def geometry(
     index = np.int32 if walk.index_type == "int" else np.int64
     sizes, n = walk.sizes, math.prod(walk.sizes)
     if walk.pattern == "contiguous":
-        return (launch.blocks(ceil_div(packs(n, dtype), BLOCK)),), (BLOCK,), (index(n),)
+        return (launch.blocks(ceil_div(packs(n, dtype), BLOCK), SHORT),), (BLOCK,), (index(n),)
     if walk.pattern == "strided":
         fields = [("dimensions", index), ("shape", index, 8), ("stride", index, (len(slots), 8))]
         layout = np.zeros((), fields)
@@ -194,8 +198,8 @@ def geometry(
     across = packs(columns, dtype)
     width = min(BLOCK, 1 << (across - 1).bit_length())
     height = BLOCK // width
-    x = launch.blocks(ceil_div(across, width))
-    y = max(1, launch.blocks(ceil_div(across, width) * ceil_div(rows, height)) // x)
+    x = launch.blocks(ceil_div(across, width), SHORT)
+    y = max(1, launch.blocks(ceil_div(across, width) * ceil_div(rows, height), SHORT) // x)
     strides = np.zeros((), [("row", index, len(slots)), ("column", index, len(slots))])
     for slot, steps in enumerate(slots):
         strides["row"][slot], strides["column"][slot] = (0, *steps)[-2:]

@@ -106,9 +106,9 @@ class Launch:
         self.address: Function = numpy_address if host else cupy_address
         self.copy_to: Function  # copy(x, out=None), by a kernel; the elementwise family puts it here
 
-    def blocks(self, wanted: int) -> int:
+    def blocks(self, wanted: int, each: int = PER_PROCESSOR) -> int:
         """Blocks for grid-stride work: enough to fill the GPU, never more than the work or the launcher takes."""
-        enough = PER_PROCESSOR * self.launcher.properties.multiprocessors
+        enough = each * self.launcher.properties.multiprocessors
         return max(1, min(wanted, enough, self.launcher.max_grid))
 
     def row_geometry(
