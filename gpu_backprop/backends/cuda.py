@@ -161,8 +161,6 @@ class KernelBackend(Backend):
 
     def write(self, array: Array, index: Any, value: Any) -> None:
         if self.xp is not np:
-            if not borrowed.is_writable(array):
-                raise ValueError("assignment destination is read-only")  # NumPy's words
             if isinstance(value, np.generic):
                 value = value.item()  # CuPy takes no NumPy scalars
             elif isinstance(value, self.xp.ndarray) and self.xp.may_share_memory(array, value):

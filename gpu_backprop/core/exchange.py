@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..backends import borrowed
 from . import devices, dtypes
 from .errors import DTypeError, ExchangeError, MissingError
 from .modes import modes
@@ -68,7 +69,7 @@ def cuda_interface(t: Tensor) -> dict[str, Any]:
     if modes.recorder is not None:
         modes.recorder.needs_value("memory is handed to another library")
     interface = t.device.backend.run(lambda array: array.__cuda_array_interface__, [t.array], {})
-    return interface | {"data": (interface["data"][0], not t.device.backend.is_writable(t.array))}
+    return interface | {"data": (interface["data"][0], borrowed.is_constant(t.array))}
 
 
 def _lend_host(array: np.ndarray, max_version: tuple[int, int] | None, copy: bool | None) -> Any:

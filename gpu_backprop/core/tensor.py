@@ -422,15 +422,19 @@ class Tensor:
         """array[index] = value, counted, and with an array module's complaint as one of ours."""
         if modes.recorder is not None:
             modes.recorder.meets(self)
+        backend, shape = self.device.backend, list(self.shape)
+        if not backend.is_writable(self.array):
+            raise ShapeError(
+                f"{name}: assignment destination is read-only (Tensor of shape {shape}); write to a copy (t.copy())"
+            )
         try:
-            self.device.backend.write(self.array, index, value)
+            backend.write(self.array, index, value)
         except IndexError as error:
-            raise ShapeIndexError(f"{name}: {error} (Tensor of shape {list(self.shape)})") from error
+            raise ShapeIndexError(f"{name}: {error} (Tensor of shape {shape})") from error
         except OverflowError as error:
             raise DataError(f"{name}: {error} (Tensor of {self.dtype}); use a wider dtype") from error
         except (ValueError, TypeError) as error:
-            remedy = "; write to a copy (t.copy())" if "read-only" in str(error) else "; make the shapes fit"
-            raise ShapeError(f"{name}: {error} (Tensor of shape {list(self.shape)}){remedy}") from error
+            raise ShapeError(f"{name}: {error} (Tensor of shape {shape}); make the shapes fit") from error
         self._bump_version()
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -797,6 +801,18 @@ def filled(shape: tuple[int, ...], dtype: np.dtype, value: float, device: device
     return Tensor(array, device)
 
 
+def zero_grad(p: Tensor) -> None:
+    """Make the gradient of a leaf, if it has one, zero: in its memory where that may be written."""
+    grad = p._grad
+    if grad is None:
+        return
+    if grad.node is not None or not grad.device.backend.is_writable(grad.array):
+        p.grad = filled(p.shape, p.dtype, 0, p.device)
+    else:
+        grad.device.backend.write(grad.array, ..., 0)
+        grad._bump_version()
+
+
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
     """`obj` as a Tensor; shares memory with an array on the same device unless `copy` is True.
 
@@ -821,14 +837,21 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
 
 def _shares(t: Tensor, obj: Any) -> bool:
     """Does a Tensor that asarray made without need of a copy lie in the memory of what it was given?"""
-    if t is obj or t.device.backend.dlpack_device != (1, 0):
-        return t is obj or (hasattr(obj, "__cuda_array_interface__") and t.array.base is not None)
+    if t is obj or not t.size:
+        return True
+    if t.device.backend.dlpack_device != (1, 0):
+        if not isinstance(obj, Tensor):
+            lends = hasattr(obj, "__dlpack_device__") and tuple(obj.__dlpack_device__()) == t.__dlpack_device__()
+            if not lends and not hasattr(obj, "__cuda_array_interface__"):
+                return False
+            obj = wrap_cuda(obj)
+        return obj.device is t.device and obj.array.data.ptr == t.array.data.ptr
     if not hasattr(obj, "__array__"):
         try:
             obj = memoryview(obj)
         except TypeError:
             return False
-    return np.shares_memory(t.array, np.asarray(obj)) or not t.size
+    return np.shares_memory(t.array, np.asarray(obj))
 
 
 def _make(data: Any, dtype: Any, device: Any, copy: bool) -> Tensor:

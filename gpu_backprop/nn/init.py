@@ -25,13 +25,13 @@ __all__ = [
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: random.Generator | None = None) -> Tensor:
     """U(a, b)."""
     drawn = (generator or random.default_generator()).uniform(tensor.shape, a, b, _dtype("uniform_", tensor), "cpu")
-    return _put(tensor, drawn.array)
+    return _put("uniform_", tensor, drawn.array)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: random.Generator | None = None) -> Tensor:
     """N(mean, std^2)."""
     drawn = (generator or random.default_generator()).normal(tensor.shape, mean, std, _dtype("normal_", tensor), "cpu")
-    return _put(tensor, drawn.array)
+    return _put("normal_", tensor, drawn.array)
 
 
 def trunc_normal_(
@@ -51,13 +51,12 @@ def trunc_normal_(
     u = (generator or random.default_generator()).uniform(tensor.shape, low, high, float64, "cpu").array
     tiny = 2.0**-60
     drawn = inverse_normal(u.clip(tiny, 1 - 2.0**-53)) * std + mean
-    return _put(tensor, drawn.clip(a, b))
+    return _put("trunc_normal_", tensor, drawn.clip(a, b))
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """All elements `val`."""
-    tensor.device.backend.write(tensor.array, ..., as_constant("constant_", "val", val))
-    tensor._bump_version()
+    tensor._write("constant_", ..., as_constant("constant_", "val", val))
     return tensor
 
 
@@ -75,11 +74,9 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix."""
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: a Tensor of shape {list(tensor.shape)} is not a matrix; give one with two axes")
-    write = tensor.device.backend.write
-    write(tensor.array, ..., 0)
+    tensor._write("eye_", ..., 0)
     for i in range(min(tensor.shape)):
-        write(tensor.array, (i, i), 1)
-    tensor._bump_version()
+        tensor._write("eye_", (i, i), 1)
     return tensor
 
 
@@ -153,8 +150,6 @@ def _dtype(name: str, tensor: Tensor) -> Any:
     return tensor.dtype
 
 
-def _put(tensor: Tensor, host: Any) -> Tensor:
-    backend = tensor.device.backend
-    backend.write(tensor.array, ..., backend.from_host(host.astype(tensor.dtype), copy=False))
-    tensor._bump_version()
+def _put(name: str, tensor: Tensor, host: Any) -> Tensor:
+    tensor._write(name, ..., tensor.device.backend.from_host(host.astype(tensor.dtype), copy=False))
     return tensor

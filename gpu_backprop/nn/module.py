@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..core import devices, dtypes, tape
 from ..core.errors import CheckpointError, DTypeError, ShapeError
 from ..core.modes import Attributes, modes
-from ..core.tensor import Tensor, asarray
+from ..core.tensor import Tensor, asarray, zero_grad
 from .parameter import Parameter, rehome
 
 _set = object.__setattr__
@@ -148,11 +148,10 @@ class Module(Attributes):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters (or make them zero)."""
         for p in self.parameters():
-            if p._grad is not None and not set_to_none:
-                p.device.backend.write(p._grad.array, ..., 0)
-                p._grad._bump_version()
-            else:
+            if set_to_none:
                 p.grad = None
+            else:
+                zero_grad(p)
 
     def apply(self, fn: Callable[[Module], Any]) -> Any:
         """Call `fn` on every Module below this one, then on this one; returns self."""

@@ -117,7 +117,7 @@ def any_nonfinite(params: list[Any], device: Any) -> Tensor:
 
 
 def _is_own(grad: Tensor) -> bool:
-    """Is it written through this Tensor alone?"""
+    """Is it writable, contiguous, and no view?"""
     array = grad.array
     return grad.device.backend.is_writable(array) and bool(array.flags.c_contiguous) and array.base is None
 

@@ -11,7 +11,7 @@ from ..core import tape
 from ..core.dtypes import float64, is_floating, is_half
 from ..core.errors import CheckpointError, DataError, DTypeError
 from ..core.modes import modes
-from ..core.tensor import Tensor, filled, tensor
+from ..core.tensor import Tensor, tensor, zero_grad
 from ..ops import elementwise as ew
 from ..ops.reduction import as_constant
 from .clip import gradient_pieces, power_sum, shrink_factor
@@ -347,11 +347,7 @@ class Optimizer:
                 modes.recorder.replace_grads(self._params)
             return
         for p in self._params:
-            if p._grad is not None:
-                if p._grad.node is not None:
-                    p.grad = filled(p.shape, p.dtype, 0, p.device)
-                p.device.backend.write(p._grad.array, ..., 0)
-                p._grad._bump_version()
+            zero_grad(p)
 
     # state -----------------------------------------------------------------------------------------------------------
 

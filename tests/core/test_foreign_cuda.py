@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from typing import Any
@@ -13,6 +14,7 @@ import gpu_backprop as gb
 from gpu_backprop.backends import borrowed
 from gpu_backprop.core import devices
 from gpu_backprop.core.errors import DataError, DTypeError
+from gpu_backprop.core.tensor import _shares as shares
 
 
 class Array(np.ndarray):
@@ -67,6 +69,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append("from_dlpack")
         if data.array.dtype.kind == "u":
             raise BufferError("it requires a gradient")
+        if data.array.dtype == "c8":
+            raise NotImplementedError("complex32")
         return data.array
 
     cuda = types.SimpleNamespace(
@@ -120,12 +124,52 @@ def test_what_another_library_takes_for_constant_stays_so(asked, dlpack):
     assert found.data.ptr == array.address
     assert found.data.mem._owner.owner.size == 1024  # kept alive
 
-    def view(place: Any, strides: tuple[int, int]) -> Any:
-        return types.SimpleNamespace(shape=(2, 3), strides=strides, data=place)
+    def view(place: Any, strides: tuple[int, int], shape: tuple[int, int] = (2, 3)) -> Any:
+        return types.SimpleNamespace(shape=shape, size=math.prod(shape), strides=strides, data=place)
 
     assert not borrowed.is_writable(view(found.data, (12, 4)))
     assert borrowed.is_writable(view(array.data, (12, 4)))
     assert not borrowed.is_writable(view(array.data, (0, 4)))
+    assert not borrowed.is_constant(view(array.data, (0, 4)))  # whoever reads it sees that it repeats
+    assert borrowed.is_writable(view(array.data, (0, 4), (2, 0)))  # as CuPy lays out what has no elements
+
+
+def test_who_cannot_say_lends_for_reading(asked):
+    """By DLPack alone; but PyTorch's array interface raises for what it does not describe."""
+    silent = Foreign(make(), True)
+    del silent.__cuda_array_interface__
+    assert isinstance(gb.asarray(silent).array.data.mem._owner, borrowed.ReadOnly)
+    torch = Foreign(make(), True)
+    torch.__cuda_array_interface__ = {}
+    assert not isinstance(gb.asarray(torch).array.data.mem._owner, borrowed.ReadOnly)
+
+
+def test_cupys_view_of_a_tensor_that_may_only_be_read(asked, gpu):
+    """CuPy takes the memory of a Tensor without its flag; a Tensor made of that looks for the owner."""
+    lent = make()
+    lent.flags.writeable = False
+    for owner, constant in ((gb.Tensor(lent, gpu), True), (gb.Tensor(make(), gpu), False), (None, False)):
+        array = make()
+        array.place = types.SimpleNamespace(
+            ptr=array.address, mem=types.SimpleNamespace(ptr=array.address, size=24, device_id=1, _owner=owner)
+        )
+        assert isinstance(gb.asarray(array).array.data.mem._owner, borrowed.ReadOnly) is constant
+
+
+@pytest.mark.parametrize("dlpack", [True, False])
+def test_copy_false_shares(asked, gpu, dlpack, monkeypatch):
+    monkeypatch.setattr(devices, "device", lambda name: gpu)
+    array = make(Array.address + 64)
+    for data in (array, Foreign(array, dlpack)):
+        assert gb.asarray(data, copy=False).array.data.ptr == array.address
+    elsewhere = gb.Tensor(make(), gpu)  # as where the dtype had to change
+    for data in (array, Foreign(array, dlpack), np.ones((2, 3), "f4"), [[1.0] * 3] * 2):
+        assert not shares(elsewhere, data)
+
+
+def test_what_cupy_has_no_dtype_for(asked):
+    with pytest.raises(DTypeError, match=r"does not become an array of CuPy's \(complex32\)"):
+        gb.asarray(Foreign(make(dtype="c8"), True))
 
 
 class Lent(np.ndarray):

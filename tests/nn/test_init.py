@@ -100,3 +100,6 @@ def test_bad_input_is_named():
         init.uniform_(gb.zeros(3, dtype="int64"))
     with pytest.raises(gb.ShapeError, match="is not a matrix"):
         init.eye_(gb.zeros(3))
+    for name in ("zeros_", "eye_", "normal_", "uniform_", "trunc_normal_"):
+        with pytest.raises(gb.ShapeError, match=r"read-only .*write to a copy"):
+            getattr(init, name)(gb.ones(1).broadcast_to((2, 2)))

@@ -181,6 +181,13 @@ def test_modes_and_freezing():
     assert model[-1].weight.grad is not None
     model.zero_grad(set_to_none=False)
     assert not model[-1].weight.grad.numpy().any()
+    bias = model[-1].bias
+    repeated = gb.ones(1).broadcast_to(bias.shape)
+    for zero_grad in (model.zero_grad, gb.optim.SGD([bias], lr=0.1).zero_grad):
+        bias.grad = repeated  # which may not be written
+        zero_grad(set_to_none=False)
+        assert bias.grad.tolist() == [0.0] * bias.size
+    assert repeated.tolist() == [1.0] * bias.size
     model.zero_grad()
     assert model[-1].weight.grad is None
 
