@@ -238,6 +238,8 @@ def pinv(x: Tensor, /, rcond: Any = None, *, rtol: Any = None) -> Tensor:
     The gradient is that among matrices of the same rank (Golub & Pereyra 1973); where the rank changes there is none.
     """
     x = _matrices("pinv", asarray(x))
+    if rcond is not None and rtol is not None:
+        raise DataError(f"pinv: rcond={rcond} and rtol={rtol} are one thing; give one of them")
     return _pinv(x, rtol=_rtol(x, rcond if rtol is None else rtol))
 
 

@@ -11,6 +11,7 @@ from ..array_api.searching_functions import searchsorted
 from ..array_api.sorting_functions import argsort
 from ..array_api.statistical_functions import cumulative_sum
 from ..array_api.utility_functions import diff
+from ..core import dtypes
 from ..core.devices import check_size
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
@@ -79,17 +80,25 @@ def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor
 
 def unwrap(p: Any, /, discont: float | None = None, axis: int = -1, *, period: float = 2 * math.pi) -> Tensor:
     """Angles along `axis` with multiples of `period` added, so that no step is greater than half of it (or than
-    `discont`, if that is more)."""
-    p, period = floats(p), reduction.as_real("unwrap", "period", period)
-    half = period / 2
-    widest = half if discont is None else reduction.as_real("unwrap", "discont", discont)
+    `discont`, if that is more). Signed integers stay integers where the period is one."""
+    p, size = asarray(p), reduction.as_real("unwrap", "period", period)
+    dtype = dtypes.result_type(p, period)
+    if dtype.kind == "i":
+        p, size = p.astype(dtype, copy=False), int(period)
+    else:
+        p = floats(p)
+    if not size:
+        raise DataError("unwrap: period=0; use another")
+    half = size // 2 if dtype.kind == "i" else size / 2
+    widest = size / 2 if discont is None else reduction.as_real("unwrap", "discont", discont)
     place = reduction.one_axis("unwrap", axis, p.ndim)
     step = diff(p.detach(), axis=place)
-    inside = ew.remainder(step + half, period) - half
-    inside = ew.where(ew.logical_and(ew.equal(inside, -half), ew.greater(step, 0)), half, inside)
+    inside = ew.remainder(step + half, size) - half
+    if 2 * half == size:
+        inside = ew.where(ew.logical_and(ew.equal(inside, -half), ew.greater(step, 0)), half, inside)
     turns = ew.where(ew.less(ew.abs(step), widest), 0, inside - step)
     lead = (slice(None),) * place
-    return concat([p[(*lead, slice(0, 1))], p[(*lead, slice(1, None))] + cumulative_sum(turns, axis=place)], axis=place)
+    return concat([p[(*lead, slice(0, 1))], p[(*lead, slice(1, None))] + cumulative_sum(turns, axis=place, dtype=turns.dtype)], axis=place)
 
 
 def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:

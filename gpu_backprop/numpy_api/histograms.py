@@ -59,11 +59,16 @@ def digitize(x: Any, /, bins: Any, right: bool = False) -> Tensor:
     right: the right edge belongs to a bin, and not the left one.
     """
     x, bins = tensors("digitize", x, bins)
+    if x.dtype.kind == "c":
+        raise DTypeError(f"digitize: {x.dtype} has no order; use gb.real, gb.imag or gb.abs")
     if bins.ndim != 1:
         raise ShapeError(f"digitize: bins of shape {list(bins.shape)}; give a vector of edges")
-    if bins.size > 1 and bool(bins[0] > bins[-1]):
-        return bins.size - searchsorted(bins[::-1], x, side="left" if right else "right")
-    return searchsorted(bins, x, side="left" if right else "right")
+    descend = bins.size > 1 and bool(bins[0] > bins[-1])
+    edges = bins[::-1] if descend else bins
+    if bins.size > 1 and not bool(ew.logical_or(edges[1:] >= edges[:-1], ew.isnan(edges[1:])).all()):
+        raise DataError("digitize: bins neither ascend nor descend; sort them")
+    place = searchsorted(edges, x, side="left" if right else "right")
+    return bins.size - place if descend else place
 
 
 def histogram_bin_edges(a: Any, /, bins: Any = 10, range: Any = None, weights: Any = None) -> Tensor:
