@@ -266,10 +266,13 @@ def matrix_rank(x: Tensor, /, *, rtol: Any = None) -> Tensor:
 def cholesky(x: Tensor, /, *, upper: bool = False) -> Tensor:
     """Lower triangular L with x = L L^H, or upper triangular U with x = U^H U, of Hermitian positive definite matrices.
 
-    Reads the lower half of x only; the gradient is Hermitian as x is. LinAlgError where x is not positive definite.
+    Reads the lower half of x only (the upper one for U); the gradient is Hermitian as x is. LinAlgError where x is not
+    positive definite.
     """
-    L = decompositions.cholesky(_square("cholesky", x))
-    return elementwise.conjugate(L.mT) if upper else L
+    x = _square("cholesky", x)
+    if upper:
+        return elementwise.conjugate(decompositions.cholesky(elementwise.conjugate(x.mT)).mT)
+    return decompositions.cholesky(x)
 
 
 @_in_floats

@@ -98,7 +98,10 @@ def unwrap(p: Any, /, discont: float | None = None, axis: int = -1, *, period: f
         inside = ew.where(ew.logical_and(ew.equal(inside, -half), ew.greater(step, 0)), half, inside)
     turns = ew.where(ew.less(ew.abs(step), widest), 0, inside - step)
     lead = (slice(None),) * place
-    return concat([p[(*lead, slice(0, 1))], p[(*lead, slice(1, None))] + cumulative_sum(turns, axis=place, dtype=turns.dtype)], axis=place)
+    return concat(
+        [p[(*lead, slice(0, 1))], p[(*lead, slice(1, None))] + cumulative_sum(turns, axis=place, dtype=turns.dtype)],
+        axis=place,
+    )
 
 
 def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
@@ -109,11 +112,9 @@ def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) ->
     of Computation 51, 1988.
     """
     f = floats(f)
-    axes = (
-        tuple(range(f.ndim))
-        if axis is None
-        else tuple(reduction.one_axis("gradient", a, f.ndim) for a in reduction.as_integers("gradient", "axis", axis))
-    )
+    axes = reduction.normalize_axis("gradient", axis, f.ndim)
+    if axis is not None:  # in the order given
+        axes = tuple(a % f.ndim for a in reduction.as_integers("gradient", "axis", axis))
     if reduction.as_integer("gradient", "edge_order", edge_order) not in (1, 2):
         raise DataError(f"gradient: edge_order={edge_order}; use 1 or 2")
     if len(varargs) not in (0, 1, len(axes)):
@@ -199,4 +200,9 @@ def correlate(a: Any, /, v: Any, mode: str = "valid") -> Tensor:
     padded = indexing.scatter_view(a, index=(slice(before, before + n),), shape=(total + m - 1,)) if before else a
     check_size("correlate", (total, m), 8, a.device)
     places = arange(total, device=a.device).reshape((total, 1)) + arange(m, device=a.device)
-    return indexing.take(padded, places, axis=0) @ ew.conjugate(v)
+    windows, v = indexing.take(padded, places, axis=0), ew.conjugate(v)
+    if not before or not dtypes.is_inexact(v.dtype):
+        return windows @ v
+    inside = ew.logical_and(places >= before, places < before + n)
+    weights = ew.where(inside, v, 0)  # an infinite one, beside what was put round `a`, would be NaN
+    return (windows[:, None, :] @ weights[:, :, None]).reshape(-1)

@@ -94,7 +94,9 @@ def nan_to_num(x: Any, /, copy: bool = True, nan: Any = 0.0, posinf: Any = None,
     x = asarray(x)
     if x.dtype.kind == "c":
         if any(isinstance(value, float) and not math.isfinite(value) for value in (nan, posinf, neginf)):
-            raise DataError(f"nan_to_num: nan={nan}, posinf={posinf}, neginf={neginf} for {x.dtype}; give finite numbers")
+            raise DataError(
+                f"nan_to_num: nan={nan}, posinf={posinf}, neginf={neginf} for {x.dtype}; give finite numbers"
+            )
         real, imag = (nan_to_num(part(x), copy, nan, posinf, neginf) for part in (ew.real, ew.imag))
         return real + 1j * imag
     if not dtypes.is_floating(x.dtype):

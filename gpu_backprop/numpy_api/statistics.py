@@ -102,7 +102,7 @@ def cov(
     total = weights.sum()
     centred = x - (x * weights).sum(axis=1, keepdims=True) / total
     less = (weights * given[-1]).sum() / total * lost if aweights is not None else lost
-    return ((centred * weights) @ ew.conjugate(centred).T / (total - less)).squeeze()
+    return ((centred * weights) @ ew.conjugate(centred).T / ew.maximum(total - less, 0)).squeeze()
 
 
 def _degrees(n: int, ddof: float) -> float:

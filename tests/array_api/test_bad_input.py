@@ -271,11 +271,25 @@ def floats(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, /, *rest, **more: function(np.asarray(x) * 1.0, *rest, **more)
 
 
-def cov(m: Any, y: Any = None, **more: Any) -> Any:
+def of_variables(function: Callable[..., Any]) -> Callable[..., Any]:
     """Of no variables beside others, these, which NumPy forgets; of columns also where there is one row (NumPy 2.2)."""
-    if not more.pop("rowvar", True):
-        m, y = (v if v is None or np.ndim(v) != 2 else np.transpose(v) for v in (m, y))
-    return ANYTHING if y is not None and not np.size(m) else np.cov(m, y, **more)
+
+    def call(m: Any, y: Any = None, **more: Any) -> Any:
+        if not more.pop("rowvar", True):
+            m, y = (v if v is None or np.ndim(v) != 2 else np.transpose(v) for v in (m, y))
+        return ANYTHING if y is not None and not np.size(m) else function(m, y, **more)
+
+    return call
+
+
+def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Of arrays, where NumPy has something else for numbers or lists."""
+    return lambda *arrays, **more: function(*map(np.asarray, arrays), **more)
+
+
+def float_power(x1: Any, x2: Any) -> Any:
+    """By `power`, which has (-inf) ** 0.5 by its root where the exponent is one number, so as NaN."""
+    return np.power(np.multiply(x1, 1.0, dtype=np.result_type(x1, np.float64)), x2)
 
 
 def floor_divide(x1: Any, x2: Any) -> Any:
@@ -287,16 +301,19 @@ def floor_divide(x1: Any, x2: Any) -> Any:
 
 
 def interp(x: Any, xp: Any, fp: Any, **more: Any) -> Any:
-    """Between points that ascend; of others, each way of searching finds another."""
+    """Between points that ascend; of others, each way of searching finds another.
+
+    And with a period not in narrow dtypes: a remainder rounded to them may be another period's.
+    """
     ascends = (np.diff(np.asarray(xp) * 1.0) > 0).all() and np.isfinite(xp).all()
-    return np.interp(x, xp, fp, **more) if ascends else ANYTHING
+    rounded = more.get("period") is not None and np.result_type(x, xp) in (np.float16, np.float32)
+    return np.interp(x, xp, fp, **more) if ascends and not rounded else ANYTHING
 
 
-def stable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """With equal elements in their order, which NumPy leaves open and this library keeps."""
-    return lambda x, /, **more: function(
-        x, **{k: v for k, v in more.items() if k not in ("kind", "stable")}, stable=True
-    )
+def argsort(x: Any, /, *, kind: Any = None, stable: bool = True, **more: Any) -> Any:
+    """With equal elements in their order, which NumPy leaves open and this library keeps unless told otherwise."""
+    ties = np.unique(x).size < np.size(x)
+    return ANYTHING if ties and not stable else np.argsort(x, **more, stable=True)
 
 
 def without_nan(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -342,12 +359,16 @@ def multi_dot(arrays: Any) -> Any:
 
 
 def at_shares(function: Callable[..., Any]) -> Callable[..., Any]:
-    """With shares in float64, which NumPy rounds to the array's dtype, and with their axes of no elements too."""
+    """With shares in float64, which NumPy rounds to the array's dtype, and with axes, which nan* forget of nothing."""
 
     def call(a: Any, q: Any, **more: Any) -> Any:
         q = np.asarray(q, np.float64)
         out = function(a, q, **more)
-        return out if np.size(a) else np.broadcast_to(out, (*q.shape, *np.shape(out)))
+        return (
+            out
+            if np.size(a) or not function.__name__.startswith("nan")
+            else np.broadcast_to(out, (*q.shape, *np.shape(out)))
+        )
 
     return call
 
@@ -357,10 +378,12 @@ REFERENCES: dict[str, Any] = {
     **dict.fromkeys(("tensor", "logsumexp", "isdtype", "finfo", "iinfo", "can_cast", "empty", "empty_like"), None),
     "unique_values": lambda x: np.unique(x, equal_nan=False),  # not sorted in NumPy
     **{name: without_nan(getattr(np, name)) for name in ("unique_inverse", "unique_all")},
-    "argsort": stable(np.argsort),
+    "argsort": argsort,
     "ascontiguousarray": np.asarray,  # NumPy's gives an axis
     **{name: at_shares(getattr(np, name)) for name in ("percentile", "quantile", "nanpercentile", "nanquantile")},
-    "cov": cov,
+    **{name: of_variables(getattr(np, name)) for name in ("cov", "corrcoef")},
+    **{name: of_arrays(getattr(np, name)) for name in ("dot", "imag", "inner", "nanmax", "nanmin", "real", "vdot")},
+    "float_power": float_power,
     "floor_divide": floor_divide,
     "divmod": lambda x1, x2: (floor_divide(x1, x2), np.remainder(x1, x2)),
     "interp": interp,
@@ -368,7 +391,6 @@ REFERENCES: dict[str, Any] = {
     "argpartition": argpartition,
     "unwrap": unwrap,
     **{name: of_sets(getattr(np, name)) for name in ("intersect1d", "setdiff1d")},
-    "real": lambda x: np.real(np.asarray(x)),
     "unique": lambda x, **more: ANYTHING if np.isnan(x).any() and np.iscomplexobj(x) and more else np.unique(x, **more),
     "linalg.multi_dot": multi_dot,
     "linalg.matrix_power": floats(np.linalg.matrix_power),
@@ -379,7 +401,9 @@ SHAPES_ONLY = {"linalg.eig", "linalg.eigvals", "linalg.eigh", "linalg.svd", "lin
 LEFT_OUT = ("append", "prepend", "dtype", "initial", "ddof", "correction", "a_min", "a_max", "kind")
 # which give something of Tensors on two devices, and why; nothing else moves a Tensor unseen
 MIXES_DEVICES = {
-    **dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "meshgrid", "ix_"), "each is by itself"),
+    **dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays"), "each is by itself"),
+    **dict.fromkeys(("ix_", "meshgrid"), "each is by itself"),
+    "apply_along_axis": "further arguments are the function's business",
     **dict.fromkeys(("percentile", "quantile", "nanpercentile", "nanquantile"), "the shares are read as numbers"),
     **dict.fromkeys(("full", "full_like"), "the value is read as a number"),
     **dict.fromkeys(("arange", "linspace", "logspace", "geomspace"), "the limits are read as numbers"),
@@ -392,7 +416,7 @@ class Case(NamedTuple):
     """A dtype of a result, and NumPy's."""
 
     name: str
-    given: list[Any]  # arrays and Python numbers among the arguments
+    given: list[Any]  # arrays and Python numbers among the arguments, and "bfloat16" if asked for
     found: np.dtype
     expected: np.dtype
 
@@ -402,12 +426,15 @@ class Case(NamedTuple):
     def has_bfloat16(self) -> bool:
         return any(dtypes.is_bfloat16(np.result_type(x)) for x in self.given)
 
+    def is_promoted(self) -> bool:
+        return self.found == gb.result_type(*(x.dtype for x in self.given if hasattr(x, "dtype")), 0.0)
+
     def weak(self) -> Any:
         """The dtype of all arguments together, to which Python numbers add no more than their kind."""
         is_number = [isinstance(x, (int, float, complex)) for x in self.given]  # NumPy's float64, complex128 too
         if not any(is_number) or all(is_number):
             return None
-        return gb.result_type(*(x if number else x.dtype for x, number in zip(self.given, is_number)))
+        return gb.result_type(*(x if number else getattr(x, "dtype", x) for x, number in zip(self.given, is_number)))
 
 
 ANGLES = ("deg2rad", "rad2deg", "degrees", "radians")
@@ -416,7 +443,9 @@ VARIANCES = ("std", "var", "nanstd", "nanvar")
 FLOAT = dtypes.float64  # the default dtype of these tests
 # Dtypes that are not NumPy's, and why; docs/numpy.md has them too.
 OWN_DTYPES: dict[str, Callable[[Case], bool]] = {
-    "NumPy has no bfloat16, and is given float32": lambda c: c.has_bfloat16() and dtypes.is_bfloat16(c.found),
+    "NumPy has no bfloat16, and is given float32, which is wider beside integers": lambda c: (
+        c.has_bfloat16() and (dtypes.is_bfloat16(c.found) or (c.found, c.expected) == ("float32", "float64"))
+    ),
     "integers give the default float dtype, not the narrowest": lambda c: (
         c.found == FLOAT and c.expected.name in ("float16", "float32") and c.is_of_integers()
     ),
@@ -434,10 +463,16 @@ OWN_DTYPES: dict[str, Callable[[Case], bool]] = {
         c.name in ("linalg.eig", "linalg.eigvals") and c.found == dtypes.complex_of(c.expected)
     ),
     "a float dtype does not become an integer one where there are no elements": lambda c: (
-        c.name in ("bincount", "linalg.pinv") and c.found == FLOAT and c.is_of_integers()
+        (c.name == "linalg.pinv" and c.found == FLOAT and c.is_of_integers())
+        or (c.name == "bincount" and c.found.kind == "f" and c.expected == "int64" and not np.size(c.given[0]))
     ),
     "edges of bins are float64, or of the dtype of the floats between them": lambda c: (
-        c.name.startswith("histogram") and c.found == FLOAT and c.expected == "float32"
+        c.name.startswith("histogram")
+        and c.expected == "float32"
+        and c.found in (FLOAT, getattr(c.given[0], "dtype", FLOAT))
+    ),
+    "matrices promote as all arrays do, where NumPy takes float64 beside integers": lambda c: (
+        c.name in ("linalg.lstsq", "linalg.solve") and c.expected in ("float64", "complex128") and c.is_promoted()
     ),
     "ranks are int64": lambda c: c.name == "linalg.lstsq" and (c.found, c.expected) == ("int64", "int32"),
     "16-bit floats are transformed in float32": lambda c: (
@@ -446,17 +481,19 @@ OWN_DTYPES: dict[str, Callable[[Case], bool]] = {
 }
 
 # What NumPy says where something is taken here: of which functions, and why.
+OVER_AXES = tuple(name for name, function in PUBLIC.items() if "axis" in inspect.signature(function).parameters)
 SEVERAL_AXES = tuple(name for name in PUBLIC if name.startswith("fft.") and name[-1] in "n2")
 LENIENT: list[tuple[str, tuple[str, ...], str]] = [
     ("array type float16 is unsupported", tuple(n for n in PUBLIC if n.startswith("linalg.")), "float32 computes it"),
     ("'list' object cannot be interpreted", tuple(PUBLIC), "a list of axes is like a tuple of them"),
     ("'range' object cannot be interpreted", tuple(PUBLIC), "and so is a range"),
+    ("only integer scalar arrays", OVER_AXES, "and an array of integers"),
     ("is not iterable", ("fromfunction", "indices", *SEVERAL_AXES), "an integer is one length, or one axis"),
     ("'int' has no len()", SEVERAL_AXES, "an integer is one length, or one axis"),
     ("argument 'dtype'", ("fft.fftfreq", "fft.rfftfreq"), "an argument of the standard"),
     (
         "has no attribute",
-        ("astype", "rollaxis", "split", "array_split", *(f"{d}split" for d in "dhv"), "unstack"),
+        ("astype", "rollaxis", "split", "array_split", *(f"{d}split" for d in "dhv"), "take_along_axis", "unstack"),
         "lists are arrays",
     ),
     ("hould be a NumPy array", ("astype",), "lists are arrays"),
@@ -472,7 +509,7 @@ LENIENT: list[tuple[str, tuple[str, ...], str]] = [
     ("provided simultaneously", VARIANCES, "correction=0, the default, is like none"),
     ("arrays is a tuple", ("block",), "a tuple is like a list"),
     ("division by zero", ("average",), "the mean of nothing is NaN, as gb.mean has it"),
-    ("sum to zero", ("average",), "divided by 0: a GPU is not waited for"),
+    ("sum to zero", ("average", "cov"), "divided by 0: a GPU is not waited for"),
     ("arange() is only supported for booleans", ("indices", "fromfunction"), "which are cast"),
     ("Only length-1 arrays", ("interp",), "left and right broadcast"),
     ("read-only", ("nan_to_num",), "the result is always an array of its own"),
@@ -491,11 +528,18 @@ def reference(name: str) -> Any:
     return found
 
 
+def is_bfloat16(x: Any) -> bool:
+    """Is it the name of the dtype that NumPy has not?"""
+    return isinstance(x, str) and x == "bfloat16"
+
+
 def as_numpy(x: Any) -> Any:
     if isinstance(x, gb.Tensor):
         return x.numpy().astype(np.float32) if x.dtype.name == "bfloat16" else x.numpy()
     if isinstance(x, np.ma.MaskedArray):  # without masks; their own methods do not take all that ours do
         return np.asarray(x)
+    if is_bfloat16(x):
+        return "float32"
     return type(x)(map(as_numpy, x)) if type(x) in (list, tuple) else x
 
 
@@ -515,12 +559,14 @@ def enormous(x: Any) -> bool:
 
 
 def leaves(arguments: Any) -> Iterator[Any]:
-    """The arrays and Python numbers among the arguments."""
+    """The arrays and Python numbers among the arguments, and the dtype that NumPy has not."""
     if isinstance(arguments, (list, tuple)):
         for argument in arguments:
             yield from leaves(argument)
     elif isinstance(arguments, (gb.Tensor, np.ndarray, np.generic, int, float, complex)):
         yield arguments.array if isinstance(arguments, gb.Tensor) else arguments
+    elif is_bfloat16(arguments):
+        yield arguments
 
 
 def assert_same(name: str, given: list[Any], found: Any, expected: Any, values: bool) -> None:
@@ -714,6 +760,16 @@ def test_enormous_requests(call: Callable[[gb.Tensor, int], Any], n: int) -> Non
         ("insert", [[True], 2**63, [1, 2]], {}),
         ("delete", [[1, 2], slice(None, None, 0)], {}),
         ("tril_indices", [0], {"m": 10**12}),
+        ("add", [gb.asarray([1.0], dtype="float16"), np.float32(0.5)], {}),
+        ("add", [gb.asarray([1]), np.float32(0.5)], {}),
+        ("linalg.cholesky", [np.array([[2.0, 3.0], [7.0, 100.0]])], {"upper": True}),
+        ("convolve", [np.array([100, 3]), np.array([-math.inf, 7])], {}),
+        ("cov", [0], {"ddof": 2, "fweights": [1]}),
+        ("gradient", [[1.0, 2.0]], {"axis": (0, 0)}),
+        ("histogram", [0.0], {"bins": range(3)}),
+        ("hstack", [[np.uint8(1), np.int8(1), np.float16(1)]], {}),
+        ("pad", [1.5, -1], {}),
+        ("searchsorted", [[1.0, 2.0], []], {"sorter": 0.0}),
         ("unravel_index", [np.zeros(2, int), ()], {}),
         ("unwrap", [np.array([0, 1, 2, -1, 0], np.int8)], {"period": 4}),
         ("unwrap", [[0, 1, 2, 5, 0]], {"period": 3}),
@@ -733,6 +789,7 @@ def test_what_it_found(name: str, args: list[Any], more: dict[str, Any]) -> None
         lambda x, y: gb.asarray([gb.ones(3, device=DEVICE).requires_grad_(), y]),
         lambda x, y: gb.tensor([[x], [y]]),
         lambda x, y: gb.take(x, gb.astype(y, "int64")),
+        lambda x, y: gb.bincount(gb.asarray([], dtype="int64", device=DEVICE), weights=y[:0]),
         lambda x, y: gb.cov(x, aweights=y),
         lambda x, y: gb.histogram(x, bins=y),
         lambda x, y: gb.histogram(x, weights=y),
