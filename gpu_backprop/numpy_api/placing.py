@@ -52,12 +52,11 @@ def _along(name: str, arr: Any, axis: int | None) -> tuple[Tensor, int]:
 
 def _places(name: str, n: int, obj: Any, last: int) -> np.ndarray:
     """The integers that are meant, on the host: the shape of the result hangs on how many there are."""
-    if isinstance(obj, slice):
-        try:
-            return np.arange(n)[obj]
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{name}: {obj}: {error}; give a slice of integers") from None
-    places = asarray(obj, device="cpu").detach().numpy()
+    host = obj.tolist() if isinstance(obj, Tensor) else obj
+    try:
+        places = np.arange(n)[host] if isinstance(host, slice) else np.asarray(host)
+    except (TypeError, ValueError) as error:  # a step of 0, lists of unequal lengths
+        raise DataError(f"{name}: places {obj!r}: {error}; give integers, a slice, or a mask") from None
     if not places.size:
         places = places.astype(np.int64)
     if places.dtype.kind == "b" and places.shape == (n,):
