@@ -22,6 +22,7 @@ from ..ops import decompositions, elementwise
 from ..ops.movement import concat
 from ..ops.reduction import as_choice, as_integer, normalize_axis
 from .linear_algebra_functions import *  # noqa: F403  (the standard has them in both namespaces)
+from .manipulation_functions import broadcast_shapes
 
 __all__ = [
     *("LinAlgError", "cholesky", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "inv", "matmul"),
@@ -240,7 +241,10 @@ def pinv(x: Tensor, /, rcond: Any = None, *, rtol: Any = None) -> Tensor:
     x = _matrices("pinv", asarray(x))
     if rcond is not None and rtol is not None:
         raise DataError(f"pinv: rcond={rcond} and rtol={rtol} are one thing; give one of them")
-    return _pinv(x, rtol=_rtol(x, rcond if rtol is None else rtol))
+    share = _rtol(x, rcond if rtol is None else rtol)
+    if isinstance(share, Tensor) and broadcast_shapes(share.shape, x.shape[:-2]) != x.shape[:-2]:
+        raise ShapeError(f"pinv: rtol of shape {list(share.shape)} for {list(x.shape)}; give one number a matrix")
+    return _pinv(x, rtol=share)
 
 
 @_in_floats
