@@ -83,10 +83,9 @@ def unwrap(p: Any, /, discont: float | None = None, axis: int = -1, *, period: f
     `discont`, if that is more). Signed integers stay integers where the period is one."""
     p, size = asarray(p), reduction.as_real("unwrap", "period", period)
     dtype = dtypes.result_type(p, period)
+    p = floats(p) if dtype.kind in "bu" else p.astype(dtype, copy=False)
     if dtype.kind == "i":
-        p, size = p.astype(dtype, copy=False), int(period)
-    else:
-        p = floats(p)
+        size = int(period)
     if not size:
         raise DataError("unwrap: period=0; use another")
     half = size // 2 if dtype.kind == "i" else size / 2

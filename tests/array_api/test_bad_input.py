@@ -349,7 +349,7 @@ def unwrap(p: Any, *rest: Any, period: Any = 2 * math.pi, **more: Any) -> Any:
     p = np.asarray(p)
     if p.dtype.kind in "bu":
         dtype = np.result_type(p, period)
-        p = p.astype(dtype if dtype.kind == "i" else np.float64)
+        p = p.astype(np.float64 if dtype.kind in "bu" else dtype)
     return np.unwrap(p, *rest, period=period, **more)
 
 
@@ -463,7 +463,7 @@ OWN_DTYPES: dict[str, Callable[[Case], bool]] = {
         c.weak() is not None and c.found == c.weak()  # np.dtype("float64") == None is True
     ),
     "statistics keep the dtype of the floats, where NumPy takes float64 at least": lambda c: (
-        c.name in ("average", "corrcoef", "cov", "interp") and c.expected == np.result_type(c.found, FLOAT)
+        c.name in ("average", "bincount", "corrcoef", "cov", "interp") and c.expected == np.result_type(c.found, FLOAT)
     ),
     "quantiles are floats, of the dtype of the array's, whatever the shares": lambda c: (
         c.name in QUANTILES and c.found == (FLOAT if np.result_type(c.given[0]).kind in "biu" else c.given[0].dtype)
@@ -497,6 +497,7 @@ LENIENT: list[tuple[str, tuple[str, ...], str]] = [
     ("array type float16 is unsupported", tuple(n for n in PUBLIC if n.startswith("linalg.")), "float32 computes it"),
     ("'list' object cannot be interpreted", tuple(PUBLIC), "a list of axes is like a tuple of them"),
     ("'range' object cannot be interpreted", tuple(PUBLIC), "and so is a range"),
+    ("an integer or a tuple of integers", OVER_AXES, "likewise"),
     ("only integer scalar arrays", OVER_AXES, "and an array of integers"),
     ("is not iterable", ("fromfunction", "indices", *SEVERAL_AXES), "an integer is one length, or one axis"),
     ("'int' has no len()", SEVERAL_AXES, "an integer is one length, or one axis"),
