@@ -55,8 +55,9 @@ def _sequence(name: str, arrays: Any) -> tuple[Tensor, ...]:
     if any(x is None for x in made):
         raise DTypeError(f"{name}: None is no array; leave it out")
     device = next((x.device for x in made if isinstance(x, Tensor)), None)
-    dtype = dtypes.result_type(*made) if made else None
-    return tuple(x if isinstance(x, Tensor) else asarray(x, dtype=dtype, device=device) for x in made)
+    return tuple(
+        x if isinstance(x, Tensor) else asarray(x, dtype=dtypes.result_type(*made), device=device) for x in made
+    )
 
 
 def concat(arrays: Sequence[Tensor], /, axis: int | None = 0) -> Tensor:

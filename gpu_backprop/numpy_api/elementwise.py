@@ -102,12 +102,12 @@ def nan_to_num(x: Any, /, copy: bool = True, nan: Any = 0.0, posinf: Any = None,
     if not dtypes.is_floating(x.dtype):
         return x.copy() if copy else x
     limits = types.finfo(x.dtype)
-    out = ew.where(ew.isnan(x), _in_place(x, nan), x)
-    out = ew.where(ew.equal(x, math.inf), limits.max if posinf is None else _in_place(x, posinf), out)
-    return ew.where(ew.equal(x, -math.inf), limits.min if neginf is None else _in_place(x, neginf), out)
+    out = ew.where(ew.isnan(x), _stand_in(x, nan), x)
+    out = ew.where(ew.equal(x, math.inf), limits.max if posinf is None else _stand_in(x, posinf), out)
+    return ew.where(ew.equal(x, -math.inf), limits.min if neginf is None else _stand_in(x, neginf), out)
 
 
-def _in_place(x: Tensor, value: Any) -> Any:
+def _stand_in(x: Tensor, value: Any) -> Any:
     """What stands in for elements of `x`: a number, or an array that broadcasts to its shape, in its dtype."""
     if isinstance(value, (int, float)):
         return value
