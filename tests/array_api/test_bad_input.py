@@ -353,6 +353,12 @@ def unwrap(p: Any, *rest: Any, period: Any = 2 * math.pi, **more: Any) -> Any:
     return np.unwrap(p, *rest, period=period, **more)
 
 
+def signbit(x: Any, /) -> Any:
+    """Kernels widen 16-bit floats when they read them, and a GPU's NaN has no sign then."""
+    wide = DEVICE == "cpu" or np.asarray(x).dtype == np.float64
+    return np.signbit(x) if wide or not np.isnan(x).any() else ANYTHING
+
+
 def of_something(function: Callable[..., Any]) -> Callable[..., Any]:
     """Of an array with elements: without any, NumPy reads one that is not there."""
     return lambda x, /, **more: function(x, **more) if np.size(x) else ANYTHING
@@ -394,6 +400,7 @@ REFERENCES: dict[str, Any] = {
     "divmod": lambda x1, x2: (floor_divide(x1, x2), np.remainder(x1, x2)),
     "interp": interp,
     "partition": partition,
+    "signbit": signbit,
     "argpartition": argpartition,
     "unwrap": unwrap,
     **{name: of_sets(getattr(np, name)) for name in ("intersect1d", "setdiff1d")},
