@@ -61,7 +61,8 @@ def _axes(name: str, x: Tensor, s: Any, axes: Any) -> tuple[tuple[int, ...], lis
         raise ShapeError(f"{name}: s {s} and axes {axes} are not equally many; give one length for each axis")
     if not axes:
         raise ShapeError(f"{name}: no axis to transform in shape {list(x.shape)}; give at least one")
-    return tuple(a % x.ndim for a in axes), [None if n == -1 else n for n in lengths or (-1,) * len(axes)]
+    axes = tuple(a % x.ndim for a in axes)
+    return axes, [x.shape[a] if n == -1 else n for a, n in zip(axes, lengths or (None,) * len(axes))]
 
 
 def _resized(name: str, x: Tensor, axis: int, n: int | None) -> Tensor:
@@ -165,7 +166,7 @@ def rfftn(
 def irfftn(
     x: Tensor, /, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: str | None = "backward"
 ) -> Tensor:
-    """The inverse of `rfftn`: real numbers, `s[-1]` of them (2 (m - 1) by default) along the last of `axes`."""
+    """The inverse of `rfftn`: real numbers, `s[-1]` of them (2 (m - 1) if None, m if -1) along the last of `axes`."""
     return _from_half("irfftn", x, s, axes, norm)
 
 

@@ -22,6 +22,7 @@ from ..ops import decompositions, elementwise
 from ..ops.movement import concat
 from ..ops.reduction import as_choice, as_integer, normalize_axis
 from .linear_algebra_functions import *  # noqa: F403  (the standard has them in both namespaces)
+from .manipulation_functions import broadcast_shapes
 
 __all__ = [
     *("LinAlgError", "cholesky", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "inv", "matmul"),
@@ -238,7 +239,12 @@ def pinv(x: Tensor, /, rcond: Any = None, *, rtol: Any = None) -> Tensor:
     The gradient is that among matrices of the same rank (Golub & Pereyra 1973); where the rank changes there is none.
     """
     x = _matrices("pinv", asarray(x))
-    return _pinv(x, rtol=_rtol(x, rcond if rtol is None else rtol))
+    if rcond is not None and rtol is not None:
+        raise DataError(f"pinv: rcond={rcond} and rtol={rtol} are one thing; give one of them")
+    share = _rtol(x, rcond if rtol is None else rtol)
+    if isinstance(share, Tensor) and broadcast_shapes(share.shape, x.shape[:-2]) != x.shape[:-2]:
+        raise ShapeError(f"pinv: rtol of shape {list(share.shape)} for {list(x.shape)}; give one number a matrix")
+    return _pinv(x, rtol=share)
 
 
 @_in_floats
@@ -264,10 +270,13 @@ def matrix_rank(x: Tensor, /, *, rtol: Any = None) -> Tensor:
 def cholesky(x: Tensor, /, *, upper: bool = False) -> Tensor:
     """Lower triangular L with x = L L^H, or upper triangular U with x = U^H U, of Hermitian positive definite matrices.
 
-    Reads the lower half of x only; the gradient is Hermitian as x is. LinAlgError where x is not positive definite.
+    Reads the lower half of x only (the upper one for U); the gradient is Hermitian as x is. LinAlgError where x is not
+    positive definite.
     """
-    L = decompositions.cholesky(_square("cholesky", x))
-    return elementwise.conjugate(L.mT) if upper else L
+    x = _square("cholesky", x)
+    if upper:
+        return elementwise.conjugate(decompositions.cholesky(elementwise.conjugate(x.mT)).mT)
+    return decompositions.cholesky(x)
 
 
 @_in_floats

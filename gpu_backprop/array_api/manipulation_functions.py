@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..core import dtypes
 from ..core.devices import check_size
 from ..core.errors import DTypeError, ShapeError
 from ..core.tensor import Tensor, as_operands, asarray
@@ -54,7 +55,9 @@ def _sequence(name: str, arrays: Any) -> tuple[Tensor, ...]:
     if any(x is None for x in made):
         raise DTypeError(f"{name}: None is no array; leave it out")
     device = next((x.device for x in made if isinstance(x, Tensor)), None)
-    return tuple(x if isinstance(x, Tensor) else asarray(x, device=device) for x in made)
+    return tuple(
+        x if isinstance(x, Tensor) else asarray(x, dtype=dtypes.result_type(*made), device=device) for x in made
+    )
 
 
 def concat(arrays: Sequence[Tensor], /, axis: int | None = 0) -> Tensor:

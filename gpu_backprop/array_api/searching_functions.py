@@ -72,6 +72,7 @@ def searchsorted(
         raise ShapeError(f"searchsorted: x1 of shape {list(x1.shape)} must have one axis; use x1.reshape(-1)")
     if sorter is not None:
         _, sorter = as_operands("searchsorted", (x1, sorter))
+        sorter = asarray(sorter, device=None if isinstance(sorter, Tensor) else x1.device)
         if sorter.dtype.kind not in "iu" or sorter.shape != x1.shape:
             raise DTypeError(
                 f"searchsorted: sorter is {sorter.dtype}{list(sorter.shape)} for {list(x1.shape)} values; "

@@ -144,12 +144,14 @@ def _dtype_of(operand: Any) -> Any:
 def result_type(*arrays_and_dtypes: Any) -> np.dtype:
     """The dtype that arrays, dtypes and Python scalars promote to together."""
     weak = (int, float, complex)
-    dtypes = [_dtype_of(o) for o in arrays_and_dtypes if not isinstance(o, weak)]
+    dtypes = [as_dtype(_dtype_of(o)) for o in arrays_and_dtypes if not isinstance(o, weak)]
     if not dtypes:
         raise DTypeError("result_type: needs at least one array or dtype beside Python scalars")
-    result = as_dtype(dtypes[0])
+    if len(dtypes) > 2:  # floats first, whatever the order: int8 and uint8 both go into float16, their int16 does not
+        dtypes.sort(key=is_inexact, reverse=True)
+    result = dtypes[0]
     for dtype in dtypes[1:]:
-        result = promote_types(result, as_dtype(dtype))
+        result = promote_types(result, dtype)
     for operand in arrays_and_dtypes:
         if isinstance(operand, weak):
             result = promote_scalar(result, operand)

@@ -113,6 +113,8 @@ def two(primitive: Primitive) -> Callable[[Any, Any], Tensor]:
                     mask |= 2
             elif y.__class__ is float or y.__class__ is int:
                 second = y
+            elif dtype is not float32 and dtype is not float64:
+                return general(x, y)
             elif y.__class__ is float64.type or y.__class__ is float32.type:  # NumPy's; beside these, like Python's
                 y = second = float(y)
             else:

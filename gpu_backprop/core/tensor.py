@@ -480,10 +480,9 @@ class Tensor:
         """The same elements in another shape; one length may be -1. order: "C", the last axis fastest, or "F"."""
         target = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
         lengths = reduction.as_integers("reshape", "shape", target)
-        if order == "C":
+        if isinstance(order, str) and order == "C":
             return movement.reshape(self, shape=lengths)
-        if order != "F":
-            raise DataError(f"reshape: order={order!r}; use 'C' (the last axis fastest) or 'F' (the first)")
+        reduction.as_choice("reshape", "order", order, ("C", "F"))
         return movement.reshape(self.T, shape=lengths[::-1]).T
 
     def broadcast_to(self, shape: tuple[int, ...]) -> Tensor:

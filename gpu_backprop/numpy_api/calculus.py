@@ -11,6 +11,7 @@ from ..array_api.searching_functions import searchsorted
 from ..array_api.sorting_functions import argsort
 from ..array_api.statistical_functions import cumulative_sum
 from ..array_api.utility_functions import diff
+from ..core import dtypes
 from ..core.devices import check_size
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
@@ -79,17 +80,27 @@ def trapezoid(y: Any, /, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor
 
 def unwrap(p: Any, /, discont: float | None = None, axis: int = -1, *, period: float = 2 * math.pi) -> Tensor:
     """Angles along `axis` with multiples of `period` added, so that no step is greater than half of it (or than
-    `discont`, if that is more)."""
-    p, period = floats(p), reduction.as_real("unwrap", "period", period)
-    half = period / 2
-    widest = half if discont is None else reduction.as_real("unwrap", "discont", discont)
+    `discont`, if that is more). Signed integers stay integers where the period is one."""
+    p, size = asarray(p), reduction.as_real("unwrap", "period", period)
+    dtype = dtypes.result_type(p, period)
+    p = floats(p) if dtype.kind in "bu" else p.astype(dtype, copy=False)
+    if dtype.kind == "i":
+        size = int(period)
+    if not size:
+        raise DataError("unwrap: period=0; use another")
+    half = size // 2 if dtype.kind == "i" else size / 2
+    widest = size / 2 if discont is None else reduction.as_real("unwrap", "discont", discont)
     place = reduction.one_axis("unwrap", axis, p.ndim)
     step = diff(p.detach(), axis=place)
-    inside = ew.remainder(step + half, period) - half
-    inside = ew.where(ew.logical_and(ew.equal(inside, -half), ew.greater(step, 0)), half, inside)
+    inside = ew.remainder(step + half, size) - half
+    if 2 * half == size:
+        inside = ew.where(ew.logical_and(ew.equal(inside, -half), ew.greater(step, 0)), half, inside)
     turns = ew.where(ew.less(ew.abs(step), widest), 0, inside - step)
     lead = (slice(None),) * place
-    return concat([p[(*lead, slice(0, 1))], p[(*lead, slice(1, None))] + cumulative_sum(turns, axis=place)], axis=place)
+    return concat(
+        [p[(*lead, slice(0, 1))], p[(*lead, slice(1, None))] + cumulative_sum(turns, axis=place, dtype=turns.dtype)],
+        axis=place,
+    )
 
 
 def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
@@ -100,11 +111,9 @@ def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) ->
     of Computation 51, 1988.
     """
     f = floats(f)
-    axes = (
-        tuple(range(f.ndim))
-        if axis is None
-        else tuple(reduction.one_axis("gradient", a, f.ndim) for a in reduction.as_integers("gradient", "axis", axis))
-    )
+    axes = reduction.normalize_axis("gradient", axis, f.ndim)
+    if axis is not None:  # in the order given
+        axes = tuple(a % f.ndim for a in reduction.as_integers("gradient", "axis", axis))
     if reduction.as_integer("gradient", "edge_order", edge_order) not in (1, 2):
         raise DataError(f"gradient: edge_order={edge_order}; use 1 or 2")
     if len(varargs) not in (0, 1, len(axes)):
@@ -190,4 +199,9 @@ def correlate(a: Any, /, v: Any, mode: str = "valid") -> Tensor:
     padded = indexing.scatter_view(a, index=(slice(before, before + n),), shape=(total + m - 1,)) if before else a
     check_size("correlate", (total, m), 8, a.device)
     places = arange(total, device=a.device).reshape((total, 1)) + arange(m, device=a.device)
-    return indexing.take(padded, places, axis=0) @ ew.conjugate(v)
+    windows, v = indexing.take(padded, places, axis=0), ew.conjugate(v)
+    if not before or not dtypes.is_inexact(v.dtype):
+        return windows @ v
+    inside = ew.logical_and(places >= before, places < before + n)
+    weights = ew.where(inside, v, 0)  # an infinite one, beside what was put round `a`, would be NaN
+    return (windows[:, None, :] @ weights[:, :, None]).reshape(-1)

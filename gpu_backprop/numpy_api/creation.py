@@ -152,6 +152,7 @@ def _triangle(name: str, of_host: Any, n: Any, k: Any, m: Any, device: Any) -> t
     n, k, m = (as_integer(name, "argument", v) for v in (n, k, n if m is None else m))
     if n < 0 or m < 0:
         raise ShapeError(f"{name}: a matrix of {n} rows and {m} columns; use lengths of at least 0")
+    check_size(name, (max(n, m),), 8, devices.resolve(device))
     check_size(name, (n, m), 8, devices.resolve(device))
     return tuple(asarray(part, device=device) for part in of_host(n, max(-n, min(k, m)), m))
 

@@ -12,7 +12,7 @@ from ..array_api import elementwise_functions as standard
 from ..array_api.creation_functions import ones_like
 from ..array_api.manipulation_functions import broadcast_shapes
 from ..core import dtypes
-from ..core.errors import DTypeError, ShapeError
+from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops import elementwise as ew
 from ..ops.reduction import as_real
@@ -93,17 +93,30 @@ def nan_to_num(x: Any, /, copy: bool = True, nan: Any = 0.0, posinf: Any = None,
     """`x` with numbers in place of NaN and the infinities (by default 0, and the dtype's largest and smallest)."""
     x = asarray(x)
     if x.dtype.kind == "c":
-        return nan_to_num(ew.real(x), copy, nan, posinf, neginf) + 1j * nan_to_num(
-            ew.imag(x), copy, nan, posinf, neginf
-        )
+        if any(isinstance(value, float) and not math.isfinite(value) for value in (nan, posinf, neginf)):
+            raise DataError(
+                f"nan_to_num: nan={nan}, posinf={posinf}, neginf={neginf} for {x.dtype}; give finite numbers"
+            )
+        real, imag = (nan_to_num(part(x), copy, nan, posinf, neginf) for part in (ew.real, ew.imag))
+        return real + 1j * imag
     if not dtypes.is_floating(x.dtype):
         return x.copy() if copy else x
-    if any(isinstance(value, complex) for value in (nan, posinf, neginf)):
-        raise DTypeError(f"nan_to_num: a complex number in the place of one of {x.dtype}; give a real one")
     limits = types.finfo(x.dtype)
-    x = ew.where(ew.equal(x, math.inf), limits.max if posinf is None else posinf, x)
-    x = ew.where(ew.equal(x, -math.inf), limits.min if neginf is None else neginf, x)
-    return ew.where(ew.isnan(x), nan, x)
+    out = ew.where(ew.isnan(x), _stand_in(x, nan), x)
+    out = ew.where(ew.equal(x, math.inf), limits.max if posinf is None else _stand_in(x, posinf), out)
+    return ew.where(ew.equal(x, -math.inf), limits.min if neginf is None else _stand_in(x, neginf), out)
+
+
+def _stand_in(x: Tensor, value: Any) -> Any:
+    """What stands in for elements of `x`: a number, or an array that broadcasts to its shape, in its dtype."""
+    if isinstance(value, (int, float)):
+        return value
+    _, value = tensors("nan_to_num", x, value)
+    if value.dtype.kind == "c":
+        raise DTypeError(f"nan_to_num: {value.dtype} in the place of {x.dtype}; give real numbers")
+    if broadcast_shapes(x.shape, value.shape) != x.shape:
+        raise ShapeError(f"nan_to_num: shape {list(value.shape)} in the place of {list(x.shape)}; give one number each")
+    return value.astype(x.dtype, copy=False)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

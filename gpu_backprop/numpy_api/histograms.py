@@ -38,16 +38,16 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Tensor:
     minlength = reduction.as_integer("bincount", "minlength", minlength)
     if minlength < 0:
         raise DataError(f"bincount: minlength={minlength} is negative; use 0 or more")
-    if not x.size:
-        return zeros(minlength, dtype=dtypes.int64 if weights is None else None, device=x.device)
-    least, most = int(x.min()), int(x.max())
-    if least < 0:
-        raise DataError(f"bincount: {least} is negative; use integers of at least 0")
     if weights is not None:
         x, weights = tensors("bincount", x, weights)
         if weights.shape != x.shape:
             raise ShapeError(f"bincount: weights of shape {list(weights.shape)} for {x.size} integers; give one each")
         weights = floats(weights)
+    if not x.size:
+        return zeros(minlength, dtype=dtypes.int64 if weights is None else weights.dtype, device=x.device)
+    least, most = int(x.min()), int(x.max())
+    if least < 0:
+        raise DataError(f"bincount: {least} is negative; use integers of at least 0")
     n = max(most + 1, minlength)
     check_size("bincount", (n,), 8, x.device)
     return _binned(x.astype(dtypes.int64, copy=False), weights, n)
@@ -59,11 +59,16 @@ def digitize(x: Any, /, bins: Any, right: bool = False) -> Tensor:
     right: the right edge belongs to a bin, and not the left one.
     """
     x, bins = tensors("digitize", x, bins)
+    if x.dtype.kind == "c":
+        raise DTypeError(f"digitize: {x.dtype} has no order; use gb.real, gb.imag or gb.abs")
     if bins.ndim != 1:
         raise ShapeError(f"digitize: bins of shape {list(bins.shape)}; give a vector of edges")
-    if bins.size > 1 and bool(bins[0] > bins[-1]):
-        return bins.size - searchsorted(bins[::-1], x, side="left" if right else "right")
-    return searchsorted(bins, x, side="left" if right else "right")
+    descend = bins.size > 1 and bool(bins[0] > bins[-1])
+    edges = bins[::-1] if descend else bins
+    if bins.size > 1 and not bool(ew.logical_or(edges[1:] >= edges[:-1], ew.isnan(edges[1:])).all()):
+        raise DataError("digitize: bins neither ascend nor descend; sort them")
+    place = searchsorted(edges, x, side="left" if right else "right")
+    return bins.size - place if descend else place
 
 
 def histogram_bin_edges(a: Any, /, bins: Any = 10, range: Any = None, weights: Any = None) -> Tensor:
@@ -81,7 +86,7 @@ def histogram_bin_edges(a: Any, /, bins: Any = 10, range: Any = None, weights: A
         if edges.ndim != 1 or (edges.size > 1 and bool((edges[1:] < edges[:-1]).any())):
             raise DataError("histogram: the edges of bins must be one ascending vector; sort them")
         return edges
-    (n,) = reduction.as_integers("histogram", "bins", bins)
+    n = reduction.as_integer("histogram", "bins", bins)
     if n < 1:
         raise DataError(f"histogram: bins={n}; use at least 1")
     if a.dtype.kind == "c":

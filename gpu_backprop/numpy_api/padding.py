@@ -28,8 +28,6 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", **options: Any) -> T
     x = asarray(array)
     constant = as_choice("pad", "mode", mode, ("constant", *_MODES)) == "constant"
     widths = _pairs("pad_width", pad_width, x.ndim)
-    if any(w < 0 for pair in widths for w in pair):
-        raise DataError(f"pad: pad_width {pad_width} is negative; cut with a slice instead")
     values = _pairs("constant_values", options.pop("constant_values", 0), x.ndim) if constant else None
     if options and options != {"reflect_type": "even"}:
         raise DataError(f"pad: {', '.join(map(repr, options))} is not available with mode={mode!r}")
@@ -75,6 +73,8 @@ def _pairs(what: str, given: Any, ndim: int) -> list[tuple[Any, Any]]:
         raise ShapeError(f"pad: {what} {given} is ragged; give one value, a pair, or a pair for each axis") from None
     if what == "pad_width" and host.size and host.dtype.kind not in "iu":
         as_integers("pad", what, given)
+    if what == "pad_width" and (host < 0).any():
+        raise DataError(f"pad: pad_width {given} is negative; cut with a slice instead")
     try:
         return [(a, b) for a, b in np.broadcast_to(host, (ndim, 2)).tolist()]
     except ValueError:

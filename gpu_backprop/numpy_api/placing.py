@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..array_api.manipulation_functions import broadcast_arrays, concat, moveaxis, stack
-from ..core.errors import DTypeError, ShapeError, ShapeIndexError
+from ..core.errors import DataError, DTypeError, ShapeError, ShapeIndexError
 from ..core.tensor import Tensor, asarray
 from ..ops import indexing
 from ..ops.elementwise import where
@@ -25,17 +25,15 @@ def insert(arr: Any, /, obj: Any, values: Any, axis: int | None = None) -> Tenso
     obj: an integer, a slice, integers, or a mask. values: of the dtype of `arr`; they broadcast.
     """
     arr, axis = _along("insert", arr, axis)
-    n, places = arr.shape[axis], _places("insert", arr.shape[axis], obj)
+    n = arr.shape[axis]
+    places = _places("insert", n, obj, n)
     values = asarray(values, dtype=arr.dtype, device=None if isinstance(values, Tensor) else arr.device)
     if places.size == 1:  # all of `values` at one place
         values = values.reshape((1,) * (arr.ndim - values.ndim) + values.shape)
         values = values if places.ndim else moveaxis(values, 0, axis)
         places = np.repeat(places, values.shape[axis])
     values = values.broadcast_to((*arr.shape[:axis], places.size, *arr.shape[axis + 1 :]))
-    try:
-        order = np.insert(np.arange(n), places, np.arange(n, n + places.size))
-    except IndexError as error:
-        raise ShapeIndexError(f"insert: {error}; use -{n} to {n}") from None
+    order = np.insert(np.arange(n), places, np.arange(n, n + places.size))
     return indexing.take(concat([arr, values], axis=axis), asarray(order, device=arr.device), axis=axis)
 
 
@@ -43,10 +41,7 @@ def delete(arr: Any, /, obj: Any, axis: int | None = None) -> Tensor:
     """`arr` (flat when axis is None) without the places `obj` along `axis`: an integer, a slice, several, a mask."""
     arr, axis = _along("delete", arr, axis)
     n = arr.shape[axis]
-    try:
-        kept = np.delete(np.arange(n), _places("delete", n, obj))
-    except IndexError as error:
-        raise ShapeIndexError(f"delete: {error}; use -{n} to {n - 1}") from None
+    kept = np.delete(np.arange(n), _places("delete", n, obj, n - 1))
     return indexing.take(arr, asarray(kept, device=arr.device), axis=axis)
 
 
@@ -55,11 +50,13 @@ def _along(name: str, arr: Any, axis: int | None) -> tuple[Tensor, int]:
     return (arr.reshape(-1), 0) if axis is None else (arr, one_axis(name, axis, arr.ndim))
 
 
-def _places(name: str, n: int, obj: Any) -> np.ndarray:
+def _places(name: str, n: int, obj: Any, last: int) -> np.ndarray:
     """The integers that are meant, on the host: the shape of the result hangs on how many there are."""
-    if isinstance(obj, slice):
-        return np.arange(n)[obj]
-    places = np.asarray(obj.tolist() if isinstance(obj, Tensor) else obj)
+    host = obj.tolist() if isinstance(obj, Tensor) else obj
+    try:
+        places = np.arange(n)[host] if isinstance(host, slice) else np.asarray(host)
+    except (TypeError, ValueError) as error:  # a step of 0, lists of unequal lengths
+        raise DataError(f"{name}: places {obj!r}: {error}; give integers, a slice, or a mask") from None
     if not places.size:
         places = places.astype(np.int64)
     if places.dtype.kind == "b" and places.shape == (n,):
@@ -68,7 +65,10 @@ def _places(name: str, n: int, obj: Any) -> np.ndarray:
         raise DTypeError(
             f"{name}: places {obj!r} along an axis of {n}; give integers, a slice, or a mask as long as it"
         )
-    return places
+    outside = places[(places < -n) | (places > last)]
+    if outside.size:
+        raise ShapeIndexError(f"{name}: index {outside[0]} is out of bounds along an axis of {n}; use -{n} to {last}")
+    return places.astype(np.int64)
 
 
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Tensor:

@@ -108,6 +108,7 @@ def lexsort(keys: Any, /, axis: int = -1) -> Tensor:
     made = sequence("lexsort", keys)
     if any(key.shape != made[0].shape for key in made):
         raise ShapeError(f"lexsort: keys of shapes {[list(key.shape) for key in made]}; give one or more of one shape")
+    axis = one_axis("lexsort", axis, made[0].ndim)
     order = argsort(made[0], axis=axis, stable=True)
     for key in made[1:]:
         again = argsort(take_along_axis(key, order, axis=axis), axis=axis, stable=True)
@@ -144,6 +145,8 @@ def unravel_index(indices: Any, /, shape: Any, order: str = "C") -> tuple[Tensor
     rest, lengths = asarray(indices), as_integers("unravel_index", "shape", shape)
     if rest.dtype.kind not in "iu":
         raise DTypeError(f"unravel_index: positions of {rest.dtype}; give integers")
+    if rest.ndim and not lengths:
+        raise ShapeError(f"unravel_index: {rest.size} positions in an array without axes; give shape=(1,)")
     n = math.prod(lengths)
     if bool(logical_or(less(rest, 0), greater_equal(rest, n)).any()):
         raise DataError(f"unravel_index: a position is not between 0 and {n - 1}, the last of shape {list(lengths)}")

@@ -85,6 +85,7 @@ def rollaxis(a: Any, /, axis: int, start: int = 0) -> Tensor:
     """A view with one axis moved before the axis `start`."""
     a = asarray(a)
     axis = one_axis("rollaxis", axis, a.ndim)
+    start = as_integer("rollaxis", "start", start)
     start = start if start == a.ndim else one_axis("rollaxis", start, a.ndim)
     rest = [i for i in range(a.ndim) if i != axis]
     rest.insert(start - (axis < start), axis)

@@ -62,7 +62,7 @@ def average(a: Any, /, axis: Any = None, weights: Any = None, returned: bool = F
                 "shape, or one weight for each element along an axis"
             )
         weights = weights.reshape((-1, *(1,) * (a.ndim - axis - 1))).broadcast_to(a.shape)
-    total = weights.sum(axis=axis, keepdims=keepdims)
+    total = weights.sum(axis=axis, keepdims=keepdims, dtype=dtypes.result_type(a, weights))
     out = (a * weights).sum(axis=axis, keepdims=keepdims) / total
     return (out, total.astype(out.dtype)) if returned else out
 
@@ -102,7 +102,7 @@ def cov(
     total = weights.sum()
     centred = x - (x * weights).sum(axis=1, keepdims=True) / total
     less = (weights * given[-1]).sum() / total * lost if aweights is not None else lost
-    return ((centred * weights) @ ew.conjugate(centred).T / (total - less)).squeeze()
+    return ((centred * weights) @ ew.conjugate(centred).T / ew.maximum(total - less, 0)).squeeze()
 
 
 def _degrees(n: int, ddof: float) -> float:

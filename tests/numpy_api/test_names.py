@@ -223,6 +223,14 @@ def test_masks_and_counts_of_nan_are_captured(device: str) -> None:
             np.testing.assert_array_equal(found.numpy(), expected.numpy())
 
 
+def test_places_in_a_list_are_captured() -> None:
+    """They are known beforehand; those in a Tensor would have to be looked at."""
+    x = gb.asarray([1.0, 2.0, 3.0])
+    assert gb.capture(lambda x: gb.insert(gb.delete(x, [0]), [1], 5.0))(x).tolist() == [2, 5, 3]
+    with pytest.raises(gb.CaptureError, match="a value is needed"):
+        gb.capture(lambda x: gb.delete(x, gb.asarray([0])))(x)
+
+
 def test_quantiles_at_infinite_elements() -> None:
     """NumPy has NaN where it multiplies the distance to the next element by 0."""
     assert gb.nanquantile(gb.asarray([np.inf, np.nan, 1.0]), [0.0, 0.5, 1.0]).tolist() == [1, np.inf, np.inf]
