@@ -343,6 +343,12 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         scale = 1.0 / (1.0 - p) if p < 1 else 0.0
         return _put(xp.where(keep, x * scale, xp.zeros_like(x)), out)
 
+    def pow(x, y, out=None):
+        if y.__class__ is not float or y != 0.5 or x.dtype.kind != "f":
+            return np.power(x, y) if out is None else np.power(x, y, out=out)
+        # NumPy takes the root, which of -inf is NaN and of -0 is -0; the powers are inf and 0
+        return _put(np.where(x == -math.inf, x.dtype.type(math.inf), np.sqrt(x + x.dtype.type(0))), out)
+
     def sign(x, out=None):
         if x.dtype.kind == "b":  # CuPy's is 1
             raise TypeError("not defined for bools")
@@ -359,7 +365,7 @@ def table(xp: Any) -> dict[str, Callable[..., Any]]:
         softmax, softmax_backward, log_softmax, log_softmax_backward,
         softmax_cross_entropy, softmax_cross_entropy_backward, getitem_backward, take_backward, dropout,
     )  # fmt: skip
-    own = {f.__name__: f for f in functions + (() if xp is np else (sign, sinc))}
+    own = {f.__name__: f for f in functions + ((pow,) if xp is np else (sign, sinc))}
     for family in (generic_losses, generic_norms, generic_sorting, generic_linalg):
         own |= family.table(xp)
     return own | generic_indexing.table(xp, own)

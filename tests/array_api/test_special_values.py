@@ -292,6 +292,15 @@ def test_orders_of_complex_numbers(name: str, dtype: str, device: str) -> None:
         np.testing.assert_array_equal(found, getattr(np, name)(y, 2 - 2j))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_powers_that_are_roots(dtype: str, device: str) -> None:
+    x = gb.asarray([-math.inf, math.inf, -0.0, 0.0, 4.0], dtype=dtype)
+    for found in (x**0.5, gb.pow(x, 0.5), x ** gb.full_like(x, 0.5)):
+        assert found.dtype == x.dtype
+        assert found.tolist() == [math.inf, math.inf, 0.0, 0.0, 2.0]
+        assert not gb.signbit(found).numpy().any()
+
+
 def test_bools_have_no_sign(device: str) -> None:
     with pytest.raises(gb.DTypeError, match=r"sign\(bool"):
         gb.sign(gb.asarray([True]))

@@ -230,7 +230,9 @@ def test_an_argument_that_repeats_its_elements(device):
         repeated = gb.asarray([1.0, 2.0 + i, 3.0]).broadcast_to((2, 3))
         assert captured(repeated, gb.ones((2, 3))).tolist() == [[2.0, 3.0 + i, 4.0]] * 2
     assert len(captured.programs) == 1
-    assert captured.programs[0].replays == 4 if hasattr(captured.programs[0], "replays") else len(captured.programs) == 1
+    assert (
+        captured.programs[0].replays == 4 if hasattr(captured.programs[0], "replays") else len(captured.programs) == 1
+    )
 
 
 def test_a_tensor_that_is_gone_is_not_read_any_more(device):
