@@ -116,8 +116,11 @@ def gradient(f: Any, /, *varargs: Any, axis: Any = None, edge_order: int = 1) ->
         axes = tuple(a % f.ndim for a in reduction.as_integers("gradient", "axis", axis))
     if reduction.as_integer("gradient", "edge_order", edge_order) not in (1, 2):
         raise DataError(f"gradient: edge_order={edge_order}; use 1 or 2")
-    if len(varargs) not in (0, 1, len(axes)):
-        raise DataError(f"gradient: {len(varargs)} distances for {len(axes)} axes; give one for all, or one each")
+    one_for_all = not varargs or (len(varargs) == 1 and asarray(varargs[0]).ndim == 0)
+    if len(varargs) != len(axes) and not one_for_all:
+        raise DataError(
+            f"gradient: {len(varargs)} distances for {len(axes)} axes; give one number for all, or one each"
+        )
     spacings = [*varargs] if len(varargs) == len(axes) else [*(varargs or (1.0,))] * len(axes)
     out = [_slopes(f, a, h, edge_order) for a, h in zip(axes, spacings)]
     return out[0] if len(out) == 1 else out
