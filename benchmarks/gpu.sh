@@ -6,8 +6,9 @@
 # With a GPU it wants what the extras cuda13, cli and test bring (CuPy, nvmath-python, pytest, ...), and as peers PyTorch
 # with Triton, JAX with CUDA, and optax; what is missing is named.
 # Writes <gpu>.json, <gpu>.md and what README.md shows of them (benchmarks/readme.py) into --out (benchmarks/results). A
-# step that fails is named there and the rest goes on; the exit status is 1 then. PYTHON chooses the interpreter. The
-# package runs from this checkout.
+# step that fails is named there and the rest goes on; the exit status is 1 then. The report is written anew after each
+# step, so that a run that is cut short leaves what it had. PYTHON chooses the interpreter. The package runs from this
+# checkout.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,7 +36,8 @@ trap 'rm -rf "$work"' EXIT
 
 # step NAME SECONDS COMMAND...: runs it within these seconds and those that the steps before it have left; its log, exit
 # status and time are kept for the report. What is out of time is interrupted as by Ctrl-C, so that pytest and the
-# benchmarks still write down what they have. Steps started with & run together; `together SECONDS` waits for them.
+# benchmarks still write down what they have. Steps started with & run together; `together SECONDS` waits for them;
+# `alone` is a step with a report behind it.
 granted=0
 step() {
     local name=$1 limit begun=$SECONDS status=0
@@ -53,6 +55,19 @@ step() {
 together() {
     wait
     granted=$((granted + $1))
+    report >/dev/null
+}
+
+alone() {
+    step "$@"
+    report >/dev/null
+}
+
+report() {
+    for name in "${steps[@]}"; do
+        [ ! -e "$work/$name.row" ] || cat "$work/$name.row"
+    done >"$work/steps.tsv"
+    "$python" benchmarks/report.py "$work" --device "$device" --out "$out"
 }
 
 wanted() { [ -z "$only" ] || [[ ",$only," == *",$1,"* ]]; }
@@ -104,13 +119,13 @@ if [ "$device" = cuda ]; then
     tests capture 110 -- -m gpu "${captures[@]}" &
     tests tests 110 -- ${parallel[@]+"${parallel[@]}"} -m gpu "${captures[@]/#/--ignore=}" tests/kernels tests/gpu tests &
     together 110
-    step kernels 60 "$python" benchmarks/kernels.py --out "$work"
-    step widths 35 "$python" -c "$cli" bench --devices cpu,cuda --seconds 6 --repeats 9 --out "$work/widths_cuda.svg"
+    alone kernels 60 "$python" benchmarks/kernels.py --out "$work"
+    alone widths 35 "$python" -c "$cli" bench --devices cpu,cuda --seconds 6 --repeats 9 --out "$work/widths_cuda.svg"
     # last, for they gain most from the time that others leave: compilers take long
-    step mlp_step 110 "$python" benchmarks/mlp_step.py --device cuda --networks 784-1024-1024-10@256 \
+    alone mlp_step 110 "$python" benchmarks/mlp_step.py --device cuda --networks 784-1024-1024-10@256 \
         --precisions tf32,bfloat16 --against "gpu_backprop eager,torch,torch.compile,torch CUDA graph,jax" \
         --mode reduce-overhead --patience 40 --rounds 9 --seconds 0.1 --name mlp_step --out "$work"
-    step mlp_large 150 "$python" benchmarks/mlp_step.py --device cuda --networks 8192x8@8192 \
+    alone mlp_large 150 "$python" benchmarks/mlp_step.py --device cuda --networks 8192x8@8192 \
         --precisions bfloat16 --optimizer adamw --against products,torch,torch.compile,jax --mode max-autotune \
         --patience 120 --rounds 7 --seconds 0.2 --name mlp_large --out "$work"
 else
@@ -118,17 +133,14 @@ else
     tests capture 120 -- "${captures[0]}" -k "emulated and (signature or gradients_there)"
     tests tests 120 -- "$agree" -k "neural and float and not bfloat16"
     for tool in memcheck racecheck initcheck; do skip "$tool" 0 "there is no GPU in a rehearsal"; done
-    step kernels 300 "$python" benchmarks/kernels.py --device emulated --out "$work"
-    step widths 60 "$python" -c "$cli" bench --devices cpu,emulated --widths 8-32 --batch-size 8 --repeats 1 \
+    alone kernels 300 "$python" benchmarks/kernels.py --device emulated --out "$work"
+    alone widths 60 "$python" -c "$cli" bench --devices cpu,emulated --widths 8-32 --batch-size 8 --repeats 1 \
         --out "$work/widths_emulated.svg"
-    step mlp_step 120 "$python" benchmarks/mlp_step.py --device emulated --networks 16-32-32-10@8 \
+    alone mlp_step 120 "$python" benchmarks/mlp_step.py --device emulated --networks 16-32-32-10@8 \
         --precisions tf32,bfloat16 --against "gpu_backprop eager,torch,torch.compile,jax" \
         --patience 60 --rounds 2 --seconds 0.02 --name mlp_step --out "$work"
-    step mlp_large 120 "$python" benchmarks/mlp_step.py --device emulated --networks 16x8@16 \
+    alone mlp_large 120 "$python" benchmarks/mlp_step.py --device emulated --networks 16x8@16 \
         --precisions bfloat16 --optimizer adamw --against products,torch,torch.compile,jax \
         --patience 60 --rounds 2 --seconds 0.02 --name mlp_large --out "$work"
 fi
-for name in "${steps[@]}"; do
-    [ ! -e "$work/$name.row" ] || cat "$work/$name.row"
-done >"$work/steps.tsv"
-"$python" benchmarks/report.py "$work" --device "$device" --out "$out"
+report

@@ -108,6 +108,16 @@ def borrow(x: Any, device: Any = None, copy: bool | None = None) -> Tensor:
     return _settle(wrap_cuda(x), target, copy)
 
 
+def has_dlpack_alone(x: Any) -> bool:
+    """Is DLPack the way to an array that has it: no NumPy array can be had, or only by a copy from a GPU?"""
+    if not hasattr(x, "__array__"):
+        return True
+    try:
+        return _numbers(x.__dlpack_device__())[0] in _CUDA_KINDS
+    except Exception:  # of JAX's tracers, which have no device; NumPy's way says it better
+        return False
+
+
 def _borrow_host(x: Any, move: Literal["cpu"] | None, copy: bool | None) -> np.ndarray:
     try:
         try:

@@ -862,10 +862,13 @@ def _make(data: Any, dtype: Any, device: Any, copy: bool) -> Tensor:
         return out
     if hasattr(data, "__cuda_array_interface__"):
         return _make(wrap_cuda(data), dtype, device, copy)
-    if hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):
-        from .exchange import borrow
+    if hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray):
+        from .exchange import borrow, has_dlpack_alone
 
-        return _make(borrow(data), dtype, devices.resolve(device), copy)
+        if has_dlpack_alone(data):
+            lent = borrow(data)
+            stays = device is None and lent.__dlpack_device__() != (1, 0)  # what is on a GPU
+            return _make(lent, dtype, None if stays else devices.resolve(device), copy)
     host = _host_array(data, target)
     if device is None and isinstance(data, (list, tuple)) and data and _holds_tensors(data):
         device = _device_of(data)
