@@ -103,10 +103,20 @@ def test_the_script_names_what_failed_and_goes_on(tmp_path, device):
         assert outcomes["memcheck"] == "skipped"
 
 
+def test_a_run_that_is_cut_short_leaves_a_report(tmp_path):
+    """It is written after what runs together, and after each of the others."""
+    _, calls = script(tmp_path, "--device", "cuda")
+    written = [i for i, call in enumerate(calls) if "report.py" in call]
+    for name in ("kernels.py", "bench --devices", "784-1024-1024-10@256", "8192x8@8192"):
+        (begun,) = (i for i, call in enumerate(calls) if name in call)
+        assert begun - 1 in written
+        assert begun + 1 in written
+
+
 def test_the_steps_fit_into_nine_minutes():
     script_text = (BENCHMARKS / "gpu.sh").read_text()
     on_gpu = script_text[script_text.index('if [ "$device" = cuda ]') : script_text.index("\nelse\n")]
-    steps = re.findall(r"(?:step|tests|sanitized) (\w+) (\d+)(?:.|\\\n)*?(&?)\n", on_gpu)
+    steps = re.findall(r"(?:step|alone|tests|sanitized) (\w+) (\d+)(?:.|\\\n)*?(&?)\n", on_gpu)
     assert [name for name, _, _ in steps] == STEPS
     (beside,) = {seconds for _, seconds, together in steps if together}
     assert f"together {beside}\n" in on_gpu
@@ -124,7 +134,7 @@ def test_a_step_has_the_time_that_others_left_and_not_more(tmp_path):
     on_gpu = script_text[script_text.index('if [ "$device" = cuda ]') : script_text.index("\nelse\n")]
     granted, total = [], 0
     for kind, seconds, beside in re.findall(
-        r"(step|tests|sanitized|together) (?:[a-z]\w* )?(\d+)(?:.|\\\n)*?(&?)\n", on_gpu
+        r"(step|alone|tests|sanitized|together) (?:[a-z]\w* )?(\d+)(?:.|\\\n)*?(&?)\n", on_gpu
     ):
         total += 0 if beside else int(seconds)
         granted += [] if kind == "together" else [total + int(seconds) if beside else total]
