@@ -42,6 +42,8 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Tensor:
         x, weights = tensors("bincount", x, weights)
         if weights.shape != x.shape:
             raise ShapeError(f"bincount: weights of shape {list(weights.shape)} for {x.size} integers; give one each")
+        if weights.dtype.kind == "c":
+            raise DTypeError(f"bincount: weights of {weights.dtype}; give their real and imaginary parts one by one")
         weights = floats(weights)
     if not x.size:
         return zeros(minlength, dtype=dtypes.int64 if weights is None else weights.dtype, device=x.device)

@@ -11,6 +11,7 @@ from ..array_api.manipulation_functions import concat, stack
 from ..array_api.searching_functions import nonzero
 from ..array_api.set_functions import UniqueAll, isin, unique_all
 from ..array_api.sorting_functions import argsort, sort
+from ..core import dtypes
 from ..core.errors import DataError, DTypeError, ShapeError
 from ..core.tensor import Tensor, asarray
 from ..ops.elementwise import equal, floor_divide, greater_equal, isnan, less, logical_or, minimum, remainder
@@ -147,6 +148,7 @@ def unravel_index(indices: Any, /, shape: Any, order: str = "C") -> tuple[Tensor
         raise DTypeError(f"unravel_index: positions of {rest.dtype}; give integers")
     if rest.ndim and not lengths:
         raise ShapeError(f"unravel_index: {rest.size} positions in an array without axes; give shape=(1,)")
+    rest = rest.astype(dtypes.int64, copy=False)
     n = math.prod(lengths)
     if bool(logical_or(less(rest, 0), greater_equal(rest, n)).any()):
         raise DataError(f"unravel_index: a position is not between 0 and {n - 1}, the last of shape {list(lengths)}")
