@@ -836,7 +836,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
 
 def _shares(t: Tensor, obj: Any) -> bool:
     """Does a Tensor that asarray made without need of a copy lie in the memory of what it was given?"""
-    if t is obj or not t.size:
+    if t is obj:
         return True
     if t.device.backend.dlpack_device != (1, 0):
         if not isinstance(obj, Tensor):
@@ -844,13 +844,13 @@ def _shares(t: Tensor, obj: Any) -> bool:
             if not lends and not hasattr(obj, "__cuda_array_interface__"):
                 return False
             obj = wrap_cuda(obj)
-        return obj.device is t.device and obj.array.data.ptr == t.array.data.ptr
+        return obj.device is t.device and (obj.array.data.ptr == t.array.data.ptr or not t.size)
     if not hasattr(obj, "__array__"):
         try:
             obj = memoryview(obj)
         except TypeError:
             return False
-    return np.shares_memory(t.array, np.asarray(obj))
+    return np.shares_memory(t.array, np.asarray(obj)) or not t.size
 
 
 def _make(data: Any, dtype: Any, device: Any, copy: bool) -> Tensor:

@@ -624,6 +624,8 @@ def assert_same(name: str, given: list[Any], found: Any, expected: Any, values: 
             expected = expected.astype(case.found)  # which overflows alike
         if case.found.kind in "iu" and case.expected.kind == "f":  # uint64 beside a Python number, which wraps here
             return
+        if name == "nextafter":  # a step of another dtype is another
+            return
     if not 0 < expected.size < 10**6 or not values:
         return
     bits = [np.finfo(dtypes.real_of(d)).bits for d in case[2:] if d.kind in "fc"]
