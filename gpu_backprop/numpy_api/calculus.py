@@ -175,8 +175,9 @@ def _slopes(f: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
 
 def polyval(p: Any, /, x: Any) -> Tensor:
     """The polynomial of coefficients `p`, the highest power's first, at `x` (Horner's scheme)."""
+    given = x
     p, x = tensors("polyval", p, x)
-    out = zeros_like(x)
+    out = zeros_like(x if len(p) else asarray(given, device=x.device))
     for coefficient in p:
         out = out * x + coefficient
     return out

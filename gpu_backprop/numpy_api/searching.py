@@ -146,6 +146,8 @@ def unravel_index(indices: Any, /, shape: Any, order: str = "C") -> tuple[Tensor
     rest, lengths = asarray(indices), as_integers("unravel_index", "shape", shape)
     if rest.dtype.kind not in "iu":
         raise DTypeError(f"unravel_index: positions of {rest.dtype}; give integers")
+    if any(length < 0 for length in lengths):
+        raise ShapeError(f"unravel_index: shape {list(lengths)}; lengths are 0 or more")
     if rest.ndim and not lengths:
         raise ShapeError(f"unravel_index: {rest.size} positions in an array without axes; give shape=(1,)")
     rest = rest.astype(dtypes.int64, copy=False)
