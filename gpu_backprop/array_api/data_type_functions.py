@@ -17,7 +17,7 @@ __all__ = ["astype", "can_cast", "finfo", "iinfo", "isdtype", "result_type"]
 def astype(x: Tensor, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
     """`x` in another dtype; a copy unless `copy=False` and nothing changes."""
     out = asarray(x).astype(dtype, copy=copy)
-    return out if device is None else out.to(device)
+    return out if device is None else out.to_device(device)
 
 
 def can_cast(from_: Any, /, to: Any) -> bool:

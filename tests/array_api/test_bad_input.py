@@ -748,6 +748,8 @@ def test_enormous_requests(call: Callable[[gb.Tensor, int], Any], n: int) -> Non
         ("array", [[math.nan]], {"dtype": "int64"}),
         ("array", [np.array([1j])], {"dtype": "float32"}),
         ("linspace", [-3, 1], {"num": 6, "dtype": "int64"}),
+        ("astype", [gb.asarray(True), "bool"], {"device": int}),
+        ("polyval", [[], True], {}),
         ("polyval", [[], np.array([math.nan])], {}),
         ("concat", [[-2, gb.asarray(1)]], {}),
         ("cov", [[1.0, 2.0]], {}),
