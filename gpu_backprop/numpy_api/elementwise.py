@@ -53,7 +53,11 @@ def rint(x: Any, /) -> Tensor:
 
 def float_power(x1: Any, x2: Any, /) -> Tensor:
     """`x1` to the power `x2`, in float64 at least."""
-    return ew.pow(*(x.astype(types.result_type(x, dtypes.float64)) for x in tensors("float_power", x1, x2)))
+    wide = []
+    for given, x in zip((x1, x2), tensors("float_power", x1, x2)):
+        dtype = types.result_type(x, dtypes.float64)  # numbers and lists have digits that the other's dtype has not
+        wide.append(x.astype(dtype) if hasattr(given, "dtype") else asarray(given, dtype=dtype, device=x.device))
+    return ew.pow(*wide)
 
 
 def divmod(x1: Any, x2: Any, /) -> tuple[Tensor, Tensor]:
