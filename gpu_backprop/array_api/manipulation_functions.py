@@ -55,9 +55,10 @@ def _sequence(name: str, arrays: Any) -> tuple[Tensor, ...]:
     if any(x is None for x in made):
         raise DTypeError(f"{name}: None is no array; leave it out")
     device = next((x.device for x in made if isinstance(x, Tensor)), None)
-    return tuple(
-        x if isinstance(x, Tensor) else asarray(x, dtype=dtypes.result_type(*made), device=device) for x in made
-    )
+    if all(isinstance(x, Tensor) for x in made):
+        return made
+    dtype = dtypes.result_type(*made)  # numbers and lists take that of the arrays
+    return tuple(x if isinstance(x, Tensor) else asarray(x, dtype=dtype, device=device) for x in made)
 
 
 def concat(arrays: Sequence[Tensor], /, axis: int | None = 0) -> Tensor:

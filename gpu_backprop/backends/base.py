@@ -86,6 +86,7 @@ class Backend(ABC):
         array[index] = value
 
     def is_writable(self, array: Array) -> bool:
+        """May an array be written into? What is lent for reading, or repeats elements, may not."""
         return bool(array.flags.writeable)
 
     def carve(

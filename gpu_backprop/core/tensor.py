@@ -971,9 +971,8 @@ def _lists(data: Any, leaves: list[Any]) -> Any:
     return data.tolist() if isinstance(data, Tensor) else data
 
 
-def _dtype_beside(numbers: Any, inputs: tuple[Any, ...]) -> np.dtype | None:
-    """Of nested lists of floats: what one of them becomes beside the arrays among the inputs. None: the default."""
-    arrays = [x.dtype for x in inputs if isinstance(x, (Tensor, np.ndarray))]
+def _dtype_beside(numbers: Any, arrays: list[np.dtype]) -> np.dtype | None:
+    """Of nested lists of floats: what one of them becomes beside arrays of these dtypes. None: the default."""
     if not arrays or next(_tensors_in(numbers), None) is not None:
         return None
     try:
@@ -1006,12 +1005,13 @@ def as_operands(name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     if device is not None and all(isinstance(x, (Tensor, int, float, complex)) or x is None for x in inputs):
         return inputs
     place = device or devices.default_device()
+    arrays = [x.dtype for x in inputs if isinstance(x, (Tensor, np.ndarray))]
 
     def made_of(x: Any) -> Any:
         if isinstance(x, (Tensor, type(None))) or type(x) in (bool, int, float, complex):
             return x
         if isinstance(x, (list, tuple)):
-            return asarray(x, dtype=_dtype_beside(x, inputs), device=place)
+            return asarray(x, dtype=_dtype_beside(x, arrays), device=place)
         return _make(x, None, place, copy=False) if device is None else operand(x, place)
 
     try:

@@ -366,8 +366,8 @@ def bincount(x: Any, /, *, weights: Any = None, **more: Any) -> Any:
 
 
 def signbit(x: Any, /) -> Any:
-    """Kernels widen 16-bit floats when they read them, and a GPU's NaN has no sign then."""
-    wide = DEVICE == "cpu" or np.asarray(x).dtype == np.float64
+    """Kernels widen float16 when they read it, and a NaN has no sign then."""
+    wide = DEVICE == "cpu" or np.asarray(x).dtype != np.float16
     return np.signbit(x) if wide or not np.isnan(x).any() else ANYTHING
 
 

@@ -18,8 +18,8 @@ from ..base import Array
 from .shared import BLOCK, NUMBERS, Function, Launch, accumulator, c_name, ceil_div, element_strides, packs
 from .transpose import transposing
 
-# Blocks a multiprocessor, where elements lie in order. On an H200 a quarter of them took 4 % longer, for the last wave
-# is not full; without a bound, kernels that load constants before their first element (GELU's) took a fifth longer.
+# Blocks a multiprocessor, where elements lie in order: enough that the last wave, not full, weighs little. On an H200 a
+# quarter of them took 4 % longer, and without a bound GELU took a fifth longer.
 SHORT = 128
 
 
